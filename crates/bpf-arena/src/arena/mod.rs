@@ -1,0 +1,1 @@
+//! Arenas: creation, pages, host access.

@@ -1,0 +1,1 @@
+//! Entering generated code, and generated code entering the runtime. One of the two files with `unsafe`.

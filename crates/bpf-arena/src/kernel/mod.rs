@@ -1,0 +1,1 @@
+//! The kernel engine: the same objects, loaded through bpf(2).

@@ -1,0 +1,1 @@
+//! What programs call at run time: helpers, kfuncs, maps, streams.

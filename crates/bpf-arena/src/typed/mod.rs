@@ -1,0 +1,1 @@
+//! Typed arena pointers and the layout check against BTF.

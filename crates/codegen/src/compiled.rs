@@ -1,0 +1,92 @@
+//! What compilation gives: position-independent machine code and the tables that describe it.
+
+use isa::{InsnIdx, Size};
+
+/// Machine code of one program. Plain data; the runtime puts it into executable memory.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// Machine code. Position-independent, no relocations left.
+    pub text: Vec<u8>,
+    /// Offset in `text` of the [`EntryFn`](crate::abi::EntryFn).
+    pub entry: u32,
+    /// One per reached subprogram.
+    pub functions: Vec<Function>,
+    /// Every instruction that may fault on an arena access, by ascending offset.
+    pub faults: Vec<FaultSite>,
+    /// Where the code of each BPF instruction begins, by ascending offset.
+    pub lines: Vec<Line>,
+    /// Runtime functions the code calls, in the order of [`VmContext::imports`](crate::abi::VmContext::imports).
+    pub imports: Vec<Import>,
+}
+
+/// Code of one subprogram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Index into [`Program::subprograms`](bpf_object::Program::subprograms).
+    pub subprogram: usize,
+    /// First byte in the text.
+    pub start: u32,
+    /// Byte after the last.
+    pub end: u32,
+    /// Offset of its [`CallbackFn`](crate::abi::CallbackFn), if it is used as a callback: what `lddw Func` loads is
+    /// this function's address.
+    pub callback: Option<u32>,
+}
+
+/// The code from `offset` on belongs to `insn`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Offset in the text.
+    pub offset: u32,
+    /// BPF instruction.
+    pub insn: InsnIdx,
+}
+
+/// An instruction that may touch a missing arena page, and how execution goes on when it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultSite {
+    /// Offset of the faulting machine instruction.
+    pub offset: u32,
+    /// Offset where execution continues.
+    pub resume: u32,
+    /// General-purpose register (x86-64 number 0 to 15, AArch64 0 to 30) that becomes 0: the result of a load.
+    pub clear: Option<u8>,
+    /// BPF instruction.
+    pub insn: InsnIdx,
+    /// Load, store or atomic.
+    pub access: AccessKind,
+    /// Bytes accessed.
+    pub size: Size,
+}
+
+/// What an access does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AccessKind {
+    /// Reads.
+    Load,
+    /// Writes.
+    Store,
+    /// Reads and writes at once.
+    Atomic,
+}
+
+/// A runtime function that generated code calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Import {
+    /// Helper by number.
+    Helper(u32),
+    /// Kfunc, by index into [`Program::externs`](bpf_object::Program::externs).
+    Kfunc(u32),
+    /// Called when [`VmContext::loop_budget`](crate::abi::VmContext::loop_budget) reaches 0; the result is the new
+    /// budget, 0 to leave the loop.
+    LoopBudget,
+    /// Checked arena load, for arenas without fault support: `r1` address (32 bits), `r2` `r3` unused, result the
+    /// zero-extended value.
+    ArenaLoad(Size),
+    /// Checked arena store: `r1` address, `r2` value.
+    ArenaStore(Size),
+    /// Arena read-modify-write: `r1` address, `r2` operand, `r3` the instruction index, `r4` expected value (for compare-exchange), `r5` what to return when the page is missing.
+    /// The result is the old value.
+    ArenaAtomic(Size, isa::AtomicOp),
+}

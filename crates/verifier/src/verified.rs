@@ -1,0 +1,105 @@
+//! The proof object: a program together with what verification learned about it.
+
+use std::sync::Arc;
+
+use bpf_object::Program;
+use isa::InsnIdx;
+
+/// A program that passed verification, with the facts code generation needs.
+///
+/// Only [`verify`](crate::verify) makes one. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) program: Program,
+    pub(crate) facts: Vec<InsnFacts>,
+    pub(crate) frames: Vec<FrameFacts>,
+    pub(crate) arena: Option<u32>,
+    pub(crate) stats: Stats,
+}
+
+impl Verified {
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> &Program {
+        &self.inner.program
+    }
+
+    /// What is known of the instruction at `at`; the default (unreached) past the end.
+    #[must_use]
+    pub fn facts(&self, at: InsnIdx) -> InsnFacts {
+        self.inner.facts.get(at.index()).copied().unwrap_or_default()
+    }
+
+    /// What is known of each subprogram, in the order of [`Program::subprograms`].
+    #[must_use]
+    pub fn frames(&self) -> &[FrameFacts] {
+        &self.inner.frames
+    }
+
+    /// Index (in [`Program::maps`]) of the one arena the program uses.
+    #[must_use]
+    pub fn arena(&self) -> Option<u32> {
+        self.inner.arena
+    }
+
+    /// What verification cost.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.stats
+    }
+}
+
+/// Facts about one instruction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InsnFacts {
+    /// Whether any explored path reaches it. Unreached instructions need no code (but must not fall into others:
+    /// generate a trap).
+    pub reached: bool,
+    /// For an instruction that accesses memory: whose memory. The same on every path, or the program is rejected.
+    pub memory: Option<Memory>,
+    /// 64-bit arithmetic on an arena pointer, to be done in 32 bits with the result zero-extended, as the kernel does.
+    pub narrow: bool,
+}
+
+/// Whose memory an instruction accesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Memory {
+    /// Arena memory: the address is `window base + u32(register) + offset`, the page may be missing.
+    Arena,
+    /// Memory of the runtime (stack, context, map values, packets): the register holds a real address, and the access was proved to be in
+    /// bounds.
+    Proven,
+}
+
+/// Facts about one subprogram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FrameFacts {
+    /// Bytes of stack below `R10` the function uses, rounded up to a multiple of 16 (at most 512).
+    pub stack_bytes: u16,
+    /// Whether some call or callback reaches it.
+    pub reached: bool,
+    /// Whether it is entered as a callback of a helper (its address is taken by a reached `LoadImm64`).
+    pub callback: bool,
+}
+
+/// What verification cost, as the kernel counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Instructions walked (`processed N insns`).
+    pub insns_walked: u64,
+    /// States held at the end.
+    pub total_states: u64,
+    /// Most states held at once.
+    pub peak_states: u64,
+    /// Deepest call chain of stack bytes.
+    pub max_stack_bytes: u32,
+}
