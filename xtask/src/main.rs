@@ -1,5 +1,7 @@
 //! Tasks a developer repeats: `cargo xtask TASK`.
 
+mod objects;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -13,7 +15,10 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
-enum Task {}
+enum Task {
+    /// Compiles every `*.bpf.c` into the `*.bpf.o` beside it.
+    Objects(objects::Args),
+}
 
 fn main() -> ExitCode {
     match run(Cli::parse().task) {
@@ -26,5 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn run(task: Task) -> anyhow::Result<()> {
-    match task {}
+    match task {
+        Task::Objects(args) => objects::run(&args),
+    }
 }
