@@ -1,9 +1,28 @@
 //! An eBPF runtime built around the BPF arena.
+//!
+//! The same clang-built object runs in this process or in the kernel, behind one API: an [`Engine`] loads it and
+//! gives an [`App`], whose [`Program`]s, [`Map`]s and arena can be used from any thread.
 
 mod access;
+mod app;
 pub mod arena;
+mod backend;
+mod context;
+mod engine;
 mod enter;
+pub mod error;
+pub mod fault;
 mod interp;
 pub mod kernel;
+mod map;
 mod runtime;
 pub mod typed;
+mod user;
+
+pub use app::{App, Outcome, Program};
+pub use context::Context;
+pub use engine::Engine;
+pub use error::{LoadError, MapError, RunError};
+pub use fault::{Fault, Faults};
+pub use map::{Map, UpdateMode};
+pub use user::{Cancel, LoopLimit, Output, Stream, UserEngine};

@@ -1,0 +1,127 @@
+//! A loaded object: its programs, maps, arena and global variables.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::LoadedProgram;
+use crate::context::Context;
+use crate::error::{RunError, UnknownName};
+use crate::fault::Faults;
+use crate::map::Map;
+
+/// A loaded object. Every method takes `&self` and works from any number of threads at once.
+///
+/// The host, the programs and other processes may all write the app's memory at the same time; what is read here is a
+/// copy of what was there.
+#[derive(Debug)]
+pub struct App {
+    programs: Vec<Program>,
+    maps: Vec<Map>,
+}
+
+impl App {
+    /// Puts together what an engine loaded. `maps` are in the order of the object's specifications.
+    #[allow(dead_code, reason = "engines make apps")]
+    pub(crate) fn new(programs: Vec<Program>, maps: Vec<Map>) -> Self {
+        Self { programs, maps }
+    }
+
+    /// The program with this name.
+    ///
+    /// # Errors
+    /// There is none, or it was not loaded.
+    pub fn program(&self, name: &str) -> Result<&Program, UnknownName> {
+        self.programs.iter().find(|p| p.name() == name).ok_or_else(|| UnknownName {
+            kind: "program",
+            name: name.to_owned(),
+            known: self.programs.iter().map(|p| p.name().to_owned()).collect(),
+        })
+    }
+
+    /// Every loaded program, in the object's order.
+    #[must_use]
+    pub fn programs(&self) -> &[Program] {
+        &self.programs
+    }
+
+    /// The map with this name: the name of a variable in `.maps` or of a data section.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn map(&self, name: &str) -> Result<&Map, UnknownName> {
+        self.maps.iter().find(|m| m.name() == name).ok_or_else(|| UnknownName {
+            kind: "map",
+            name: name.to_owned(),
+            known: self.maps.iter().map(|m| m.name().to_owned()).collect(),
+        })
+    }
+
+    /// Every map, the arena and the data sections among them, in the object's order.
+    #[must_use]
+    pub fn maps(&self) -> &[Map] {
+        &self.maps
+    }
+}
+
+/// A program of an [`App`]. Cheap to clone, usable from any thread.
+#[derive(Clone)]
+pub struct Program {
+    spec: Arc<bpf_object::Program>,
+    inner: Arc<dyn LoadedProgram>,
+}
+
+impl Program {
+    #[allow(dead_code, reason = "engines make programs")]
+    pub(crate) fn new(spec: Arc<bpf_object::Program>, inner: Arc<dyn LoadedProgram>) -> Self {
+        Self { spec, inner }
+    }
+
+    /// The program's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// The linked program it was loaded from.
+    #[must_use]
+    pub fn spec(&self) -> &bpf_object::Program {
+        &self.spec
+    }
+
+    /// Runs the program once with this context (`&mut ()` for none), which it may change.
+    ///
+    /// # Errors
+    /// The context does not fit, or the run was stopped. Arena faults are no errors: see [`Outcome::faults`].
+    pub fn run<C: Context + ?Sized>(&self, ctx: &mut C) -> Result<Outcome, RunError> {
+        self.inner.run(ctx.as_bytes_mut())
+    }
+
+    /// Runs the program `count` times (at least once) with the same context, and gives the outcome of the last run
+    /// with the time of all.
+    ///
+    /// # Errors
+    /// As for [`Program::run`]; the first error ends it.
+    pub fn repeat<C: Context + ?Sized>(&self, ctx: &mut C, count: u32) -> Result<Outcome, RunError> {
+        self.inner.repeat(ctx.as_bytes_mut(), count)
+    }
+}
+
+impl std::fmt::Debug for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Program").field("name", &self.spec.name).finish_non_exhaustive()
+    }
+}
+
+/// What a run gave.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// The program's return value: the low half of `R0`.
+    pub return_value: u32,
+    /// All of `R0`. The kernel reports only the low half; its engine leaves the high half 0.
+    pub r0: u64,
+    /// Arena accesses that found no page.
+    pub faults: Faults,
+    /// Time of the runs, where it was measured: after [`Program::repeat`].
+    pub duration: Option<Duration>,
+}

@@ -1,0 +1,363 @@
+//! What can go wrong between an object and the end of a run, one enum per stage.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use bpf_object::LineInfo;
+use isa::InsnIdx;
+
+use crate::fault::Frame;
+
+/// Why an object could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The verifier refuses a program.
+    #[error("program `{program}` was refused: {source}")]
+    Rejected {
+        /// Name of the program.
+        program: String,
+        /// The verifier's reason.
+        source: Box<verifier::Rejection>,
+    },
+    /// No machine code could be made of a verified program.
+    #[error("program `{program}` could not be compiled: {source}")]
+    Compile {
+        /// Name of the program.
+        program: String,
+        /// The code generator's reason.
+        source: codegen::CompileError,
+    },
+    /// The engine cannot execute something that the object uses. All of it is listed.
+    #[error("the engine lacks what the object uses:{}", List(.0))]
+    Unsupported(Vec<Unsupported>),
+    /// A map could not be created.
+    #[error("map `{map}`: {source}")]
+    Map {
+        /// Name of the map.
+        map: String,
+        /// What the map's type refuses.
+        source: MapError,
+    },
+    /// An object with several arenas: a program can address one.
+    #[error("maps `{first}` and `{second}` are both arenas; a program can use one")]
+    SeveralArenas {
+        /// Name of the one found first.
+        first: String,
+        /// Name of the other.
+        second: String,
+    },
+}
+
+/// Something a program uses that an engine cannot execute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported {
+    /// Program that uses it; `None` for what belongs to the whole object.
+    pub program: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: UnsupportedKind,
+    /// First instruction that uses it.
+    pub insn: Option<InsnIdx>,
+    /// C source line of that instruction.
+    pub line: Option<LineInfo>,
+}
+
+/// What an [`Unsupported`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnsupportedKind {
+    /// A helper, by number (`enum bpf_func_id`).
+    Helper(u32),
+    /// A kfunc.
+    Kfunc,
+    /// A kernel variable.
+    KernelVariable,
+    /// A map type.
+    Map(bpf_object::MapType),
+    /// A program type.
+    ProgramType,
+    /// A `__kconfig` variable without a value.
+    Kconfig,
+    /// An instruction.
+    Instruction,
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            UnsupportedKind::Helper(number) => write!(f, "helper `{}` (#{number})", self.name)?,
+            UnsupportedKind::Kfunc => write!(f, "kfunc `{}`", self.name)?,
+            UnsupportedKind::KernelVariable => write!(f, "kernel variable `{}`", self.name)?,
+            UnsupportedKind::Map(kind) => write!(f, "map `{}` of type {}", self.name, kind.name())?,
+            UnsupportedKind::ProgramType => write!(f, "programs of section `{}`", self.name)?,
+            UnsupportedKind::Kconfig => write!(f, "kernel configuration value `{}`", self.name)?,
+            UnsupportedKind::Instruction => write!(f, "instruction `{}`", self.name)?,
+        }
+        if let Some(program) = &self.program {
+            write!(f, " in program `{program}`")?;
+        }
+        if let Some(line) = &self.line {
+            write!(f, " at {}:{}: {}", line.file, line.line, line.source.trim())?;
+        } else if let Some(insn) = self.insn {
+            write!(f, " at instruction {insn}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A list in an error message, one item a line.
+struct List<'a, T>(&'a [T]);
+
+impl<T: fmt::Display> fmt::Display for List<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|item| write!(f, "\n  {item}"))
+    }
+}
+
+/// Why a run did not reach the end of its program.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The context is smaller than the program's accesses to it.
+    #[error("the program accesses {needed} bytes of context, {given} were given")]
+    ContextTooSmall {
+        /// Bytes the program accesses.
+        needed: u32,
+        /// Bytes given.
+        given: usize,
+    },
+    /// The context is larger than a context can be.
+    #[error("a context has at most {limit} bytes, {given} were given")]
+    ContextTooLarge {
+        /// Most bytes.
+        limit: u32,
+        /// Bytes given.
+        given: usize,
+    },
+    /// The program did something that its verification should have excluded. The second line of defence caught it.
+    #[error("{0}")]
+    Trap(Box<Trap>),
+    /// The instruction limit was reached (interpreter only).
+    #[error("stopped after {limit} instructions")]
+    InstructionLimit {
+        /// The limit.
+        limit: u64,
+    },
+    /// The run was cancelled by its [`Cancel`](crate::Cancel) token.
+    #[error("cancelled")]
+    Cancelled,
+    /// A function of the runtime panicked: a bug of this crate or of an output sink.
+    #[error("runtime function `{function}` panicked: {message}")]
+    Panicked {
+        /// Helper or kfunc.
+        function: &'static str,
+        /// The panic's message.
+        message: String,
+    },
+}
+
+/// An execution that verification should have excluded.
+#[derive(Clone, Debug)]
+pub struct Trap {
+    /// What happened.
+    pub kind: TrapKind,
+    /// Name of the program.
+    pub program: String,
+    /// Where, innermost function first. Empty when only compiled code knows.
+    pub frames: Vec<Frame>,
+}
+
+/// What a [`Trap`] was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrapKind {
+    /// A memory access outside of the run's memory.
+    OutOfBounds {
+        /// Address.
+        address: u64,
+        /// Bytes.
+        size: u64,
+        /// Whether it was a write.
+        write: bool,
+    },
+    /// An atomic access to an address that is not a multiple of its size.
+    Misaligned {
+        /// Address.
+        address: u64,
+        /// Bytes.
+        size: u64,
+    },
+    /// A helper or kfunc got an argument that it cannot use.
+    BadArgument {
+        /// The function.
+        function: &'static str,
+        /// Number of the argument, from 1.
+        argument: u8,
+        /// Its value.
+        value: u64,
+    },
+    /// Control reached an instruction that does not exist, or that verification did not reach.
+    BadJump,
+    /// More nested calls than the run has stack for.
+    StackOverflow,
+    /// An instruction that no engine executes.
+    BadInstruction,
+    /// A run ended with a lock held; it was released.
+    LockHeld,
+}
+
+impl fmt::Display for TrapKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfBounds { address, size, write } => {
+                let access = if *write { "write to" } else { "read of" };
+                write!(f, "{size}-byte {access} {address:#x}, which is no memory of this run")
+            }
+            Self::Misaligned { address, size } => {
+                write!(f, "{size}-byte atomic access to the misaligned address {address:#x}")
+            }
+            Self::BadArgument { function, argument, value } => {
+                write!(f, "argument {argument} of `{function}` is {value:#x}")
+            }
+            Self::BadJump => f.write_str("control left the verified instructions"),
+            Self::StackOverflow => f.write_str("too many nested calls"),
+            Self::BadInstruction => f.write_str("an instruction that cannot be executed"),
+            Self::LockHeld => f.write_str("the run ended with a spin lock held"),
+        }
+    }
+}
+
+impl fmt::Display for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "trap: {} in {}", self.kind, self.program)?;
+        self.frames.iter().try_for_each(|frame| write!(f, "\n  {frame}"))
+    }
+}
+
+/// Why a map operation failed. Each has the errno that the kernel's map would answer with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MapError {
+    /// A key of the wrong length.
+    #[error("a key has {expected} bytes, not {given}")]
+    KeySize {
+        /// The map's `key_size`.
+        expected: u32,
+        /// Bytes given.
+        given: usize,
+    },
+    /// A value of the wrong length.
+    #[error("a value has {expected} bytes, not {given}")]
+    ValueSize {
+        /// The map's `value_size`.
+        expected: u32,
+        /// Bytes given.
+        given: usize,
+    },
+    /// No entry has this key (`ENOENT`).
+    #[error("no such key")]
+    NotFound,
+    /// An entry has this key already (`EEXIST`).
+    #[error("the key exists already")]
+    Exists,
+    /// The map is full, or the index is past its end (`E2BIG`).
+    #[error("the map is full or the index is past its end")]
+    TooBig,
+    /// The map may not be written (`EPERM`).
+    #[error("the map is read-only")]
+    ReadOnly,
+    /// Maps of this type do not have this operation (`EINVAL`, `EOPNOTSUPP`).
+    #[error("maps of this type do not support this")]
+    Unsupported,
+    /// The map's attributes are not allowed for its type (`EINVAL`).
+    #[error("{attribute} = {value} is not allowed for this type of map")]
+    BadAttribute {
+        /// Name of the attribute.
+        attribute: &'static str,
+        /// Its value.
+        value: u64,
+    },
+    /// A range outside of a value (`EINVAL`).
+    #[error("bytes {offset}..{end} are outside of the value")]
+    OutOfRange {
+        /// First byte.
+        offset: u64,
+        /// Byte after the last.
+        end: u64,
+    },
+    /// No memory (`ENOMEM`).
+    #[error("no memory for {bytes} bytes")]
+    NoMemory {
+        /// Bytes asked for.
+        bytes: u64,
+    },
+    /// An operating system error.
+    #[error("{}", std::io::Error::from_raw_os_error(*.errno))]
+    Os {
+        /// The error number.
+        errno: i32,
+    },
+}
+
+impl MapError {
+    /// The error number (positive) with which the kernel's map operation would fail.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::NotFound => 2,
+            Self::TooBig => 7,
+            Self::NoMemory { .. } => 12,
+            Self::Exists => 17,
+            Self::ReadOnly => 1,
+            Self::Unsupported => 95,
+            Self::KeySize { .. }
+            | Self::ValueSize { .. }
+            | Self::BadAttribute { .. }
+            | Self::OutOfRange { .. } => 22,
+            Self::Os { errno } => *errno,
+        }
+    }
+}
+
+/// A name that the app does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no {kind} `{name}`; there is {}", Names(.known))]
+pub struct UnknownName {
+    /// What was looked for: `program`, `map`, `variable`.
+    pub kind: &'static str,
+    /// The name.
+    pub name: String,
+    /// The names there are.
+    pub known: Vec<String>,
+}
+
+/// A comma-separated list of names, cut at ten.
+struct Names<'a>(&'a [String]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        for (i, name) in self.0.iter().take(10).enumerate() {
+            write!(f, "{}`{name}`", if i == 0 { "" } else { ", " })?;
+        }
+        if self.0.len() > 10 { write!(f, " and {} more", self.0.len() - 10) } else { Ok(()) }
+    }
+}
+
+/// Why an object file could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}

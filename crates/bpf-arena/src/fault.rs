@@ -1,0 +1,127 @@
+//! Arena accesses that found no page: what the program touched, and where in its source.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bpf_object::{LineInfo, Program};
+use codegen::AccessKind;
+use isa::InsnIdx;
+
+/// An access to an arena page that does not exist. The load gave 0, the store or atomic was dropped, and the program
+/// went on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Load, store or atomic.
+    pub kind: AccessKind,
+    /// Where it went. Outside of the arena if an offset led there.
+    pub address: u64,
+    /// Bytes accessed.
+    pub size: u8,
+    /// Name of the program.
+    pub program: Arc<str>,
+    /// Call chain, the faulting function first. A chain deeper than the record can hold is cut at the outer end.
+    pub frames: Vec<Frame>,
+}
+
+impl Fault {
+    /// The faulting instruction.
+    #[must_use]
+    pub fn insn(&self) -> Option<InsnIdx> {
+        self.frames.first().map(|frame| frame.insn)
+    }
+
+    /// The faulting source line.
+    #[must_use]
+    pub fn line(&self) -> Option<&LineInfo> {
+        self.frames.first().and_then(|frame| frame.line.as_ref())
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            AccessKind::Load => "load",
+            AccessKind::Store => "store",
+            AccessKind::Atomic => "atomic",
+        };
+        write!(f, "arena fault: {}-byte {kind} at {:#x} (page not allocated)", self.size, self.address)?;
+        match self.frames.split_first() {
+            None => write!(f, " in {}", self.program),
+            Some((innermost, callers)) => {
+                write!(f, " in {innermost}")?;
+                callers.iter().try_for_each(|frame| write!(f, "\n  called from {frame}"))
+            }
+        }
+    }
+}
+
+/// A function on the call chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Name of the function.
+    pub function: String,
+    /// The instruction being executed: the access itself, or the call.
+    pub insn: InsnIdx,
+    /// Its source line.
+    pub line: Option<LineInfo>,
+}
+
+impl Frame {
+    #[allow(dead_code, reason = "engines make frames")]
+    pub(crate) fn new(program: &Program, insn: InsnIdx) -> Self {
+        let function = program.subprogram_at(insn).map_or_else(|| program.name.clone(), |s| s.name.clone());
+        Self { function, insn, line: program.line_at(insn).cloned() }
+    }
+}
+
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.line {
+            Some(line) => {
+                write!(f, "{} at {}:{}: {}", self.function, line.file, line.line, line.source.trim())
+            }
+            None => write!(f, "{} at instruction {}", self.function, self.insn),
+        }
+    }
+}
+
+/// The faults of one run: the first ones in full, and how many there were.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    pub(crate) records: Vec<Fault>,
+    pub(crate) total: u64,
+}
+
+impl Faults {
+    /// Number of faults, recorded in full or not.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Whether there was none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
+    /// The faults recorded in full, in the order in which they happened.
+    #[must_use]
+    pub fn records(&self) -> &[Fault] {
+        &self.records
+    }
+
+    /// The faults recorded in full, in the order in which they happened.
+    pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
+        self.records.iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Faults {
+    type Item = &'a Fault;
+    type IntoIter = std::slice::Iter<'a, Fault>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}

@@ -1,0 +1,194 @@
+//! How the user engine runs programs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The engine of this process: options for everything loaded with it.
+#[derive(Clone, Debug)]
+pub struct UserEngine {
+    pub(crate) options: Options,
+}
+
+/// The options, with their defaults.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) interpreter: bool,
+    pub(crate) checked_arena: bool,
+    pub(crate) loop_limit: LoopLimit,
+    pub(crate) instruction_limit: Option<u64>,
+    pub(crate) fault_records: usize,
+    pub(crate) seed: Option<u64>,
+    pub(crate) output: Option<Arc<dyn Output>>,
+    pub(crate) cancel: Option<Cancel>,
+    pub(crate) kconfig: BTreeMap<String, u64>,
+    pub(crate) env: verifier::Env,
+}
+
+impl Default for UserEngine {
+    fn default() -> Self {
+        Self {
+            options: Options {
+                interpreter: false,
+                checked_arena: false,
+                loop_limit: LoopLimit::default(),
+                instruction_limit: None,
+                fault_records: 64,
+                seed: None,
+                output: None,
+                cancel: None,
+                kconfig: BTreeMap::new(),
+                env: verifier::Env::default(),
+            },
+        }
+    }
+}
+
+impl UserEngine {
+    /// Runs programs by the reference interpreter instead of compiling them.
+    #[must_use]
+    pub fn interpreter(mut self) -> Self {
+        self.options.interpreter = true;
+        self
+    }
+
+    /// Checks each arena access in software instead of relying on fault signals: slower, and what a process must do
+    /// that cannot have a signal handler.
+    #[must_use]
+    pub fn checked_arena(mut self) -> Self {
+        self.options.checked_arena = true;
+        self
+    }
+
+    /// How long `may_goto` loops go on.
+    #[must_use]
+    pub fn loop_limit(mut self, limit: LoopLimit) -> Self {
+        self.options.loop_limit = limit;
+        self
+    }
+
+    /// Ends a run of the interpreter with an error after this many instructions. Compiled code does not count.
+    #[must_use]
+    pub fn instruction_limit(mut self, limit: u64) -> Self {
+        self.options.instruction_limit = Some(limit);
+        self
+    }
+
+    /// How many arena faults of a run are recorded in full (64 by default); all are counted.
+    #[must_use]
+    pub fn fault_records(mut self, count: usize) -> Self {
+        self.options.fault_records = count;
+        self
+    }
+
+    /// Makes `bpf_get_prandom_u32` give the same numbers in each run.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.options.seed = Some(seed);
+        self
+    }
+
+    /// Where programs print to. Without it their output is dropped.
+    #[must_use]
+    pub fn output(mut self, output: impl Output + 'static) -> Self {
+        self.options.output = Some(Arc::new(output));
+        self
+    }
+
+    /// Ends runs early once this token is cancelled.
+    #[must_use]
+    pub fn cancel(mut self, cancel: &Cancel) -> Self {
+        self.options.cancel = Some(cancel.clone());
+        self
+    }
+
+    /// The value of an `extern ... __kconfig` variable. Booleans and tristates are their C values (`y` is 1).
+    #[must_use]
+    pub fn kconfig(mut self, name: &str, value: u64) -> Self {
+        self.options.kconfig.insert(name.to_owned(), value);
+        self
+    }
+
+    /// What programs are verified against.
+    #[must_use]
+    pub fn env(mut self, env: verifier::Env) -> Self {
+        self.options.env = env;
+        self
+    }
+}
+
+/// The bound of `may_goto` loops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoopLimit {
+    /// A loop leaves at the first question after this time. The program asks each 65,535 iterations.
+    Time(Duration),
+    /// The loops of a run have this many iterations together: for tests.
+    Iterations(u64),
+}
+
+impl Default for LoopLimit {
+    /// 250 ms, as in Linux 6.18 on x86-64.
+    fn default() -> Self {
+        Self::Time(Duration::from_millis(250))
+    }
+}
+
+/// A token that ends runs early: the interpreter at its next jump, compiled code at its next `may_goto` question,
+/// `bpf_loop` iteration or contended lock.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel {
+    flag: Arc<AtomicBool>,
+}
+
+impl Cancel {
+    /// A token that is not cancelled.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancels, for good.
+    pub fn cancel(&self) {
+        self.flag.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.flag.load(Ordering::Relaxed)
+    }
+}
+
+/// Which output a program writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stream {
+    /// `bpf_trace_printk` and `bpf_trace_vprintk`: the trace pipe.
+    Trace,
+    /// `bpf_stream_vprintk` to `BPF_STDOUT`.
+    Stdout,
+    /// `bpf_stream_vprintk` to `BPF_STDERR`.
+    Stderr,
+}
+
+/// Where programs print to. Called on the thread that runs the program, while it waits.
+///
+/// Any `Fn(Stream, &[u8])` is one.
+pub trait Output: Send + Sync {
+    /// Takes one message, as the program formatted it.
+    fn write(&self, stream: Stream, message: &[u8]);
+}
+
+impl<F: Fn(Stream, &[u8]) + Send + Sync> Output for F {
+    fn write(&self, stream: Stream, message: &[u8]) {
+        self(stream, message);
+    }
+}
+
+impl fmt::Debug for dyn Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Output")
+    }
+}
