@@ -28,8 +28,8 @@ pub struct Function {
     pub start: u32,
     /// Byte after the last.
     pub end: u32,
-    /// Offset of its [`CallbackFn`](crate::abi::CallbackFn), if it is used as a callback: what `lddw Func` loads is
-    /// this function's address.
+    /// Offset of its [`CallbackFn`](crate::abi::CallbackFn), if it is used as a callback: `lddw Func` loads the
+    /// address of this offset.
     pub callback: Option<u32>,
 }
 
@@ -49,7 +49,9 @@ pub struct FaultSite {
     pub offset: u32,
     /// Offset where execution continues.
     pub resume: u32,
-    /// General-purpose register (x86-64 number 0 to 15, AArch64 0 to 30) that becomes 0: the result of a load.
+    /// General-purpose register (x86-64 number 0 to 15, AArch64 0 to 30) whose 64 bits become 0: the result of a load.
+    /// `None` for a store, which is dropped, and for an atomic operation, which leaves its register as it was (at 32
+    /// bits its low half, zero-extended by the instructions that follow, as the verifier assumes of the result).
     pub clear: Option<u8>,
     /// BPF instruction.
     pub insn: InsnIdx,
@@ -70,7 +72,10 @@ pub enum AccessKind {
     Atomic,
 }
 
-/// A runtime function that generated code calls.
+/// A runtime function that generated code calls, by the [`RuntimeFn`](crate::abi::RuntimeFn) convention.
+///
+/// The arena functions take the accessed *window offset* in `r1`: `u32(register) + offset` as a signed 64-bit number.
+/// Outside `0..1 << 32` it lies in the guards, where every page is missing. `r3` is the index of the BPF instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Import {
@@ -78,15 +83,17 @@ pub enum Import {
     Helper(u32),
     /// Kfunc, by index into [`Program::externs`](bpf_object::Program::externs).
     Kfunc(u32),
-    /// Called when [`VmContext::loop_budget`](crate::abi::VmContext::loop_budget) reaches 0; the result is the new
-    /// budget, 0 to leave the loop.
+    /// Called when [`VmContext::loop_budget`](crate::abi::VmContext::loop_budget) is 0 and `may_goto` asks for one
+    /// more iteration; the result is the new budget, 0 to leave the loop.
     LoopBudget,
-    /// Checked arena load, for arenas without fault support: `r1` address (32 bits), `r2` `r3` unused, result the
-    /// zero-extended value.
+    /// Checked arena load, for arenas without fault support: `r1` window offset, `r3` instruction, result the
+    /// zero-extended value, 0 if the page is missing.
     ArenaLoad(Size),
-    /// Checked arena store: `r1` address, `r2` value.
+    /// Checked arena store: `r1` window offset, `r2` value (its low bytes are stored), `r3` instruction.
     ArenaStore(Size),
-    /// Arena read-modify-write: `r1` address, `r2` operand, `r3` the instruction index, `r4` expected value (for compare-exchange), `r5` what to return when the page is missing.
-    /// The result is the old value.
+    /// Arena read-modify-write: `r1` window offset, `r2` operand, `r3` instruction, `r4` expected value (for
+    /// compare-exchange), `r5` what to return when the page is missing. The result is the old value, zero-extended.
+    /// Used without fault support, and always for what the machine has no single instruction for (fetching or,
+    /// and, xor).
     ArenaAtomic(Size, isa::AtomicOp),
 }

@@ -3,24 +3,20 @@
 
 pub mod abi;
 mod compiled;
+mod error;
 
 use verifier::Verified;
 
 pub use compiled::{AccessKind, Compiled, FaultSite, Function, Import, Line};
+pub use error::CompileError;
 
 /// How to compile.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Options {
     /// Call the runtime for each arena access instead of relying on faults.
     pub checked_arena: bool,
 }
-
-/// Why code could not be generated.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-#[error("cannot compile")]
-pub struct CompileError {}
 
 /// Compiles a verified program for the machine it runs on.
 ///
@@ -28,5 +24,5 @@ pub struct CompileError {}
 /// The machine is not supported, or a limit is exceeded.
 pub fn compile(verified: &Verified, options: &Options) -> Result<Compiled, CompileError> {
     let _ = (verified, options);
-    Err(CompileError {})
+    Err(CompileError::UnsupportedMachine { arch: std::env::consts::ARCH })
 }
