@@ -1,1 +1,3 @@
-//! TODO
+//! The operating system, as bpf-arena needs it.
+
+pub mod bpf;
