@@ -1,1 +1,3 @@
-//! TODO
+//! Generators, oracles and file tests of bpf-arena.
+
+pub mod kernel;
