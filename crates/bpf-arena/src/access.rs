@@ -1,1 +1,371 @@
 //! Reads and writes of memory that programs share with the host, by width. One of the two files with `unsafe`.
+//!
+//! A program's stack, context and map values lie at real addresses that machine code uses directly, from any number of
+//! threads, while the host and the interpreter read and write them here. Such bytes never become a reference or a
+//! slice: each access is a relaxed atomic of its own width, or of single bytes where it is not aligned. Relaxed atomics
+//! are what the plain `mov`s of generated code are on every machine this runs on.
+//!
+//! [`Block`] owns memory, [`Regions`] lists what one run may touch, [`Place`] is a checked range of it. All three are
+//! safe to use: a `Place` borrows what it lies in, and every access is checked against its length.
+//!
+//! Arena memory is not handled here: it may be missing, so `sys` accesses it.
+#![allow(unsafe_code, reason = "raw memory is the subject of this file")]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use isa::{AtomicOp, Size};
+
+/// Alignment of every block: what the strictest of the accesses and of C types needs.
+const ALIGN: usize = 16;
+
+/// Zeroed memory at an address that does not change.
+#[derive(Debug)]
+pub(crate) struct Block {
+    // Invariant: allocated with `layout(len)`, freed by `drop` only.
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a block is plain memory without ties to a thread.
+unsafe impl Send for Block {}
+// SAFETY: its bytes are only ever accessed through raw pointers, by relaxed atomics.
+unsafe impl Sync for Block {}
+
+impl Block {
+    /// `len` zero bytes, or `None` if there is no memory for them.
+    pub(crate) fn new(len: usize) -> Option<Self> {
+        let layout = Self::layout(len)?;
+        // SAFETY: the layout's size is not 0.
+        let start = unsafe { alloc_zeroed(layout) };
+        Some(Self { start: NonNull::new(start)?, len })
+    }
+
+    /// Address of the first byte.
+    pub(crate) fn address(&self) -> u64 {
+        self.start.as_ptr().expose_provenance() as u64
+    }
+
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// A range of the block; `None` if it is not inside.
+    pub(crate) fn place(&self, offset: u64, len: u64) -> Option<Place<'_>> {
+        Span { start: self.start.as_ptr(), len: self.len }.place(offset, len)
+    }
+
+    fn layout(len: usize) -> Option<Layout> {
+        Layout::from_size_align(len.max(1), ALIGN).ok()
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if let Some(layout) = Self::layout(self.len) {
+            // SAFETY: allocated in `new` with the same layout.
+            unsafe { dealloc(self.start.as_ptr(), layout) };
+        }
+    }
+}
+
+/// A range of memory without an owner; only inside of this file.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: *mut u8,
+    len: usize,
+}
+
+impl Span {
+    /// The caller names in the lifetime what keeps the memory alive.
+    fn place<'m>(self, offset: u64, len: u64) -> Option<Place<'m>> {
+        let end = offset.checked_add(len)?;
+        if end > self.len as u64 {
+            return None;
+        }
+        let (offset, len) = (usize::try_from(offset).ok()?, usize::try_from(len).ok()?);
+        // SAFETY: `offset <= self.len`, so the result is inside of or just past the memory.
+        let start = unsafe { self.start.add(offset) };
+        Some(Place { start, len, memory: PhantomData })
+    }
+
+    fn find<'m>(self, address: u64, len: u64) -> Option<Place<'m>> {
+        self.place(address.checked_sub(self.start.addr() as u64)?, len)
+    }
+}
+
+/// Blocks that live as long as an app: its map values and global data.
+#[derive(Debug, Default)]
+pub(crate) struct BlockTable {
+    // Invariant: ascending addresses.
+    blocks: Vec<(Arc<Block>, bool)>,
+}
+
+impl BlockTable {
+    /// Adds a block, which programs may write or only read.
+    pub(crate) fn insert(&mut self, block: Arc<Block>, writable: bool) {
+        let at = self.blocks.partition_point(|(b, _)| b.address() < block.address());
+        self.blocks.insert(at, (block, writable));
+    }
+
+    fn find(&self, address: u64, len: u64, write: bool) -> Option<Place<'_>> {
+        let after = self.blocks.partition_point(|(b, _)| b.address() <= address);
+        let (block, writable) = self.blocks.get(after.checked_sub(1)?)?;
+        if write && !writable {
+            return None;
+        }
+        block.place(address - block.address(), len)
+    }
+}
+
+/// Everything one run may touch, arena aside.
+#[derive(Debug)]
+pub(crate) struct Regions<'r> {
+    stack: &'r Block,
+    // The run's exclusive borrow of the context, as a pointer because the program shares it.
+    ctx: Span,
+    ctx_memory: PhantomData<&'r mut [u8]>,
+    table: &'r BlockTable,
+}
+
+impl<'r> Regions<'r> {
+    /// The memory of a run with this stack, context and these map values.
+    pub(crate) fn new(stack: &'r Block, ctx: &'r mut [u8], table: &'r BlockTable) -> Self {
+        let ctx = Span { start: ctx.as_mut_ptr(), len: ctx.len() };
+        Self { stack, ctx, ctx_memory: PhantomData, table }
+    }
+
+    /// Address of the context's first byte.
+    pub(crate) fn ctx_address(&self) -> u64 {
+        self.ctx.start.expose_provenance() as u64
+    }
+
+    /// The run's stack.
+    pub(crate) fn stack(&self) -> &'r Block {
+        self.stack
+    }
+
+    /// The memory at `address`, if all of it belongs to the run and may be accessed in this way.
+    pub(crate) fn find(&self, address: u64, len: u64, write: bool) -> Option<Place<'r>> {
+        let stack = Span { start: self.stack.start.as_ptr(), len: self.stack.len };
+        stack
+            .find(address, len)
+            .or_else(|| self.ctx.find(address, len))
+            .or_else(|| self.table.find(address, len, write))
+    }
+}
+
+/// A range of live memory, checked once, accessed by width.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'m> {
+    // Invariant: `start..start + len` is allocated for 'm and accessed by relaxed atomics only.
+    start: *mut u8,
+    len: usize,
+    memory: PhantomData<&'m ()>,
+}
+
+// SAFETY: see the invariant; a place is as shareable as the block it lies in.
+unsafe impl Send for Place<'_> {}
+
+impl Place<'_> {
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the first byte's address is a multiple of `size`.
+    pub(crate) fn is_aligned(&self, size: Size) -> bool {
+        self.start.addr().is_multiple_of(usize::from(size.bytes()))
+    }
+
+    /// The zero-extended value at the start; 0 if the place is shorter.
+    pub(crate) fn load(&self, size: Size, order: Ordering) -> u64 {
+        if self.len < usize::from(size.bytes()) {
+            return 0;
+        }
+        if !self.is_aligned(size) {
+            let mut bytes = [0; 8];
+            let wanted = usize::from(size.bytes());
+            bytes.iter_mut().take(wanted).enumerate().for_each(|(i, byte)| *byte = self.byte(i));
+            return u64::from_le_bytes(bytes);
+        }
+        match size {
+            Size::B => u64::from(self.atomic8().load(order)),
+            Size::H => u64::from(self.atomic16().load(order)),
+            Size::W => u64::from(self.atomic32().load(order)),
+            Size::DW => self.atomic64().load(order),
+        }
+    }
+
+    /// Stores the low bytes of `value` at the start; nothing if the place is shorter.
+    #[allow(clippy::cast_possible_truncation, reason = "a store keeps the low bytes")]
+    pub(crate) fn store(&self, size: Size, value: u64, order: Ordering) {
+        if self.len < usize::from(size.bytes()) {
+            return;
+        }
+        if !self.is_aligned(size) {
+            let wanted = usize::from(size.bytes());
+            value.to_le_bytes().iter().take(wanted).enumerate().for_each(|(i, byte)| self.set_byte(i, *byte));
+            return;
+        }
+        match size {
+            Size::B => self.atomic8().store(value as u8, order),
+            Size::H => self.atomic16().store(value as u16, order),
+            Size::W => self.atomic32().store(value as u32, order),
+            Size::DW => self.atomic64().store(value, order),
+        }
+    }
+
+    /// Sequentially consistent read-modify-write of 4 or 8 bytes at the start; the old value, zero-extended.
+    /// `expected` matters to `CmpXchg` only. `None` if the place is too short or not aligned.
+    #[allow(clippy::cast_possible_truncation, reason = "a 32-bit operation uses the low halves")]
+    pub(crate) fn fetch(&self, size: Size, op: AtomicOp, operand: u64, expected: u64) -> Option<u64> {
+        if self.len < usize::from(size.bytes()) || !self.is_aligned(size) {
+            return None;
+        }
+        macro_rules! rmw {
+            ($cell:expr, $operand:expr, $expected:expr) => {{
+                let (cell, operand, order) = ($cell, $operand, Ordering::SeqCst);
+                match op {
+                    AtomicOp::Add => cell.fetch_add(operand, order),
+                    AtomicOp::Or => cell.fetch_or(operand, order),
+                    AtomicOp::And => cell.fetch_and(operand, order),
+                    AtomicOp::Xor => cell.fetch_xor(operand, order),
+                    AtomicOp::Xchg => cell.swap(operand, order),
+                    AtomicOp::CmpXchg => {
+                        cell.compare_exchange($expected, operand, order, order).unwrap_or_else(|old| old)
+                    }
+                }
+            }};
+        }
+        match size {
+            Size::W => Some(u64::from(rmw!(self.atomic32(), operand as u32, expected as u32))),
+            Size::DW => Some(rmw!(self.atomic64(), operand, expected)),
+            Size::B | Size::H => None,
+        }
+    }
+
+    /// Copies bytes out, each read once; as many as both sides have.
+    pub(crate) fn read(&self, bytes: &mut [u8]) {
+        bytes.iter_mut().take(self.len).enumerate().for_each(|(i, byte)| *byte = self.byte(i));
+    }
+
+    /// Copies bytes in, each written once; as many as both sides have.
+    pub(crate) fn write(&self, bytes: &[u8]) {
+        bytes.iter().take(self.len).enumerate().for_each(|(i, byte)| self.set_byte(i, *byte));
+    }
+
+    /// A copy of all bytes.
+    pub(crate) fn to_vec(self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len];
+        self.read(&mut bytes);
+        bytes
+    }
+
+    fn byte(&self, at: usize) -> u8 {
+        if at >= self.len {
+            return 0;
+        }
+        // SAFETY: `at` is inside of the place.
+        let start = unsafe { self.start.add(at) };
+        // SAFETY: the place is live memory; a byte is always aligned.
+        unsafe { AtomicU8::from_ptr(start) }.load(Ordering::Relaxed)
+    }
+
+    fn set_byte(&self, at: usize, value: u8) {
+        if at >= self.len {
+            return;
+        }
+        // SAFETY: `at` is inside of the place.
+        let start = unsafe { self.start.add(at) };
+        // SAFETY: the place is live memory; a byte is always aligned.
+        unsafe { AtomicU8::from_ptr(start) }.store(value, Ordering::Relaxed);
+    }
+
+    // The callers of these four have checked length and alignment.
+
+    fn atomic8(&self) -> &AtomicU8 {
+        // SAFETY: the place is live memory of at least one byte.
+        unsafe { AtomicU8::from_ptr(self.start) }
+    }
+
+    fn atomic16(&self) -> &AtomicU16 {
+        // SAFETY: the place is live memory of at least two bytes, aligned.
+        unsafe { AtomicU16::from_ptr(self.start.cast()) }
+    }
+
+    fn atomic32(&self) -> &AtomicU32 {
+        // SAFETY: the place is live memory of at least four bytes, aligned.
+        unsafe { AtomicU32::from_ptr(self.start.cast()) }
+    }
+
+    fn atomic64(&self) -> &AtomicU64 {
+        // SAFETY: the place is live memory of at least eight bytes, aligned.
+        unsafe { AtomicU64::from_ptr(self.start.cast()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_stay_inside_of_their_block() {
+        let block = Block::new(24).unwrap();
+        assert!(block.place(0, 24).is_some());
+        assert!(block.place(24, 0).is_some());
+        assert!(block.place(17, 8).is_none());
+        assert!(block.place(u64::MAX, 2).is_none());
+    }
+
+    #[test]
+    fn widths_and_alignments_read_what_was_written() {
+        let block = Block::new(32).unwrap();
+        for offset in 0..8 {
+            for size in [Size::B, Size::H, Size::W, Size::DW] {
+                let place = block.place(offset, u64::from(size.bytes())).unwrap();
+                place.store(size, 0x8877_6655_4433_2211, Ordering::Relaxed);
+                let mask = u64::MAX >> (64 - u32::from(size.bits()));
+                assert_eq!(place.load(size, Ordering::Relaxed), 0x8877_6655_4433_2211 & mask);
+                let mut bytes = [0; 8];
+                place.read(&mut bytes);
+                assert_eq!(u64::from_le_bytes(bytes), 0x8877_6655_4433_2211 & mask);
+            }
+        }
+    }
+
+    #[test]
+    fn atomics_give_the_old_value_and_refuse_misalignment() {
+        let block = Block::new(16).unwrap();
+        let place = block.place(0, 8).unwrap();
+        assert_eq!(place.fetch(Size::DW, AtomicOp::Add, 5, 0), Some(0));
+        assert_eq!(place.fetch(Size::DW, AtomicOp::CmpXchg, 9, 5), Some(5));
+        assert_eq!(place.fetch(Size::DW, AtomicOp::CmpXchg, 1, 5), Some(9));
+        assert_eq!(place.fetch(Size::W, AtomicOp::Xchg, u64::MAX, 0), Some(9));
+        assert_eq!(place.load(Size::DW, Ordering::Relaxed), 0xffff_ffff);
+        assert_eq!(block.place(1, 8).unwrap().fetch(Size::DW, AtomicOp::Add, 5, 0), None);
+    }
+
+    #[test]
+    fn a_run_finds_its_own_memory_only() {
+        let stack = Block::new(64).unwrap();
+        let mut ctx = [0; 8];
+        let mut table = BlockTable::default();
+        let (data, rodata) = (Arc::new(Block::new(8).unwrap()), Arc::new(Block::new(8).unwrap()));
+        table.insert(data.clone(), true);
+        table.insert(rodata.clone(), false);
+        let regions = Regions::new(&stack, &mut ctx, &table);
+        assert!(regions.find(stack.address() + 56, 8, true).is_some());
+        assert!(regions.find(stack.address() + 57, 8, true).is_none());
+        assert!(regions.find(regions.ctx_address(), 8, true).is_some());
+        assert!(regions.find(data.address(), 8, true).is_some());
+        assert!(regions.find(rodata.address(), 8, false).is_some());
+        assert!(regions.find(rodata.address(), 8, true).is_none());
+        assert!(regions.find(0, 1, false).is_none());
+        assert!(regions.find(u64::MAX, 1, false).is_none());
+    }
+}

@@ -1,3 +1,4 @@
 //! The operating system, as bpf-arena needs it.
 
 pub mod bpf;
+pub mod host;

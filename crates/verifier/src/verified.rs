@@ -19,6 +19,7 @@ pub(crate) struct Inner {
     pub(crate) facts: Vec<InsnFacts>,
     pub(crate) frames: Vec<FrameFacts>,
     pub(crate) arena: Option<u32>,
+    pub(crate) ctx_bytes: u32,
     pub(crate) stats: Stats,
 }
 
@@ -45,6 +46,12 @@ impl Verified {
     #[must_use]
     pub fn arena(&self) -> Option<u32> {
         self.inner.arena
+    }
+
+    /// Bytes of context that a run must provide: the end of the furthest access to it (`max_ctx_offset`).
+    #[must_use]
+    pub fn ctx_bytes(&self) -> u32 {
+        self.inner.ctx_bytes
     }
 
     /// What verification cost.

@@ -1,1 +1,3 @@
 //! What programs call at run time: helpers, kfuncs, maps, streams.
+
+mod format;
