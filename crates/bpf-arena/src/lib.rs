@@ -3,6 +3,8 @@
 //! The same clang-built object runs in this process or in the kernel, behind one API: an [`Engine`] loads it and
 //! gives an [`App`], whose [`Program`]s, [`Map`]s and arena can be used from any thread.
 
+extern crate self as bpf_arena; // the derive names the crate
+
 mod access;
 mod app;
 pub mod arena;
