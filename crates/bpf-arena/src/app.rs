@@ -93,7 +93,7 @@ impl Program {
     /// # Errors
     /// The context does not fit, or the run was stopped. Arena faults are no errors: see [`Outcome::faults`].
     pub fn run<C: Context + ?Sized>(&self, ctx: &mut C) -> Result<Outcome, RunError> {
-        self.inner.run(ctx.as_bytes_mut())
+        ctx.with_bytes(|bytes| self.inner.run(bytes))
     }
 
     /// Runs the program `count` times (at least once) with the same context, and gives the outcome of the last run
@@ -102,7 +102,7 @@ impl Program {
     /// # Errors
     /// As for [`Program::run`]; the first error ends it.
     pub fn repeat<C: Context + ?Sized>(&self, ctx: &mut C, count: u32) -> Result<Outcome, RunError> {
-        self.inner.repeat(ctx.as_bytes_mut(), count)
+        ctx.with_bytes(|bytes| self.inner.repeat(bytes, count))
     }
 }
 

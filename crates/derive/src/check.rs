@@ -9,9 +9,13 @@ pub(crate) fn fields(input: &DeriveInput) -> Result<&FieldsNamed> {
     let data = match &input.data {
         Data::Struct(data) => data,
         Data::Enum(_) => {
-            return refuse("an arena may hold any number, an enum only its own; use an integer and convert it");
+            return refuse(
+                "an arena may hold any number, an enum only its own; use an integer and convert it",
+            );
         }
-        Data::Union(_) => return refuse("it is not known which field of a union is in use; use an integer or an array"),
+        Data::Union(_) => {
+            return refuse("it is not known which field of a union is in use; use an integer or an array");
+        }
     };
     if !input.generics.params.is_empty() {
         return refuse("a generic structure has no single layout to compare with the program's");
@@ -70,13 +74,15 @@ pub(crate) fn field_type(field: &Ident, ty: &Type) -> Result<()> {
             Some(why) => refuse(why),
             None => Ok(()),
         },
-        Type::Reference(_) | Type::Ptr(_) => {
-            refuse("an address of the host means nothing in an arena; use ArenaPtr<T>, which is checked when followed")
-        }
+        Type::Reference(_) | Type::Ptr(_) => refuse(
+            "an address of the host means nothing in an arena; use ArenaPtr<T>, which is checked when followed",
+        ),
         Type::BareFn(_) => refuse("a function of the host means nothing in an arena"),
         Type::Slice(_) => refuse("a slice has no size; use an array, or an ArenaPtr<T> and a length"),
         Type::Tuple(_) => refuse("a tuple has no layout in C; use a structure with #[derive(ArenaType)]"),
-        _ => refuse("only integers, arrays, structures with #[derive(ArenaType)] and ArenaPtr<T> can lie in an arena"),
+        _ => refuse(
+            "only integers, arrays, structures with #[derive(ArenaType)] and ArenaPtr<T> can lie in an arena",
+        ),
     }
 }
 
@@ -114,12 +120,48 @@ mod tests {
     #[test]
     fn shapes_without_a_c_layout_are_refused() {
         let cases: [(syn::DeriveInput, &str); 6] = [
-            (parse_quote!(enum E { A }), "an enum only its own"),
+            (
+                parse_quote!(
+                    enum E {
+                        A,
+                    }
+                ),
+                "an enum only its own",
+            ),
             (parse_quote!(union U { a: u8 }), "which field of a union"),
-            (parse_quote!(struct S { a: u8 }), "needs #[repr(C)]"),
-            (parse_quote!(#[repr(align(8))] struct S { a: u8 }), "needs #[repr(C)]"),
-            (parse_quote!(#[repr(C)] struct S(u8);), "need names"),
-            (parse_quote!(#[repr(C)] struct S<T> { a: T }), "generic"),
+            (
+                parse_quote!(
+                    struct S {
+                        a: u8,
+                    }
+                ),
+                "needs #[repr(C)]",
+            ),
+            (
+                parse_quote!(
+                    #[repr(align(8))]
+                    struct S {
+                        a: u8,
+                    }
+                ),
+                "needs #[repr(C)]",
+            ),
+            (
+                parse_quote!(
+                    #[repr(C)]
+                    struct S(u8);
+                ),
+                "need names",
+            ),
+            (
+                parse_quote!(
+                    #[repr(C)]
+                    struct S<T> {
+                        a: T,
+                    }
+                ),
+                "generic",
+            ),
         ];
         for (input, expected) in cases {
             let text = refusal(&input);
@@ -154,10 +196,31 @@ mod tests {
 
     #[test]
     fn attributes_are_checked() {
-        let text = refusal(&parse_quote!(#[repr(C)] struct S { #[arena(nam = "x")] a: u8 }));
+        let text = refusal(&parse_quote!(
+            #[repr(C)]
+            struct S {
+                #[arena(nam = "x")]
+                a: u8,
+            }
+        ));
         assert!(text.contains("unknown attribute"), "{text}");
-        let text = refusal(&parse_quote!(#[repr(C)] #[arena] struct S { a: u8 }));
+        let text = refusal(&parse_quote!(
+            #[repr(C)]
+            #[arena]
+            struct S {
+                a: u8,
+            }
+        ));
         assert!(text.contains("expected #[arena"), "{text}");
-        assert_eq!(refusal(&parse_quote!(#[repr(C, align(16))] #[arena(name = "s")] struct S { a: u8 })), "");
+        assert_eq!(
+            refusal(&parse_quote!(
+                #[repr(C, align(16))]
+                #[arena(name = "s")]
+                struct S {
+                    a: u8,
+                }
+            )),
+            ""
+        );
     }
 }
