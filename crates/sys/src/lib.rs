@@ -1,4 +1,23 @@
-//! The operating system, as bpf-arena needs it.
+//! The operating system, as bpf-arena needs it: mappings, page faults, executable memory, clocks.
+//!
+//! The only crate of the project that makes system calls. Its public functions are safe: every address they accept
+//! is checked, or lies by construction inside memory this crate mapped.
+#![allow(unsafe_code, reason = "this is where system calls, signal handlers and shared memory are")]
 
 pub mod bpf;
+pub mod clock;
+pub mod code;
+pub mod cpu;
+mod error;
+pub mod fault;
 pub mod host;
+pub mod random;
+mod width;
+pub mod window;
+
+pub use error::{OsError, PageError, WindowError};
+pub use rustix::io::Errno;
+pub use width::{AtomicOp, Missing, Width};
+
+/// Bytes of a page; systems with other page sizes are refused.
+pub const PAGE_SIZE: u64 = 4096;
