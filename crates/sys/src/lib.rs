@@ -5,13 +5,10 @@
 #![allow(unsafe_code, reason = "this is where system calls, signal handlers and shared memory are")]
 
 pub mod bpf;
-pub mod clock;
 pub mod code;
-pub mod cpu;
 mod error;
 pub mod fault;
 pub mod host;
-pub mod random;
 mod width;
 pub mod window;
 

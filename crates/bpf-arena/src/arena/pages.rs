@@ -4,6 +4,9 @@ use sys::{PAGE_SIZE, PageError};
 
 use super::{Arena, ArenaError, PageCount, UserAddr};
 
+/// No node in particular.
+const NUMA_NO_NODE: i32 = -1;
+
 impl Arena {
     /// Allocates zeroed pages: at `at` exactly, or where they fit lowest. `None` where `bpf_arena_alloc_pages` gives
     /// NULL; [`Self::try_alloc_pages`] says why.
@@ -41,7 +44,8 @@ impl Arena {
     /// `bpf_arena_alloc_pages` with its raw arguments and result.
     #[must_use]
     pub(crate) fn kfunc_alloc(&self, address: u64, count: u32, node: i32, flags: u64) -> u64 {
-        if flags != 0 || count == 0 || !sys::cpu::numa_node_online(node) {
+        let node_exists = node == NUMA_NO_NODE || u32::try_from(node).is_ok_and(sys::host::has_numa_node);
+        if flags != 0 || count == 0 || !node_exists {
             return 0;
         }
         self.window.alloc_pages(address, count).unwrap_or(0)
