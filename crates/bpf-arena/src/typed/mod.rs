@@ -49,6 +49,7 @@ mod layout;
 mod memory;
 mod ptr;
 mod shape;
+pub mod value;
 
 pub use bpf_arena_derive::ArenaType;
 pub use layout::{LayoutError, check_layout};
