@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bpf_object::MapType;
+
+use crate::arena::Arena;
 use crate::backend::LoadedProgram;
 use crate::context::Context;
 use crate::error::{RunError, UnknownName};
@@ -15,15 +18,41 @@ use crate::map::Map;
 /// copy of what was there.
 #[derive(Debug)]
 pub struct App {
+    object: Arc<bpf_object::Object>,
     programs: Vec<Program>,
     maps: Vec<Map>,
+    arena: Option<Arena>,
 }
 
 impl App {
-    /// Puts together what an engine loaded. `maps` are in the order of the object's specifications.
+    /// Puts together what an engine loaded of `object`: its programs, a map for each of its specifications in their
+    /// order, and its arena.
     #[allow(dead_code, reason = "engines make apps")]
-    pub(crate) fn new(programs: Vec<Program>, maps: Vec<Map>) -> Self {
-        Self { programs, maps }
+    pub(crate) fn new(
+        object: Arc<bpf_object::Object>,
+        programs: Vec<Program>,
+        maps: Vec<Map>,
+        arena: Option<Arena>,
+    ) -> Self {
+        Self { object, programs, maps, arena }
+    }
+
+    /// The object it was loaded from.
+    #[must_use]
+    pub fn object(&self) -> &bpf_object::Object {
+        &self.object
+    }
+
+    /// The object's arena.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn arena(&self) -> Result<&Arena, UnknownName> {
+        self.arena.as_ref().ok_or_else(|| UnknownName {
+            kind: "map of type",
+            name: MapType::Arena.name().to_owned(),
+            known: self.maps.iter().map(|m| m.name().to_owned()).collect(),
+        })
     }
 
     /// The program with this name.
