@@ -107,12 +107,12 @@ pub enum DecodeError {
 /// Decodes little-endian code: [`decode_endian`] with [`Endian::Little`].
 ///
 /// ```
-/// use isa::{decode, Insn, InsnIdx};
+/// use bpf_arena_isa::{decode, Insn, InsnIdx};
 ///
 /// let code = decode(&[0xb7, 0, 0, 0, 7, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0])?;
 /// assert_eq!(code.len(), 2);
 /// assert_eq!(code.get(InsnIdx(1)), Some(Insn::Exit));
-/// # Ok::<(), isa::DecodeError>(())
+/// # Ok::<(), bpf_arena_isa::DecodeError>(())
 /// ```
 ///
 /// # Errors
@@ -155,7 +155,7 @@ impl Insn {
     /// Decodes one instruction. `second` is the slot that follows; it is looked at only if [`RawInsn::is_wide`].
     ///
     /// ```
-    /// use isa::{Insn, RawField, RawInsn, Refusal};
+    /// use bpf_arena_isa::{Insn, RawField, RawInsn, Refusal};
     ///
     /// let exit = RawInsn { opcode: 0x95, ..RawInsn::default() };
     /// assert_eq!(Insn::decode(exit, None), Ok(Insn::Exit));

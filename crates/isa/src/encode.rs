@@ -27,16 +27,26 @@ pub enum EncodeError {
     NoSuchForm(Insn),
 }
 
+/// An instruction of a program that has no encoding, and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("instruction {at}: {source}")]
+pub struct CodeError {
+    /// Slot index.
+    pub at: InsnIdx,
+    /// What is wrong with it.
+    pub source: EncodeError,
+}
+
 impl Insn {
     /// The fields of the instruction, one slot or two.
     ///
     /// ```
-    /// use isa::{Imm64, Insn, Reg};
+    /// use bpf_arena_isa::{Imm64, Insn, Reg};
     ///
     /// let insn = Insn::LoadImm64 { dst: Reg::R1, value: Imm64::Const(0x1_0000_0002) };
     /// let slots = insn.encode()?;
     /// assert_eq!((slots.first.imm, slots.second.map(|s| s.imm)), (2, Some(1)));
-    /// # Ok::<(), isa::EncodeError>(())
+    /// # Ok::<(), bpf_arena_isa::EncodeError>(())
     /// ```
     ///
     /// # Errors
@@ -58,10 +68,10 @@ impl Code {
     ///
     /// # Errors
     /// At the first instruction that has no encoding, with its index.
-    pub fn encode(&self, endian: Endian) -> Result<Vec<u8>, (InsnIdx, EncodeError)> {
+    pub fn encode(&self, endian: Endian) -> Result<Vec<u8>, CodeError> {
         let mut bytes = Vec::with_capacity(self.len().saturating_mul(RawInsn::BYTES));
         for (at, insn) in self.iter() {
-            let Encoded { first, second } = insn.encode().map_err(|error| (at, error))?;
+            let Encoded { first, second } = insn.encode().map_err(|source| CodeError { at, source })?;
             bytes.extend(first.to_bytes(endian));
             bytes.extend(second.into_iter().flat_map(|slot| slot.to_bytes(endian)));
         }

@@ -97,7 +97,8 @@ impl KernelProgram {
     /// # Errors
     /// The verifier's refusal, with its log.
     pub fn load(code: &Code, arena: Option<&KernelArena>) -> Result<Self, OracleError> {
-        let insns = code.encode(Endian::Little).map_err(|(at, error)| OracleError::Encode(at, error))?;
+        let insns =
+            code.encode(Endian::Little).map_err(|error| OracleError::Encode(error.at, error.source))?;
         let fds: Vec<_> = arena.iter().map(|a| a.map.as_fd()).collect();
         let (prog, _) = Prog::load(&ProgSpec {
             name: "oracle",
