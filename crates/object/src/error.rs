@@ -385,7 +385,7 @@ pub enum LinkError {
         limit: usize,
     },
     /// Bytes that are no instruction.
-    #[error("section `{section}` instruction {insn} (`{function}`): {error}")]
+    #[error("section `{section}`, function `{function}`: {error}")]
     Decode {
         /// ELF section.
         section: String,
@@ -394,7 +394,7 @@ pub enum LinkError {
         /// Slot in the linked program.
         insn: InsnIdx,
         /// What is wrong.
-        error: String,
+        error: isa::DecodeError,
     },
     /// A relocation that cannot be applied.
     #[error("section `{section}` instruction {insn}: relocation against `{symbol}`: {fault}")]

@@ -6,8 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod btf;
+mod core_relo;
+mod elf;
 mod error;
 mod kconfig;
+mod layout;
 pub mod limits;
 mod link;
 mod map;
@@ -25,11 +28,12 @@ pub use error::{
     BtfError, BtfFault, CoreError, ExternFault, KconfigFault, LinkError, MapFault, ObjectError,
     RelocationFault, SectionFault,
 };
+pub use isa::Endian;
 pub use kconfig::{Kconfig, KconfigValue, Tristate};
+pub use link::Linked;
 pub use map::{
     BPF_F_MMAPABLE, BPF_F_NO_USER_CONV, BPF_F_RDONLY_PROG, BPF_F_SEGV_ON_FAULT, MapOrigin, MapSlot, MapSpec,
     MapType,
 };
 pub use object::{LinkOptions, Object, ProgramInfo, Variable};
 pub use program::{Extern, ExternKind, LineInfo, Linkage, ProgType, Program, ProgramKind, Subprogram};
-pub use reader::Endian;

@@ -5,6 +5,8 @@
 pub const MAX_OBJECT_BYTES: usize = 256 << 20;
 /// Bytes of a name that is kept (function, map, variable, BTF type). The kernel allows 511.
 pub const MAX_NAME_BYTES: usize = 2048;
+/// Bytes of the names of all ELF symbols together.
+pub const MAX_SYMBOL_NAMES: usize = 64 << 20;
 /// Functions in an object.
 pub const MAX_FUNCTIONS: usize = 1 << 16;
 /// Instruction slots of a linked program: the kernel's limit for privileged users (`BPF_COMPLEXITY_LIMIT_INSNS`).

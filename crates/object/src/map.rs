@@ -38,10 +38,10 @@ pub struct MapSpec {
     pub initial: Vec<u8>,
 }
 
-/// An initial entry `index -> target` (`__array(values, ..)` in C).
+/// An initial entry `index -> target` (`__array(values, ..)` in C, or a function pointer of a `struct_ops` table).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapSlot {
-    /// Key.
+    /// Key; in a `struct_ops` table the byte offset of the function pointer.
     pub index: u32,
     /// Name of the map or program stored there.
     pub target: String,
@@ -123,6 +123,9 @@ map_types! {
     CgrpStorage = 32, "cgrp_storage";
     Arena = 33, "arena";
 }
+
+/// Bytes of an arena page, whatever the machine's page size.
+pub(crate) const ARENA_PAGE_BYTES: u64 = 4096;
 
 /// `BPF_F_MMAPABLE`: user space may map the map's memory. Required for an arena.
 pub const BPF_F_MMAPABLE: u32 = 1 << 10;

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::layout::Layout;
 use crate::{
-    Btf, BtfExt, Extern, Kconfig, LinkError, Linkage, MapSpec, ObjectError, Program, ProgramKind, TypeId,
+    Btf, BtfExt, Extern, Kconfig, LinkError, Linkage, Linked, MapSpec, ObjectError, Program, ProgramKind,
+    TypeId,
 };
 
 /// A parsed BPF object file. Made by [`Object::parse`], which makes no system call and reads nothing but its input.
@@ -25,6 +27,7 @@ pub struct Object {
     pub btf: Option<Arc<Btf>>,
     /// Functions, lines and CO-RE relocations by ELF section.
     pub btf_ext: Arc<BtfExt>,
+    pub(crate) layout: Arc<Layout>,
 }
 
 /// A program of an object, not yet linked.
@@ -113,6 +116,14 @@ impl Object {
     /// # Errors
     /// [`LinkError`] names the instruction and the symbol.
     pub fn link_with(&self, name: &str, options: &LinkOptions) -> Result<Program, LinkError> {
+        self.link_raw(name, options)?.decode()
+    }
+
+    /// Links without decoding, for programs that only a kernel is to judge.
+    ///
+    /// # Errors
+    /// [`LinkError`], but never [`LinkError::Decode`].
+    pub fn link_raw(&self, name: &str, options: &LinkOptions) -> Result<Linked, LinkError> {
         crate::link::program(self, name, options)
     }
 

@@ -1,14 +1,6 @@
 //! Reading numbers out of bytes in either byte order. No method can panic; past the end is `None`.
 
-/// Byte order of a BTF or an object.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Endian {
-    /// Least significant byte first.
-    #[default]
-    Little,
-    /// Most significant byte first.
-    Big,
-}
+use isa::Endian;
 
 /// A cursor over bytes.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::parse::{HEADER_BYTES, MAGIC};
 use super::{Btf, Composite, Int, Kind, StrId, Type, TypeId};
-use crate::reader::Endian;
+use isa::Endian;
 
 impl Btf {
     /// Appends a type and gives its id. References in it are the caller's to keep valid.

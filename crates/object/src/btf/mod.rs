@@ -16,7 +16,7 @@ pub use types::{
     Type, TypeId,
 };
 
-use crate::reader::Endian;
+use isa::Endian;
 
 /// Parsed type information.
 ///

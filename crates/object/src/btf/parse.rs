@@ -8,7 +8,9 @@ use super::{
 };
 use crate::error::{BtfError, BtfFault};
 use crate::limits::{MAX_BTF_STRINGS, MAX_BTF_TYPES, MAX_NAME_BYTES};
-use crate::reader::{Endian, Reader};
+use isa::Endian;
+
+use crate::reader::Reader;
 
 /// `BTF_MAGIC`.
 pub(super) const MAGIC: u16 = 0xeb9f;

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use super::{Btf, Composite, Kind, KindTag, Member, StrId, Type, TypeId};
 use crate::limits::MAX_BTF_DEPTH;
-use crate::reader::Endian;
+use isa::Endian;
 
 /// Types by hash of their essential name; see [`Btf::named`].
 pub(super) type NameIndex = HashMap<u64, Vec<TypeId>>;
