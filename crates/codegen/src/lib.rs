@@ -1,14 +1,33 @@
 //! Machine code for verified programs.
+//!
+//! ```text
+//! Verified -> flow::Body (blocks of BPF instructions, facts applied) -> lower (Cranelift's form)
+//!          -> Cranelift -> link::Text (functions joined, fault table, lines) -> Compiled
+//! ```
+//!
+//! The code trusts the verifier and nothing else: not the values a program reads, not the presence of arena pages.
+//! It is position-independent and refers to no address of the process; see [`abi`] for how it is entered.
 #![forbid(unsafe_code)]
 
 pub mod abi;
 mod compiled;
 mod error;
+mod faults;
+mod flow;
+mod limits;
+mod link;
+mod listing;
+mod lower;
+mod machine;
 
+use cranelift_codegen::control::ControlPlane;
+use cranelift_codegen::{CodegenError, Context};
+use cranelift_frontend::FunctionBuilderContext;
 use verifier::Verified;
 
 pub use compiled::{AccessKind, Compiled, FaultSite, Function, Import, Line};
 pub use error::CompileError;
+pub use listing::MachineInsn;
 
 /// How to compile.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,8 +40,31 @@ pub struct Options {
 /// Compiles a verified program for the machine it runs on.
 ///
 /// # Errors
-/// The machine is not supported, or a limit is exceeded.
+/// The machine is not supported, the program has an instruction that no engine executes, or a limit is exceeded.
 pub fn compile(verified: &Verified, options: &Options) -> Result<Compiled, CompileError> {
-    let _ = (verified, options);
-    Err(CompileError::UnsupportedMachine { arch: std::env::consts::ARCH })
+    let machine = machine::Machine::host()?;
+    let backend = machine.backend()?;
+    let unit = lower::Unit { verified, options, machine, frontend: backend.frontend_config() };
+    let mut imports = lower::Imports::default();
+    let mut text = link::Text::default();
+    let mut context = Context::new();
+    let mut scratch = FunctionBuilderContext::new();
+    for subprogram in reached(verified) {
+        let body = flow::Body::build(verified, subprogram)?;
+        context.clear();
+        lower::function(&unit, &body, &mut imports, &mut context.func, &mut scratch)?;
+        drop(body);
+        let refused = |error: &CodegenError| CompileError::Backend { subprogram, message: error.to_string() };
+        context.compile(&*backend, &mut ControlPlane::default()).map_err(|e| refused(&e.inner))?;
+        if let Some(code) = context.compiled_code() {
+            text.append(verified, subprogram, code, &context.func.params)?;
+        }
+    }
+    text.finish(imports.into_order())
+}
+
+/// The subprograms that are executed, the entry first.
+fn reached(verified: &Verified) -> impl Iterator<Item = usize> + '_ {
+    let frames = verified.frames().iter().enumerate().skip(1);
+    core::iter::once(0).chain(frames.filter(|(_, f)| f.reached).map(|(i, _)| i))
 }

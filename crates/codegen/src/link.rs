@@ -1,0 +1,138 @@
+//! Puts the functions of a program one behind the other and resolves what they say of each other.
+
+use cranelift_codegen::binemit::Reloc;
+use cranelift_codegen::ir::ExternalName;
+use cranelift_codegen::ir::function::FunctionParameters;
+use cranelift_codegen::{CompiledCode, FinalizedRelocTarget};
+use isa::InsnIdx;
+use verifier::Verified;
+
+use crate::lower::ARENA_TRAP;
+use crate::{CompileError, Compiled, FaultSite, Function, Import, Line, faults, limits};
+
+/// Alignment of a function.
+const ALIGNMENT: usize = 16;
+/// Between functions: `int3`, which traps.
+const PADDING: u8 = 0xcc;
+
+/// The text so far.
+#[derive(Default)]
+pub(crate) struct Text {
+    bytes: Vec<u8>,
+    functions: Vec<Function>,
+    faults: Vec<FaultSite>,
+    lines: Vec<Line>,
+    references: Vec<Reference>,
+}
+
+/// Four bytes in the text that are to hold the distance to a function, counted from behind themselves plus `addend`.
+struct Reference {
+    at: u32,
+    from: usize,
+    to: usize,
+    addend: i64,
+}
+
+impl Text {
+    /// Appends the code of a subprogram.
+    pub(crate) fn append(
+        &mut self,
+        verified: &Verified,
+        subprogram: usize,
+        code: &CompiledCode,
+        names: &FunctionParameters,
+    ) -> Result<(), CompileError> {
+        let aligned = self.bytes.len().next_multiple_of(ALIGNMENT);
+        self.bytes.resize(aligned, PADDING);
+        let bytes = code.code_buffer();
+        let end = aligned.saturating_add(bytes.len());
+        limits::check(subprogram, "bytes of machine code", end as u64, limits::TEXT_BYTES)?;
+        let place = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
+        let (start, end) = (place(aligned), place(end));
+        self.bytes.extend_from_slice(bytes);
+
+        let first = self.lines.len();
+        self.append_lines(verified, subprogram, start, code);
+        self.append_faults(verified, start, first, code)?;
+        for relocation in code.buffer.relocs() {
+            let unresolved = CompileError::Unresolved { subprogram, offset: relocation.offset };
+            let to = match (&relocation.kind, &relocation.target) {
+                (
+                    Reloc::X86CallPCRel4 | Reloc::X86PCRel4,
+                    FinalizedRelocTarget::ExternalName(ExternalName::User(name)),
+                ) => names.user_named_funcs().get(*name).map(|name| name.index as usize),
+                _ => None,
+            };
+            let to = to.ok_or(unresolved)?;
+            let at = start + relocation.offset;
+            self.references.push(Reference { at, from: subprogram, to, addend: relocation.addend });
+        }
+        let is_callback = verified.frames().get(subprogram).is_some_and(|f| f.callback);
+        self.functions.push(Function { subprogram, start, end, callback: is_callback.then_some(start) });
+        Ok(())
+    }
+
+    /// Where the code of each BPF instruction begins; the function's first bytes belong to its first instruction.
+    fn append_lines(&mut self, verified: &Verified, subprogram: usize, start: u32, code: &CompiledCode) {
+        let first = verified.program().subprograms.get(subprogram).map_or(InsnIdx(0), |s| s.start);
+        self.lines.push(Line { offset: start, insn: first });
+        for location in code.buffer.get_srclocs_sorted() {
+            if location.loc.is_default() {
+                continue;
+            }
+            let line = Line { offset: start + location.start, insn: InsnIdx(location.loc.bits()) };
+            match self.lines.last_mut() {
+                Some(last) if last.insn == line.insn => {}
+                Some(last) if last.offset == line.offset => *last = line,
+                _ => self.lines.push(line),
+            }
+        }
+    }
+
+    fn append_faults(
+        &mut self,
+        verified: &Verified,
+        start: u32,
+        first_line: usize,
+        code: &CompiledCode,
+    ) -> Result<(), CompileError> {
+        let lines = self.lines.get(first_line..).unwrap_or_default();
+        let bytes = code.code_buffer();
+        for trap in code.buffer.traps().iter().filter(|t| t.code == ARENA_TRAP) {
+            let before = lines.partition_point(|l| l.offset <= start + trap.offset);
+            let line = before.checked_sub(1).and_then(|i| lines.get(i));
+            let at = line.map_or(InsnIdx(0), |l| l.insn);
+            let refused = CompileError::UnskippableAccess { at, offset: trap.offset };
+            let insn = verified.program().code.get(at).ok_or(refused)?;
+            let site = faults::site(bytes, trap.offset, at, insn)?;
+            self.faults.push(FaultSite { offset: start + site.offset, resume: start + site.resume, ..site });
+        }
+        Ok(())
+    }
+
+    /// Resolves the references and gives the whole.
+    pub(crate) fn finish(mut self, imports: Vec<Import>) -> Result<Compiled, CompileError> {
+        let starts: Vec<_> = self.functions.iter().map(|f| (f.subprogram, f.start)).collect();
+        for reference in &self.references {
+            let Reference { at, from, to, addend } = *reference;
+            let unresolved = CompileError::Unresolved { subprogram: from, offset: at };
+            let target = starts.binary_search_by_key(&to, |&(subprogram, _)| subprogram);
+            let target = target.ok().and_then(|i| starts.get(i)).ok_or_else(|| unresolved.clone())?;
+            let distance = i64::from(target.1) + addend - i64::from(at);
+            let distance = i32::try_from(distance).map_err(|_| unresolved.clone())?;
+            let at = at as usize;
+            let field = self.bytes.get_mut(at..at + 4).ok_or(unresolved)?;
+            field.copy_from_slice(&distance.to_le_bytes());
+        }
+        self.faults.sort_by_key(|f| f.offset);
+        let entry = self.functions.first().map_or(0, |f| f.start);
+        Ok(Compiled {
+            text: self.bytes,
+            entry,
+            functions: self.functions,
+            faults: self.faults,
+            lines: self.lines,
+            imports,
+        })
+    }
+}

@@ -1,0 +1,59 @@
+//! Casts between address spaces, and 64-bit immediates.
+
+use std::mem::offset_of;
+
+use cranelift_codegen::ir::{InstBuilder, Value, types};
+use isa::{Imm64, Reg};
+
+use super::{Lower, constant_memory, field};
+use crate::CompileError;
+use crate::abi::VmContext;
+use crate::flow::Step;
+
+impl Lower<'_, '_> {
+    /// To the arena's space (`dst_as` 1): a user address, the high half put above a low half that is not 0. To
+    /// ours: a 32-bit move.
+    pub(super) fn addr_space_cast(&mut self, dst: Reg, src: Reg, dst_as: u16) {
+        let value = self.get(src);
+        let low = self.b.ins().ireduce(types::I32, value);
+        let low = self.b.ins().uextend(types::I64, low);
+        if dst_as == 0 {
+            return self.set(dst, low);
+        }
+        let high = self.constant_field(offset_of!(VmContext, user_vm_high));
+        let address = self.b.ins().bor(low, high);
+        let address = self.b.ins().select(low, address, low);
+        self.set(dst, address);
+    }
+
+    pub(super) fn load_imm64(&mut self, step: &Step, dst: Reg, value: Imm64) -> Result<(), CompileError> {
+        let bad = || CompileError::UnsupportedInsn { at: step.at, insn: step.insn };
+        let value = match value {
+            Imm64::Const(value) => self.b.ins().iconst(types::I64, value.cast_signed()),
+            Imm64::MapIdx(map) => self.map_entry(offset_of!(VmContext, maps), map).ok_or_else(bad)?,
+            Imm64::MapIdxValue { map, offset } => {
+                let base = self.map_entry(offset_of!(VmContext, map_values), map).ok_or_else(bad)?;
+                self.b.ins().iadd_imm_s(base, i64::from(offset))
+            }
+            Imm64::Func(offset) => {
+                let subprogram = self.subprogram_at(step.at, offset)?;
+                let function = self.function(subprogram);
+                self.b.ins().func_addr(types::I64, function)
+            }
+            Imm64::MapFd(_) | Imm64::MapValue { .. } | Imm64::BtfVar { .. } => return Err(bad()),
+        };
+        self.set(dst, value);
+        Ok(())
+    }
+
+    /// An entry of one of the context's tables of maps.
+    fn map_entry(&mut self, table: usize, map: u32) -> Option<Value> {
+        let offset = i32::try_from(map).ok()?.checked_mul(8)?;
+        let table = self.constant_field(table);
+        Some(self.b.ins().load(types::I64, constant_memory(), table, offset))
+    }
+
+    fn constant_field(&mut self, offset: usize) -> Value {
+        self.b.ins().load(types::I64, constant_memory(), self.context, field(offset))
+    }
+}

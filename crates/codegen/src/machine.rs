@@ -1,0 +1,50 @@
+//! The machines code can be generated for.
+
+use cranelift_codegen::isa::{OwnedTargetIsa, lookup_by_name};
+use cranelift_codegen::settings::{self, Configurable, SetError};
+
+use crate::CompileError;
+
+/// A machine with a code generator.
+///
+/// What is particular to one: the backend's name, the forms of its memory instructions (`faults.rs`), its
+/// relocations (`link.rs`), and how it orders memory (`lower/mem.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Machine {
+    /// x86-64 with the baseline instruction set, so that the code is the same everywhere.
+    X86_64,
+}
+
+impl Machine {
+    /// The machine this library runs on.
+    pub(crate) fn host() -> Result<Self, CompileError> {
+        if cfg!(target_arch = "x86_64") {
+            Ok(Self::X86_64)
+        } else {
+            Err(CompileError::UnsupportedMachine { arch: std::env::consts::ARCH })
+        }
+    }
+
+    /// The backend for this machine.
+    pub(crate) fn backend(self) -> Result<OwnedTargetIsa, CompileError> {
+        let setup = |message: String| CompileError::Setup { message };
+        let flags = flags().map_err(|e| setup(e.to_string()))?;
+        let Self::X86_64 = self;
+        let builder = lookup_by_name("x86_64-unknown-linux-gnu").map_err(|e| setup(e.to_string()))?;
+        builder.finish(flags).map_err(|e| setup(e.to_string()))
+    }
+}
+
+/// Settings of the backend.
+fn flags() -> Result<settings::Flags, SetError> {
+    let mut flags = settings::builder();
+    flags.set("opt_level", "speed")?;
+    // The chain of frames is what a fault report's call chain is read from.
+    flags.set("preserve_frame_pointers", "true")?;
+    // Addresses of functions are taken relative to the instruction: the text is position-independent.
+    flags.set("is_pic", "true")?;
+    flags.set("unwind_info", "false")?;
+    flags.set("enable_probestack", "false")?;
+    flags.set("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" })?;
+    Ok(settings::Flags::new(flags))
+}
