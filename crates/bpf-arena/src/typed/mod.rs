@@ -45,14 +45,19 @@
 //! }
 //! ```
 
+mod access;
+mod globals;
 mod layout;
+mod list;
 mod memory;
 mod ptr;
 mod shape;
 pub mod value;
 
 pub use bpf_arena_derive::ArenaType;
+pub use globals::{GlobalError, MAX_VARIABLE_BYTES, set_initial, variable_names};
 pub use layout::{LayoutError, check_layout};
+pub use list::{Found, List, WalkError};
 pub use memory::{Bytes, Memory, OutOfBytes};
 pub use ptr::{ArenaPtr, Field};
 pub use shape::{ArenaInt, ArenaType, FieldShape, Shape, StructShape};
