@@ -9,7 +9,10 @@ use bpf_arena_isa::{
 use proptest::prelude::*;
 
 mod common;
-use common::{IMMS, OFFSETS, instance};
+use common::{OFFSETS, instance};
+
+/// Immediates at the edges of their field and around selectors.
+const IMMS: [i32; 12] = [0, 1, -1, 7, 16, 0x100, 0x1_0000, 0x7fff, -0x8000, 0x1234_5678, i32::MAX, i32::MIN];
 
 fn assert_round_trip(insn: Insn) {
     let text = insn.to_string();

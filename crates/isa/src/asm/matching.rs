@@ -57,7 +57,11 @@ pub(super) fn match_statement(tokens: &[Spanned<'_>], symbols: &impl Symbols) ->
         || tokens.last().map_or(1, |last| last.column + last.token.to_string().chars().count()),
         |token| token.column,
     );
-    Err((column, failure.unwrap_or_else(|| expected("an instruction", None))))
+    let failure = match failure {
+        Some(kind) if farthest > 0 || !matches!(kind, AsmErrorKind::Expected { .. }) => kind,
+        _ => expected("an instruction", tokens.first()),
+    };
+    Err((column, failure))
 }
 
 fn expected(what: &str, found: Option<&Spanned<'_>>) -> AsmErrorKind {
@@ -231,7 +235,8 @@ impl<'t, 'a, S: Symbols> Matcher<'t, 'a, S> {
             return Ok(());
         }
         self.accept(Token::Word("pc"));
-        if !signed_follows(self.next) {
+        // A bare `call -1` means nothing: LLVM prints so what is left to be relocated.
+        if !signed_follows(self.next) || (is_call && self.next == start) {
             return self.fail("a label or a distance");
         }
         if hole == Hole::Near {

@@ -21,7 +21,3 @@ pub(crate) fn instance(form: &Form, dst: u8, src: u8, offset: i16, imm: i32, nex
 
 /// Offsets and distances at the edges of their field.
 pub(crate) const OFFSETS: [i16; 7] = [0, 1, -1, 8, -512, i16::MAX, i16::MIN];
-
-/// Immediates at the edges of their field and around selectors.
-pub(crate) const IMMS: [i32; 12] =
-    [0, 1, -1, 7, 16, 0x100, 0x1_0000, 0x7fff, -0x8000, 0x1234_5678, i32::MAX, i32::MIN];
