@@ -135,6 +135,14 @@ impl Program {
     }
 }
 
+impl Program {
+    /// The program as the kernel engine has it: for test runs with packets and for attaching. `None` from the user engine.
+    #[must_use]
+    pub fn kernel(&self) -> Option<&crate::kernel::KernelProgram> {
+        self.inner.kernel()
+    }
+}
+
 impl std::fmt::Debug for Program {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Program").field("name", &self.spec.name).finish_non_exhaustive()

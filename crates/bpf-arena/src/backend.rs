@@ -3,6 +3,7 @@
 use bpf_object::MapSpec;
 
 use crate::error::{MapError, RunError};
+use crate::kernel::KernelProgram;
 use crate::{Outcome, UpdateMode};
 
 /// A program that an engine has loaded.
@@ -19,6 +20,11 @@ pub(crate) trait LoadedProgram: Send + Sync {
         }
         outcome.duration = Some(begin.elapsed());
         Ok(outcome)
+    }
+
+    /// The program as the kernel engine has it, if that loaded it.
+    fn kernel(&self) -> Option<&KernelProgram> {
+        None
     }
 }
 

@@ -39,6 +39,9 @@ pub enum LoadError {
         /// What the map's type refuses.
         source: MapError,
     },
+    /// The kernel engine could not load it.
+    #[error(transparent)]
+    Kernel(#[from] Box<crate::kernel::KernelError>),
     /// An object with several arenas: a program can address one.
     #[error("maps `{first}` and `{second}` are both arenas; a program can use one")]
     SeveralArenas {
@@ -148,6 +151,14 @@ pub enum RunError {
     /// The run was cancelled by its [`Cancel`](crate::Cancel) token.
     #[error("cancelled")]
     Cancelled,
+    /// The kernel refused to run the program, or the run was interrupted.
+    #[error("program `{program}`: {source}")]
+    Kernel {
+        /// Name of the program.
+        program: String,
+        /// What the kernel answered.
+        source: sys::bpf::BpfError,
+    },
     /// A function of the runtime panicked: a bug of this crate or of an output sink.
     #[error("runtime function `{function}` panicked: {message}")]
     Panicked {

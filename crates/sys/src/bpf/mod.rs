@@ -14,6 +14,7 @@ mod memory;
 mod probe;
 mod prog;
 mod raw;
+pub mod system;
 
 pub use btf::{BtfFd, BtfObjectInfo};
 pub use capability::{Capability, CapabilitySet};
@@ -30,3 +31,9 @@ pub use probe::{Feature, KernelVersion};
 pub use prog::{Prog, ProgInfo, TestOutcome, TestRun};
 pub use raw::Command;
 pub use rustix::io::Errno;
+
+/// Bytes of a page.
+#[must_use]
+pub fn page_size() -> usize {
+    rustix::param::page_size()
+}

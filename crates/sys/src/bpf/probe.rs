@@ -21,6 +21,14 @@ impl KernelVersion {
         Self::parse(&name.release().to_string_lossy()).unwrap_or(Self { major: 0, minor: 0 })
     }
 
+    /// The third number of the running kernel's version: 44 of 6.18.44.
+    #[must_use]
+    pub fn running_patch() -> u32 {
+        let name = rustix::system::uname();
+        let release = name.release().to_string_lossy().into_owned();
+        release.split(|c: char| !c.is_ascii_digit()).nth(2).and_then(|n| n.parse().ok()).unwrap_or(0)
+    }
+
     fn parse(release: &str) -> Option<Self> {
         let mut numbers = release.split(|c: char| !c.is_ascii_digit());
         Some(Self { major: numbers.next()?.parse().ok()?, minor: numbers.next()?.parse().ok()? })

@@ -1,0 +1,75 @@
+//! Attaching programs to the interfaces and sockets that the caller names.
+
+use std::os::fd::BorrowedFd;
+
+use sys::bpf::{BpfError, Errno, Link, LinkTarget, SocketFilter, XdpMode};
+
+use super::KernelProgram;
+
+/// What a program is attached to.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum AttachTarget<'a> {
+    /// Packets that arrive at the network interface with this index, before the network stack (XDP).
+    Xdp {
+        /// Interface index, in the network namespace of the calling thread.
+        interface: u32,
+        /// In the driver or in the stack.
+        mode: XdpMode,
+    },
+    /// Packets that come in at this interface, in traffic control (tcx, Linux 6.6).
+    TcIngress(u32),
+    /// Packets that go out at this interface, in traffic control (tcx, Linux 6.6).
+    TcEgress(u32),
+    /// Packets received by this socket (socket filter).
+    Socket(BorrowedFd<'a>),
+}
+
+/// An attached program: detached on drop.
+#[derive(Debug)]
+#[must_use = "dropping it detaches the program"]
+pub struct Attachment {
+    #[allow(dead_code, reason = "held for its drop")]
+    held: Held,
+}
+
+#[derive(Debug)]
+#[allow(dead_code, reason = "held for their drop")]
+enum Held {
+    Link(Link),
+    Socket(SocketFilter),
+}
+
+/// Why a program could not be attached.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// The program was not loaded by the kernel engine.
+    #[error("only programs in the kernel can be attached")]
+    NotInKernel,
+    /// The kernel refused.
+    #[error(transparent)]
+    Link(#[from] BpfError),
+    /// The socket refused.
+    #[error("SO_ATTACH_BPF: {0}")]
+    Socket(Errno),
+}
+
+impl KernelProgram {
+    /// Attaches the program; what is given back detaches it when dropped.
+    ///
+    /// # Errors
+    /// The program has another type, the interface does not exist, or something else is attached there.
+    pub fn attach(&self, target: AttachTarget<'_>) -> Result<Attachment, AttachError> {
+        let link = match target {
+            AttachTarget::Xdp { interface, mode } => LinkTarget::Xdp(interface, mode),
+            AttachTarget::TcIngress(interface) => LinkTarget::TcxIngress(interface),
+            AttachTarget::TcEgress(interface) => LinkTarget::TcxEgress(interface),
+            AttachTarget::Socket(socket) => {
+                let filter = SocketFilter::attach(self.prog(), socket).map_err(AttachError::Socket)?;
+                return Ok(Attachment { held: Held::Socket(filter) });
+            }
+        };
+        Ok(Attachment { held: Held::Link(Link::create(self.prog(), link)?) })
+    }
+}
