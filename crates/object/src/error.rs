@@ -522,6 +522,14 @@ pub enum CoreError {
         /// The path.
         access: String,
     },
+    /// The root type has no name to look for.
+    #[error("{kind:?} of anonymous type {ty}: only named types can be found in a target")]
+    Anonymous {
+        /// The type in the object's BTF.
+        ty: TypeId,
+        /// What is asked.
+        kind: CoreReloKind,
+    },
     /// The relocation kind cannot be asked of this type.
     #[error("`{root}`: {kind:?} cannot be asked of it")]
     BadKind {

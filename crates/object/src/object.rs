@@ -63,7 +63,8 @@ pub struct Variable {
 /// What linking needs to know beyond the object.
 #[derive(Clone, Debug, Default)]
 pub struct LinkOptions {
-    /// The BTF that CO-RE relocations are resolved against: the running kernel's, or one the caller names.
+    /// The BTF that CO-RE relocations are resolved against: the running kernel's, or one the caller names. An object's
+    /// own BTF answers every question as the compiler did. Without any, a CO-RE relocation is an error.
     pub target_btf: Option<Arc<Btf>>,
     /// BTF of kernel modules (split, on `target_btf`), searched when `target_btf` has no candidate.
     pub module_btfs: Vec<Arc<Btf>>,

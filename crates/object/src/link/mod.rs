@@ -189,7 +189,6 @@ impl<'a> Linker<'a> {
 
     /// Appends a function: its slots, relocated but for calls, its subprogram entry and its lines.
     fn place(&mut self, index: usize) -> Result<Frame, LinkError> {
-        let object = self.object;
         let (function, text) = self.function(index)?;
         let code = text.code.get(function.start as usize..function.end as usize).unwrap_or_default();
         let start = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
@@ -217,7 +216,7 @@ impl<'a> Linker<'a> {
             });
         }
         self.relocate(function, text, start)?;
-        self.core.apply(function, text, &mut self.slots, start, object)?;
+        self.core.apply(function, text, &mut self.slots, start)?;
         Ok(Frame { function: index, at: start, end })
     }
 

@@ -143,7 +143,8 @@ impl Linker<'_> {
         insn: &RawInsn,
     ) -> Result<Option<(usize, u32)>, LinkError> {
         let call = insn.opcode == CALL && insn.src_reg == PSEUDO_CALL;
-        if !call && !(insn.is_wide() && insn.src_reg == PSEUDO_FUNC) {
+        let address = insn.is_wide() && insn.src_reg == PSEUDO_FUNC;
+        if !(call || address) {
             return Ok(None);
         }
         let (Some(text), slot) = self.origin(function, at) else { return Ok(None) };

@@ -93,7 +93,7 @@ impl Parser<'_> {
         let lone = functions.len() == 1;
         for function in functions {
             let Some(text) = self.layout.texts.get(&function.section) else { continue };
-            if function.linkage == Linkage::Static && !lone || text.name == TEXT && !lone {
+            if !lone && (function.linkage == Linkage::Static || text.name == TEXT) {
                 continue;
             }
             self.programs.push(ProgramInfo {
@@ -122,7 +122,7 @@ fn function(
     };
     let length = section.data.len() as u64;
     let end = symbol.value.checked_add(symbol.size).filter(|&e| e <= length).ok_or_else(outside)?;
-    if symbol.size == 0 || symbol.size % 8 != 0 || symbol.value % 8 != 0 {
+    if symbol.size == 0 || !symbol.size.is_multiple_of(8) || !symbol.value.is_multiple_of(8) {
         return Err(bad_section(section.name, SectionFault::OddLength { size: symbol.size }));
     }
     let slot = |offset: u64| u32::try_from(offset / 8).map_err(|_| outside());

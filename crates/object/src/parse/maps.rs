@@ -200,13 +200,13 @@ fn array_len(btf: &Btf, ty: TypeId) -> Option<u32> {
 /// `__ulong(name, N)`: an anonymous enum with the one value N. `__uint` is fine too.
 fn long_number(btf: &Btf, ty: TypeId) -> Option<u64> {
     match btf.kind(btf.resolve(ty))? {
-        Kind::Enum(e) => match e.values.as_slice() {
-            &[(_, value)] if e.signed => Some(i64::from(value).cast_unsigned()),
-            &[(_, value)] => Some(u64::from(value.cast_unsigned())),
+        Kind::Enum(e) => match *e.values.as_slice() {
+            [(_, value)] if e.signed => Some(i64::from(value).cast_unsigned()),
+            [(_, value)] => Some(u64::from(value.cast_unsigned())),
             _ => None,
         },
-        Kind::Enum64(e) => match e.values.as_slice() {
-            &[(_, value)] => Some(value),
+        Kind::Enum64(e) => match *e.values.as_slice() {
+            [(_, value)] => Some(value),
             _ => None,
         },
         _ => array_len(btf, ty).map(u64::from),
