@@ -144,11 +144,6 @@ impl<'r> Regions<'r> {
         self.ctx.start.expose_provenance() as u64
     }
 
-    /// The run's stack.
-    pub(crate) fn stack(&self) -> &'r Block {
-        self.stack
-    }
-
     /// The memory at `address`, if all of it belongs to the run and may be accessed in this way.
     pub(crate) fn find(&self, address: u64, len: u64, write: bool) -> Option<Place<'r>> {
         let stack = Span { start: self.stack.start.as_ptr(), len: self.stack.len };
@@ -175,6 +170,16 @@ impl Place<'_> {
     /// Length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Address of the first byte.
+    pub(crate) fn address(&self) -> u64 {
+        self.start.expose_provenance() as u64
+    }
+
+    /// Zeroes all bytes.
+    pub(crate) fn clear(&self) {
+        (0..self.len).for_each(|at| self.set_byte(at, 0));
     }
 
     /// Whether the first byte's address is a multiple of `size`.

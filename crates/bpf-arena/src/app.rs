@@ -27,7 +27,6 @@ pub struct App {
 impl App {
     /// Puts together what an engine loaded of `object`: its programs, a map for each of its specifications in their
     /// order, and its arena.
-    #[allow(dead_code, reason = "engines make apps")]
     pub(crate) fn new(
         object: Arc<bpf_object::Object>,
         programs: Vec<Program>,
@@ -100,7 +99,6 @@ pub struct Program {
 }
 
 impl Program {
-    #[allow(dead_code, reason = "engines make programs")]
     pub(crate) fn new(spec: Arc<bpf_object::Program>, inner: Arc<dyn LoadedProgram>) -> Self {
         Self { spec, inner }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use bpf_object::LineInfo;
 use isa::InsnIdx;
 
+use crate::arena::ArenaError;
 use crate::fault::Frame;
 
 /// Why an object could not be loaded.
@@ -28,6 +29,17 @@ pub enum LoadError {
         /// The code generator's reason.
         source: codegen::CompileError,
     },
+    /// A program could not be linked, or the kernel configuration lacks a value.
+    #[error(transparent)]
+    Link(#[from] bpf_object::LinkError),
+    /// Executable memory cannot be had.
+    #[error("program `{program}`: no executable memory: {source}")]
+    CodeMemory {
+        /// Name of the program.
+        program: String,
+        /// What the system answered.
+        source: sys::OsError,
+    },
     /// The engine cannot execute something that the object uses. All of it is listed.
     #[error("the engine lacks what the object uses:{}", List(.0))]
     Unsupported(Vec<Unsupported>),
@@ -42,6 +54,26 @@ pub enum LoadError {
     /// The kernel engine could not load it.
     #[error(transparent)]
     Kernel(#[from] Box<crate::kernel::KernelError>),
+    /// The arena could not be created.
+    #[error("arena `{map}`: {source}")]
+    Arena {
+        /// Name of the map.
+        map: String,
+        /// What was refused.
+        source: ArenaError,
+    },
+    /// Maps that were created from other specifications than the program was verified with.
+    #[error("the maps were not created for program `{program}`")]
+    OtherMaps {
+        /// Name of the program.
+        program: String,
+    },
+    /// Code that relies on fault signals, and an arena that has none.
+    #[error("program `{program}` was compiled without checks, which this arena needs")]
+    UncheckedCode {
+        /// Name of the program.
+        program: String,
+    },
     /// An object with several arenas: a program can address one.
     #[error("maps `{first}` and `{second}` are both arenas; a program can use one")]
     SeveralArenas {
@@ -159,6 +191,9 @@ pub enum RunError {
         /// What the kernel answered.
         source: sys::bpf::BpfError,
     },
+    /// No memory for the run's stack.
+    #[error("no memory for the stack of a run")]
+    NoMemory,
     /// A function of the runtime panicked: a bug of this crate or of an output sink.
     #[error("runtime function `{function}` panicked: {message}")]
     Panicked {
@@ -279,9 +314,12 @@ pub enum MapError {
     /// The map may not be written (`EPERM`).
     #[error("the map is read-only")]
     ReadOnly,
-    /// Maps of this type do not have this operation (`EINVAL`, `EOPNOTSUPP`).
+    /// Maps of this type do not have this operation (`EOPNOTSUPP`).
     #[error("maps of this type do not support this")]
     Unsupported,
+    /// Maps of this type answer this operation as a bad argument (`EINVAL`).
+    #[error("this cannot be done to maps of this type")]
+    Invalid,
     /// The map's attributes are not allowed for its type (`EINVAL`).
     #[error("{attribute} = {value} is not allowed for this type of map")]
     BadAttribute {
@@ -323,7 +361,8 @@ impl MapError {
             Self::Exists => 17,
             Self::ReadOnly => 1,
             Self::Unsupported => 95,
-            Self::KeySize { .. }
+            Self::Invalid
+            | Self::KeySize { .. }
             | Self::ValueSize { .. }
             | Self::BadAttribute { .. }
             | Self::OutOfRange { .. } => 22,
@@ -370,5 +409,35 @@ pub enum OpenError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// The bytes are no usable object.
+    #[error("{}{source}", .path.as_ref().map(|p| format!("{}: ", p.display())).unwrap_or_default())]
+    Parse {
+        /// The file, if it was one.
+        path: Option<PathBuf>,
+        /// What is wrong.
+        source: bpf_object::ObjectError,
+    },
+}
+
+/// Why a variable's initial value could not be set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetError {
+    /// There is no such variable.
+    #[error("no variable `{name}`")]
+    Unknown {
+        /// Its name.
+        name: String,
+    },
+    /// It has another size.
+    #[error("variable `{name}` has {expected} bytes, not {given}")]
+    Size {
+        /// Its name.
+        name: String,
+        /// Its size.
+        expected: u32,
+        /// Bytes given.
+        given: usize,
     },
 }

@@ -7,6 +7,8 @@ use bpf_object::{LineInfo, Program};
 use codegen::AccessKind;
 use isa::InsnIdx;
 
+use crate::arena::UserAddr;
+
 /// An access to an arena page that does not exist. The load gave 0, the store or atomic was dropped, and the program
 /// went on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +16,7 @@ pub struct Fault {
     /// Load, store or atomic.
     pub kind: AccessKind,
     /// Where it went. Outside of the arena if an offset led there.
-    pub address: u64,
+    pub address: UserAddr,
     /// Bytes accessed.
     pub size: u8,
     /// Name of the program.
@@ -67,7 +69,6 @@ pub struct Frame {
 }
 
 impl Frame {
-    #[allow(dead_code, reason = "engines make frames")]
     pub(crate) fn new(program: &Program, insn: InsnIdx) -> Self {
         let function = program.subprogram_at(insn).map_or_else(|| program.name.clone(), |s| s.name.clone());
         Self { function, insn, line: program.line_at(insn).cloned() }

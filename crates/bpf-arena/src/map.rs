@@ -26,7 +26,6 @@ pub enum UpdateMode {
 }
 
 impl Map {
-    #[allow(dead_code, reason = "engines make maps")]
     pub(crate) fn new(inner: Arc<dyn LoadedMap>) -> Self {
         Self { inner }
     }

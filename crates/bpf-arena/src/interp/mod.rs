@@ -1,1 +1,253 @@
-//! The reference interpreter.
+//! The reference interpreter: RFC 9669 and the Linux extensions, one instruction at a time, each memory access checked.
+//!
+//! It executes the same [`Verified`] programs as compiled code, in the same memory, and is written to be obviously right
+//! rather than fast. What verification should have excluded becomes a [`TrapKind`] here instead of corruption.
+
+mod alu;
+mod memory;
+
+use bpf_object::Subprogram;
+use isa::{CallTarget, Imm64, Insn, InsnIdx, Operand, Reg, Width};
+use verifier::Verified;
+
+use crate::error::{RunError, TrapKind};
+use crate::runtime::{self, Executor, Invocation};
+
+/// What `lddw Func` loads: this tag over the function's first instruction. No memory lies there.
+const FUNCTION_TAG: u64 = 0x6270_6600 << 32;
+
+/// Most nested calls, callbacks included: as many frames as the stack holds.
+const MAX_FRAMES: usize = 8;
+
+/// Runs the program from its start with `r1` and the frame pointer `r10`; the result is its `r0`.
+///
+/// # Errors
+/// What was wrong, after [`Invocation::stop`] was told.
+pub(crate) fn run(invocation: &mut Invocation<'_>, r1: u64, r10: u64) -> u64 {
+    let mut machine = Machine::new(InsnIdx(0), [r1, 0, 0, 0, 0], r10);
+    machine.run(invocation).unwrap_or(0)
+}
+
+/// Runs a callback: `function` is what `lddw Func` gave the program.
+pub(crate) fn callback(
+    invocation: &mut Invocation<'_>,
+    function: u64,
+    args: [u64; 5],
+    r10: u64,
+) -> Result<u64, TrapKind> {
+    let start = function.checked_sub(FUNCTION_TAG).and_then(|start| u32::try_from(start).ok()).map(InsnIdx);
+    let verified = &invocation.image.verified;
+    let known = start.filter(|start| verified.program().subprograms.iter().any(|s| s.start == *start));
+    let start = known.ok_or(TrapKind::BadJump)?;
+    if invocation.calls.len() >= MAX_FRAMES {
+        return Err(TrapKind::StackOverflow);
+    }
+    let before = invocation.executor;
+    let mut machine = Machine::new(start, args, r10);
+    let result = machine.run(invocation).unwrap_or(0);
+    invocation.executor = before;
+    Ok(result)
+}
+
+/// Registers and calls.
+struct Machine {
+    regs: [u64; 11],
+    at: InsnIdx,
+    /// What to restore when the current function returns.
+    callers: Vec<Caller>,
+}
+
+/// A function that waits for a call to return.
+struct Caller {
+    resume: InsnIdx,
+    saved: [u64; 5],
+}
+
+/// Registers that survive a call, the frame pointer among them.
+const SAVED: [Reg; 5] = [Reg::R6, Reg::R7, Reg::R8, Reg::R9, Reg::R10];
+
+/// Whether to go on after an instruction.
+enum Step {
+    Next,
+    Goto(InsnIdx),
+    Return,
+}
+
+impl Machine {
+    fn new(start: InsnIdx, args: [u64; 5], r10: u64) -> Self {
+        let mut machine = Self { regs: [0; 11], at: start, callers: Vec::new() };
+        Reg::ARGS.into_iter().zip(args).for_each(|(reg, value)| machine.set(reg, value));
+        machine.set(Reg::R10, r10);
+        machine
+    }
+
+    /// Executes until the function it began in returns; `None` if the run was ended.
+    fn run(&mut self, invocation: &mut Invocation<'_>) -> Option<u64> {
+        let image = invocation.image;
+        while !invocation.stopped() {
+            if invocation.instructions_left == 0 {
+                let limit = image.options.instruction_limit.unwrap_or(u64::MAX);
+                invocation.stop(RunError::InstructionLimit { limit });
+                break;
+            }
+            invocation.instructions_left -= 1;
+            match self.step(&image.verified, invocation) {
+                Ok(Step::Next) => self.at = image.verified.program().code.next(self.at),
+                Ok(Step::Goto(target)) => {
+                    self.at = target;
+                    invocation.check_cancel();
+                }
+                Ok(Step::Return) => match self.callers.pop() {
+                    None => return Some(self.get(Reg::R0)),
+                    Some(caller) => {
+                        invocation.calls.pop();
+                        SAVED.into_iter().zip(caller.saved).for_each(|(reg, value)| self.set(reg, value));
+                        self.at = caller.resume;
+                    }
+                },
+                Err(kind) => invocation.trap(kind, Some(self.at)),
+            }
+        }
+        None
+    }
+
+    /// Executes one instruction.
+    fn step(&mut self, verified: &Verified, invocation: &mut Invocation<'_>) -> Result<Step, TrapKind> {
+        let facts = verified.facts(self.at);
+        let insn = verified.program().code.get(self.at).filter(|_| facts.reached).ok_or(TrapKind::BadJump)?;
+        match insn {
+            Insn::Alu { width, op, dst, src } => {
+                let width = if facts.narrow { Width::W32 } else { width };
+                self.set(dst, alu::alu(width, op, self.get(dst), self.operand(src)));
+            }
+            Insn::Neg { width, dst } => self.set(dst, alu::neg(width, self.get(dst))),
+            Insn::Mov { width, dst, src } => self.set(dst, alu::truncate(width, self.operand(src))),
+            Insn::MovSx { width, from, dst, src } => {
+                self.set(dst, alu::sign_extend(width, from, self.get(src)))
+            }
+            Insn::ByteSwap { order, bits, dst } => self.set(dst, alu::swap(order, bits, self.get(dst))),
+            Insn::AddrSpaceCast { dst, src, dst_as, src_as } => {
+                let low = alu::truncate(Width::W32, self.get(src));
+                let value = match (dst_as, src_as) {
+                    (0, 1) => low,
+                    (1, 0) if low == 0 => 0,
+                    (1, 0) => low | invocation.image.maps.user_vm_high(),
+                    _ => return Err(TrapKind::BadInstruction),
+                };
+                self.set(dst, value);
+            }
+            Insn::LoadImm64 { dst, value } => {
+                let value = self.imm64(value, invocation)?;
+                self.set(dst, value);
+            }
+            Insn::Load { .. }
+            | Insn::Store { .. }
+            | Insn::Atomic { .. }
+            | Insn::LoadAcquire { .. }
+            | Insn::StoreRelease { .. } => self.access(insn, facts.memory, invocation)?,
+            Insn::Jump { offset, .. } => return self.goto(i64::from(offset)),
+            Insn::Branch { width, cond, dst, src, offset } => {
+                if alu::compare(width, cond, self.get(dst), self.operand(src)) {
+                    return self.goto(i64::from(offset));
+                }
+            }
+            Insn::MayGoto { offset } => {
+                if invocation.budget == 0 {
+                    invocation.budget = invocation.loop_budget();
+                    if invocation.budget == 0 {
+                        return self.goto(i64::from(offset));
+                    }
+                }
+                invocation.budget -= 1;
+            }
+            Insn::Call { target } => return self.call(target, verified, invocation),
+            Insn::Exit => return Ok(Step::Return),
+            _ => return Err(TrapKind::BadInstruction),
+        }
+        Ok(Step::Next)
+    }
+
+    fn call(
+        &mut self,
+        target: CallTarget,
+        verified: &Verified,
+        invocation: &mut Invocation<'_>,
+    ) -> Result<Step, TrapKind> {
+        let program = verified.program();
+        let row = match target {
+            CallTarget::Local(offset) => {
+                if invocation.calls.len() + 1 >= MAX_FRAMES {
+                    return Err(TrapKind::StackOverflow);
+                }
+                let resume = program.code.next(self.at);
+                self.callers.push(Caller { resume, saved: SAVED.map(|reg| self.get(reg)) });
+                invocation.calls.push(self.at);
+                self.set(Reg::R10, self.get(Reg::R10).wrapping_sub(self.frame_bytes(verified)));
+                return self.goto(i64::from(offset));
+            }
+            CallTarget::Helper(number) => runtime::helper(number),
+            CallTarget::Kfunc { btf_id, .. } => usize::try_from(btf_id)
+                .ok()
+                .and_then(|index| program.externs.get(index))
+                .and_then(|function| runtime::kfunc(&function.name)),
+            CallTarget::Register(_) => None,
+        };
+        let row = row.ok_or(TrapKind::BadInstruction)?;
+        let args = Reg::ARGS.map(|reg| self.get(reg));
+        let callback_frame = self.get(Reg::R10).wrapping_sub(self.frame_bytes(verified));
+        invocation.executor = Executor::Interpreter { callback_frame };
+        invocation.calls.push(self.at);
+        let result = (row.call)(invocation, args);
+        invocation.calls.pop();
+        self.set(Reg::R0, result);
+        Ok(Step::Next)
+    }
+
+    /// Bytes of stack that the current function uses.
+    fn frame_bytes(&self, verified: &Verified) -> u64 {
+        let contains = |s: &Subprogram| s.start <= self.at && self.at < s.end;
+        let index = verified.program().subprograms.iter().position(contains);
+        index.and_then(|i| verified.frames().get(i)).map_or(0, |frame| u64::from(frame.stack_bytes))
+    }
+
+    fn imm64(&self, value: Imm64, invocation: &Invocation<'_>) -> Result<u64, TrapKind> {
+        let maps = &invocation.image.maps;
+        let of_map =
+            |table: &[u64], map: u32| table.get(map as usize).copied().ok_or(TrapKind::BadInstruction);
+        match value {
+            Imm64::Const(value) => Ok(value),
+            Imm64::MapIdx(map) => of_map(maps.handles(), map),
+            Imm64::MapIdxValue { map, offset } => {
+                Ok(of_map(maps.values(), map)?.wrapping_add(u64::from(offset)))
+            }
+            Imm64::Func(offset) => {
+                let target = self.at.offset(1 + i64::from(offset)).ok_or(TrapKind::BadJump)?;
+                Ok(FUNCTION_TAG | u64::from(target.0))
+            }
+            // Loading accepts only weak variables that nobody provides: address 0.
+            Imm64::BtfVar { .. } => Ok(0),
+            Imm64::MapFd(_) | Imm64::MapValue { .. } => Err(TrapKind::BadInstruction),
+        }
+    }
+
+    fn goto(&self, offset: i64) -> Result<Step, TrapKind> {
+        self.at.offset(1 + offset).map(Step::Goto).ok_or(TrapKind::BadJump)
+    }
+
+    fn operand(&self, src: Operand) -> u64 {
+        match src {
+            Operand::Reg(reg) => self.get(reg),
+            Operand::Imm(imm) => i64::from(imm).cast_unsigned(),
+        }
+    }
+
+    fn get(&self, reg: Reg) -> u64 {
+        self.regs.get(reg.index()).copied().unwrap_or(0)
+    }
+
+    fn set(&mut self, reg: Reg, value: u64) {
+        if let Some(slot) = self.regs.get_mut(reg.index()) {
+            *slot = value;
+        }
+    }
+}

@@ -1,3 +1,42 @@
 //! What programs call at run time: helpers, kfuncs, maps, streams.
+//!
+//! Every function of the runtime is a safe Rust function of the run and `r1` to `r5`, and one row of a table here. Both
+//! executors call the same functions: the interpreter through `Row::call`, compiled code through `Row::entry`.
 
+mod arena;
+mod control;
+mod environment;
 mod format;
+mod invocation;
+mod iterate;
+mod map;
+pub(crate) mod maps;
+mod print;
+mod registry;
+mod window;
+
+pub(crate) use invocation::{Executor, FaultLog, Invocation, RawFault};
+pub(crate) use registry::{helper, import, kfunc};
+pub(crate) use window::{Order, Rmw};
+
+const EPERM: i32 = 1;
+const ENOENT: i32 = 2;
+const E2BIG: i32 = 7;
+const EFAULT: i32 = 14;
+const EINVAL: i32 = 22;
+
+/// A negative error number as a helper returns it: 64 bits.
+fn errno(number: i32) -> u64 {
+    i64::from(-number).cast_unsigned()
+}
+
+/// A negative error number as a kfunc of type `int` returns it: 32 bits, the high half clear.
+fn errno32(number: i32) -> u64 {
+    u64::from((-number).cast_unsigned())
+}
+
+/// The low half of a register: an argument of type `u32`.
+#[allow(clippy::cast_possible_truncation, reason = "the high half of a 32-bit argument does not count")]
+fn low32(register: u64) -> u32 {
+    register as u32
+}

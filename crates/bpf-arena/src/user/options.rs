@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bpf_object::{Btf, KconfigValue};
+
 /// The engine of this process: options for everything loaded with it.
 #[derive(Clone, Debug)]
 pub struct UserEngine {
-    pub(crate) options: Options,
+    pub(crate) options: Arc<Options>,
 }
 
 /// The options, with their defaults.
@@ -23,14 +25,16 @@ pub(crate) struct Options {
     pub(crate) seed: Option<u64>,
     pub(crate) output: Option<Arc<dyn Output>>,
     pub(crate) cancel: Option<Cancel>,
-    pub(crate) kconfig: BTreeMap<String, u64>,
+    pub(crate) kconfig: BTreeMap<String, KconfigValue>,
+    pub(crate) target_btf: Option<Arc<Btf>>,
+    pub(crate) only: Option<Vec<String>>,
     pub(crate) env: verifier::Env,
 }
 
 impl Default for UserEngine {
     fn default() -> Self {
         Self {
-            options: Options {
+            options: Arc::new(Options {
                 interpreter: false,
                 checked_arena: false,
                 loop_limit: LoopLimit::default(),
@@ -40,8 +44,10 @@ impl Default for UserEngine {
                 output: None,
                 cancel: None,
                 kconfig: BTreeMap::new(),
+                target_btf: None,
+                only: None,
                 env: verifier::Env::default(),
-            },
+            }),
         }
     }
 }
@@ -50,7 +56,7 @@ impl UserEngine {
     /// Runs programs by the reference interpreter instead of compiling them.
     #[must_use]
     pub fn interpreter(mut self) -> Self {
-        self.options.interpreter = true;
+        self.set().interpreter = true;
         self
     }
 
@@ -58,64 +64,82 @@ impl UserEngine {
     /// that cannot have a signal handler.
     #[must_use]
     pub fn checked_arena(mut self) -> Self {
-        self.options.checked_arena = true;
+        self.set().checked_arena = true;
         self
     }
 
     /// How long `may_goto` loops go on.
     #[must_use]
     pub fn loop_limit(mut self, limit: LoopLimit) -> Self {
-        self.options.loop_limit = limit;
+        self.set().loop_limit = limit;
         self
     }
 
     /// Ends a run of the interpreter with an error after this many instructions. Compiled code does not count.
     #[must_use]
     pub fn instruction_limit(mut self, limit: u64) -> Self {
-        self.options.instruction_limit = Some(limit);
+        self.set().instruction_limit = Some(limit);
         self
     }
 
     /// How many arena faults of a run are recorded in full (64 by default); all are counted.
     #[must_use]
     pub fn fault_records(mut self, count: usize) -> Self {
-        self.options.fault_records = count;
+        self.set().fault_records = count;
         self
     }
 
     /// Makes `bpf_get_prandom_u32` give the same numbers in each run.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
-        self.options.seed = Some(seed);
+        self.set().seed = Some(seed);
         self
     }
 
     /// Where programs print to. Without it their output is dropped.
     #[must_use]
     pub fn output(mut self, output: impl Output + 'static) -> Self {
-        self.options.output = Some(Arc::new(output));
+        self.set().output = Some(Arc::new(output));
         self
     }
 
     /// Ends runs early once this token is cancelled.
     #[must_use]
     pub fn cancel(mut self, cancel: &Cancel) -> Self {
-        self.options.cancel = Some(cancel.clone());
+        self.set().cancel = Some(cancel.clone());
         self
     }
 
-    /// The value of an `extern ... __kconfig` variable. Booleans and tristates are their C values (`y` is 1).
+    /// The value of an `extern ... __kconfig` variable.
     #[must_use]
-    pub fn kconfig(mut self, name: &str, value: u64) -> Self {
-        self.options.kconfig.insert(name.to_owned(), value);
+    pub fn kconfig(mut self, name: &str, value: KconfigValue) -> Self {
+        self.set().kconfig.insert(name.to_owned(), value);
+        self
+    }
+
+    /// The types that CO-RE relocations are resolved against.
+    #[must_use]
+    pub fn target_btf(mut self, btf: Arc<Btf>) -> Self {
+        self.set().target_btf = Some(btf);
+        self
+    }
+
+    /// Loads only these programs. By default all are, save those whose section begins with `?`.
+    #[must_use]
+    pub fn only(mut self, programs: &[&str]) -> Self {
+        self.set().only = Some(programs.iter().map(|&name| name.to_owned()).collect());
         self
     }
 
     /// What programs are verified against.
     #[must_use]
     pub fn env(mut self, env: verifier::Env) -> Self {
-        self.options.env = env;
+        self.set().env = env;
         self
+    }
+
+    fn set(&mut self) -> &mut Options {
+        Arc::make_mut(&mut self.options)
     }
 }
 

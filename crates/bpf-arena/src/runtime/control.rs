@@ -1,0 +1,74 @@
+//! Locks, callbacks, and the kfuncs that mean nothing outside of the kernel.
+
+use isa::{AtomicOp, Size};
+
+use super::iterate::MAX_LOOPS;
+use super::{E2BIG, EINVAL, Invocation, errno, low32};
+use crate::error::TrapKind;
+
+/// Attempts to take a contended lock before the thread gives up its time slice.
+const SPINS: u32 = 64;
+
+/// `bpf_preempt_disable` and `enable`, `bpf_rcu_read_lock` and `unlock`: a thread of this process can always be
+/// preempted, and memory of a run lives as long as the run. Verification sees to it that they are paired.
+#[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
+pub(super) fn nothing(_: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
+    Ok(0)
+}
+
+/// `long bpf_spin_lock(struct bpf_spin_lock *lock)`: waits, unless the run is cancelled meanwhile.
+pub(super) fn spin_lock(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let [lock, ..] = args;
+    let place = run.memory(lock, 4, true)?;
+    let mut spins = 0;
+    loop {
+        match place.fetch(Size::W, AtomicOp::CmpXchg, 1, 0) {
+            Some(0) => break,
+            Some(_) => {}
+            None => return Err(TrapKind::Misaligned { address: lock, size: 4 }),
+        }
+        spins += 1;
+        if spins % SPINS == 0 {
+            if run.stopped() || run.check_cancel() {
+                // Not ours: the unlock that follows must not release it.
+                return Ok(0);
+            }
+            std::thread::yield_now();
+        } else {
+            std::hint::spin_loop();
+        }
+    }
+    run.lock = Some(place);
+    Ok(0)
+}
+
+/// `long bpf_spin_unlock(struct bpf_spin_lock *lock)`.
+pub(super) fn spin_unlock(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let [lock, ..] = args;
+    run.memory(lock, 4, true)?;
+    run.release_lock();
+    Ok(0)
+}
+
+/// `long bpf_loop(u32 nr_loops, void *callback_fn, void *callback_ctx, u64 flags)`: the number of iterations done.
+pub(super) fn bpf_loop(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let [count, callback, context, flags, _] = args;
+    let count = low32(count);
+    if flags != 0 {
+        return Ok(errno(EINVAL));
+    }
+    if count > MAX_LOOPS {
+        return Ok(errno(E2BIG));
+    }
+    for index in 0..count {
+        if run.check_cancel() {
+            return Ok(u64::from(index));
+        }
+        match run.call_back(callback, [u64::from(index), context, 0, 0, 0]) {
+            Some(0) => {}
+            Some(_) => return Ok(u64::from(index) + 1),
+            None => return Ok(u64::from(index)),
+        }
+    }
+    Ok(u64::from(count))
+}

@@ -1,0 +1,277 @@
+//! The state of one run, as helpers and the interpreter see it.
+
+use std::sync::atomic::Ordering;
+
+use bpf_object::Program;
+use codegen::AccessKind;
+use isa::{InsnIdx, Size};
+
+use super::format::Source;
+use super::window::{self, Order, Rmw};
+use crate::access::{Place, Regions};
+use crate::enter::Entered;
+use crate::error::{RunError, Trap, TrapKind};
+use crate::fault::Frame;
+use crate::interp;
+use crate::user::{Image, LoopLimit};
+
+/// Iterations of `may_goto` loops between two questions, as in the kernel (`BPF_MAX_TIMED_LOOPS`).
+const LOOPS_PER_QUESTION: u64 = 0xffff;
+
+/// One run of a program.
+pub(crate) struct Invocation<'r> {
+    /// What is run, and with which maps and options.
+    pub(crate) image: &'r Image,
+    /// The memory that the run may touch, arena aside.
+    pub(crate) regions: Regions<'r>,
+    /// How callbacks are entered.
+    pub(crate) executor: Executor<'r>,
+    /// `may_goto` iterations left until [`Invocation::loop_budget`] is asked; used by the interpreter, compiled code
+    /// counts for itself.
+    pub(crate) budget: u64,
+    /// Instructions the interpreter may still execute.
+    pub(crate) instructions_left: u64,
+    /// Calls being executed, outermost first; kept by the interpreter.
+    pub(crate) calls: Vec<InsnIdx>,
+    /// The faults the interpreter and the runtime met.
+    pub(crate) faults: FaultLog,
+    /// The lock the program holds.
+    pub(crate) lock: Option<Place<'r>>,
+    loop_begin: Option<u64>,
+    loops_left: u64,
+    random: Option<fastrand::Rng>,
+    stop: Option<RunError>,
+}
+
+/// Who executes the instructions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Executor<'r> {
+    /// The interpreter; with the `r10` of a callback.
+    Interpreter {
+        /// Frame pointer that a callback entered now would get.
+        callback_frame: u64,
+    },
+    /// Machine code.
+    Compiled(Entered<'r>),
+}
+
+/// Arena faults, unresolved.
+#[derive(Debug, Default)]
+pub(crate) struct FaultLog {
+    /// The first ones.
+    pub(crate) records: Vec<RawFault>,
+    /// How many there were.
+    pub(crate) total: u64,
+}
+
+/// An arena fault before its frames are given names.
+#[derive(Debug)]
+pub(crate) struct RawFault {
+    pub(crate) kind: AccessKind,
+    /// Window offset, as a signed number.
+    pub(crate) at: i64,
+    pub(crate) size: Size,
+    /// Innermost first.
+    pub(crate) chain: Vec<InsnIdx>,
+}
+
+impl<'r> Invocation<'r> {
+    /// A run that has not begun.
+    pub(crate) fn new(image: &'r Image, regions: Regions<'r>) -> Self {
+        let (budget, loops_left) = match image.options.loop_limit {
+            LoopLimit::Time(_) => (LOOPS_PER_QUESTION, 0),
+            LoopLimit::Iterations(count) => split_loops(count),
+        };
+        Self {
+            image,
+            regions,
+            executor: Executor::Interpreter { callback_frame: 0 },
+            budget,
+            instructions_left: image.options.instruction_limit.unwrap_or(u64::MAX),
+            calls: Vec::new(),
+            faults: FaultLog::default(),
+            lock: None,
+            loop_begin: None,
+            loops_left,
+            random: None,
+            stop: None,
+        }
+    }
+
+    /// The program.
+    pub(crate) fn program(&self) -> &'r Program {
+        self.image.verified.program()
+    }
+
+    /// Ends the run with this error, at the next instruction of the interpreter; compiled code runs on to its end,
+    /// with every loop left. The first error counts.
+    pub(crate) fn stop(&mut self, error: RunError) {
+        self.stop.get_or_insert(error);
+    }
+
+    /// Whether the run has been ended.
+    pub(crate) fn stopped(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    /// The error that ended the run.
+    pub(crate) fn take_stop(&mut self) -> Option<RunError> {
+        self.stop.take()
+    }
+
+    /// Ends the run with a trap at `insn`.
+    pub(crate) fn trap(&mut self, kind: TrapKind, insn: Option<InsnIdx>) {
+        let program = self.program();
+        let frames = insn
+            .into_iter()
+            .chain(self.calls.iter().rev().copied())
+            .map(|at| Frame::new(program, at))
+            .collect();
+        self.stop(RunError::Trap(Box::new(Trap { kind, program: program.name.clone(), frames })));
+    }
+
+    /// Releases the lock the program holds; `false` if it holds none.
+    pub(crate) fn release_lock(&mut self) -> bool {
+        let lock = self.lock.take();
+        if let Some(place) = lock {
+            place.store(Size::W, 0, Ordering::Release);
+        }
+        lock.is_some()
+    }
+
+    /// Ends the run if its token was cancelled.
+    pub(crate) fn check_cancel(&mut self) -> bool {
+        let cancelled = self.image.options.cancel.as_ref().is_some_and(crate::Cancel::is_cancelled);
+        if cancelled {
+            self.stop(RunError::Cancelled);
+        }
+        cancelled
+    }
+
+    /// The answer to a `may_goto` whose budget is spent: the next budget, 0 to leave the loop.
+    pub(crate) fn loop_budget(&mut self) -> u64 {
+        if self.stopped() || self.check_cancel() {
+            return 0;
+        }
+        match self.image.options.loop_limit {
+            LoopLimit::Time(limit) => {
+                let now = sys::host::monotonic_ns();
+                let begin = *self.loop_begin.get_or_insert(now);
+                let spent = u128::from(now.saturating_sub(begin));
+                if now != begin && spent >= limit.as_nanos() { 0 } else { LOOPS_PER_QUESTION }
+            }
+            LoopLimit::Iterations(_) => {
+                let (budget, left) = split_loops(self.loops_left);
+                self.loops_left = left;
+                budget
+            }
+        }
+    }
+
+    /// A pseudo-random number.
+    pub(crate) fn random(&mut self) -> u32 {
+        let seed = self.image.options.seed;
+        self.random
+            .get_or_insert_with(|| seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed))
+            .u32(..)
+    }
+
+    /// Ends the run with a trap in the function that is being called.
+    pub(crate) fn trap_in_call(&mut self, kind: TrapKind) {
+        self.trap(kind, None);
+    }
+
+    /// Enters a callback; `None` once the run has been ended.
+    pub(crate) fn call_back(&mut self, function: u64, args: [u64; 5]) -> Option<u64> {
+        if self.stopped() {
+            return None;
+        }
+        let result = match self.executor {
+            Executor::Interpreter { callback_frame } => {
+                interp::callback(self, function, args, callback_frame)
+            }
+            Executor::Compiled(entered) => entered.callback(self, function, args),
+        };
+        match result {
+            Ok(value) if !self.stopped() => Some(value),
+            Ok(_) => None,
+            Err(kind) => {
+                self.trap(kind, None);
+                None
+            }
+        }
+    }
+
+    /// Memory of the run, which all of the range belongs to.
+    pub(crate) fn memory(&self, address: u64, len: u64, write: bool) -> Result<Place<'r>, TrapKind> {
+        self.regions.find(address, len, write).ok_or(TrapKind::OutOfBounds { address, size: len, write })
+    }
+
+    /// Arena load at a window offset: 0 and a fault if the page is missing.
+    pub(crate) fn arena_load(&mut self, at: i64, size: Size, order: Order, insn: InsnIdx) -> u64 {
+        let value = self.image.maps.window().and_then(|w| window::load(w, at, size, order));
+        value.unwrap_or_else(|| {
+            self.fault(AccessKind::Load, at, size, insn);
+            0
+        })
+    }
+
+    /// Arena store at a window offset: dropped, and a fault, if the page is missing.
+    pub(crate) fn arena_store(&mut self, at: i64, size: Size, value: u64, order: Order, insn: InsnIdx) {
+        if self.image.maps.window().and_then(|w| window::store(w, at, size, value, order)).is_none() {
+            self.fault(AccessKind::Store, at, size, insn);
+        }
+    }
+
+    /// Arena read-modify-write at a window offset: the old value, `None` and a fault if the page is missing.
+    pub(crate) fn arena_atomic(&mut self, at: i64, size: Size, operation: Rmw, insn: InsnIdx) -> Option<u64> {
+        let old = self.image.maps.window().and_then(|w| window::atomic(w, at, size, operation));
+        if old.is_none() {
+            self.fault(AccessKind::Atomic, at, size, insn);
+        }
+        old
+    }
+
+    /// Records an arena fault.
+    pub(crate) fn fault(&mut self, kind: AccessKind, at: i64, size: Size, insn: InsnIdx) {
+        self.faults.total += 1;
+        if self.faults.records.len() < self.image.options.fault_records {
+            let chain = std::iter::once(insn).chain(self.calls.iter().rev().copied()).collect();
+            self.faults.records.push(RawFault { kind, at, size, chain });
+        }
+    }
+}
+
+/// A budget for `count` iterations that still asks now and then, and what is left of them.
+fn split_loops(count: u64) -> (u64, u64) {
+    let budget = count.min(LOOPS_PER_QUESTION);
+    (budget, count - budget)
+}
+
+/// Memory that format strings refer to: the run's own, or the arena's by user address.
+impl Source for Invocation<'_> {
+    fn string(&self, address: u64, max: usize) -> Option<Vec<u8>> {
+        let mut text = Vec::new();
+        for offset in 0..max as u64 {
+            let mut byte = [0];
+            if !self.bytes(address.checked_add(offset)?, &mut byte) {
+                return (offset > 0).then_some(text);
+            }
+            match byte {
+                [0] => break,
+                [other] => text.push(other),
+            }
+        }
+        Some(text)
+    }
+
+    fn bytes(&self, address: u64, bytes: &mut [u8]) -> bool {
+        match self.regions.find(address, bytes.len() as u64, false) {
+            Some(place) => {
+                place.read(bytes);
+                true
+            }
+            None => self.image.maps.read_arena(address, bytes),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `BPF_MAP_TYPE_ARENA` seen as a map: it has no elements.
+
+use bpf_object::MapSpec;
+
+use super::UserMap;
+use crate::UpdateMode;
+use crate::access::BlockTable;
+use crate::arena::Arena;
+use crate::backend::LoadedMap;
+use crate::error::MapError;
+
+/// An arena among the maps.
+pub(super) struct ArenaMap {
+    spec: MapSpec,
+    arena: Arena,
+}
+
+impl ArenaMap {
+    pub(super) fn new(spec: MapSpec, arena: Arena) -> Self {
+        Self { spec, arena }
+    }
+}
+
+impl LoadedMap for ArenaMap {
+    fn spec(&self) -> &MapSpec {
+        &self.spec
+    }
+
+    fn lookup(&self, _: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
+        Err(MapError::Invalid)
+    }
+
+    fn update(&self, _: &[u8], _: &[u8], _: UpdateMode) -> Result<(), MapError> {
+        Err(MapError::Unsupported)
+    }
+
+    fn delete(&self, _: &[u8]) -> Result<(), MapError> {
+        Err(MapError::Unsupported)
+    }
+
+    fn next_key(&self, _: Option<&[u8]>) -> Result<Option<Vec<u8>>, MapError> {
+        Err(MapError::Unsupported)
+    }
+
+    fn read_at(&self, _: u64, _: &mut [u8]) -> Result<(), MapError> {
+        Err(MapError::Unsupported)
+    }
+
+    fn write_at(&self, _: u64, _: &[u8]) -> Result<(), MapError> {
+        Err(MapError::Unsupported)
+    }
+}
+
+impl UserMap for ArenaMap {
+    fn value_address(&self, _: &[u8]) -> Option<u64> {
+        None
+    }
+
+    fn direct_value(&self) -> u64 {
+        self.arena.user_vm_start().get()
+    }
+
+    fn add_memory(&self, _: &mut BlockTable) {}
+}

@@ -1,0 +1,222 @@
+//! `BPF_MAP_TYPE_ARRAY`, and the global data sections, which are arrays of one value.
+
+use std::sync::Arc;
+
+use bpf_object::{BPF_F_RDONLY_PROG, MapOrigin, MapSpec};
+
+use super::UserMap;
+use crate::UpdateMode;
+use crate::access::{Block, BlockTable, Place};
+use crate::backend::LoadedMap;
+use crate::error::MapError;
+
+/// Values lie one after the other, each at a multiple of this.
+const VALUE_ALIGN: u64 = 8;
+
+/// An array.
+pub(super) struct ArrayMap {
+    spec: MapSpec,
+    block: Arc<Block>,
+    stride: u64,
+    /// `.rodata` once it is loaded: nobody writes it any more.
+    frozen: bool,
+}
+
+impl ArrayMap {
+    /// Creates it with its initial contents.
+    pub(super) fn create(spec: MapSpec) -> Result<Self, MapError> {
+        let bad = |attribute, value: u32| MapError::BadAttribute { attribute, value: u64::from(value) };
+        if spec.key_size != 4 {
+            return Err(bad("key_size", spec.key_size));
+        }
+        if spec.value_size == 0 || i32::try_from(spec.value_size).is_err() {
+            return Err(bad("value_size", spec.value_size));
+        }
+        if spec.max_entries == 0 {
+            return Err(bad("max_entries", 0));
+        }
+        let stride = u64::from(spec.value_size).next_multiple_of(VALUE_ALIGN);
+        let bytes = stride.saturating_mul(u64::from(spec.max_entries));
+        let block = usize::try_from(bytes).ok().and_then(Block::new).ok_or(MapError::NoMemory { bytes })?;
+        if let Some(place) = block.place(0, u64::from(spec.value_size)) {
+            place.write(&spec.initial);
+        }
+        let frozen = matches!(spec.origin, MapOrigin::Data { read_only: true, .. } | MapOrigin::Kconfig);
+        Ok(Self { spec, block: Arc::new(block), stride, frozen })
+    }
+
+    /// The value at a key; `None` past the end.
+    fn value(&self, key: &[u8]) -> Result<Option<Place<'_>>, MapError> {
+        let Ok(key) = <[u8; 4]>::try_from(key) else {
+            return Err(MapError::KeySize { expected: 4, given: key.len() });
+        };
+        let index = u32::from_le_bytes(key);
+        if index >= self.spec.max_entries {
+            return Ok(None);
+        }
+        Ok(self.block.place(u64::from(index) * self.stride, u64::from(self.spec.value_size)))
+    }
+
+    /// A range of the only value.
+    fn range(&self, offset: u64, len: usize) -> Result<Place<'_>, MapError> {
+        let end = offset.saturating_add(len as u64);
+        if end > u64::from(self.spec.value_size) {
+            return Err(MapError::OutOfRange { offset, end });
+        }
+        self.block.place(offset, len as u64).ok_or(MapError::OutOfRange { offset, end })
+    }
+}
+
+impl LoadedMap for ArrayMap {
+    fn spec(&self) -> &MapSpec {
+        &self.spec
+    }
+
+    fn lookup(&self, key: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
+        Ok(self.value(key)?.map(Place::to_vec))
+    }
+
+    fn update(&self, key: &[u8], value: &[u8], mode: UpdateMode) -> Result<(), MapError> {
+        if value.len() as u64 != u64::from(self.spec.value_size) {
+            return Err(MapError::ValueSize { expected: self.spec.value_size, given: value.len() });
+        }
+        if self.frozen {
+            return Err(MapError::ReadOnly);
+        }
+        let place = self.value(key)?.ok_or(MapError::TooBig)?;
+        if mode == UpdateMode::NoExist {
+            return Err(MapError::Exists);
+        }
+        place.write(value);
+        Ok(())
+    }
+
+    fn delete(&self, key: &[u8]) -> Result<(), MapError> {
+        self.value(key)?;
+        Err(MapError::Invalid)
+    }
+
+    fn next_key(&self, key: Option<&[u8]>) -> Result<Option<Vec<u8>>, MapError> {
+        let next = match key.map(<[u8; 4]>::try_from) {
+            Some(Ok(bytes)) => u32::from_le_bytes(bytes).checked_add(1).unwrap_or(0),
+            Some(Err(_)) => return Err(MapError::KeySize { expected: 4, given: key.map_or(0, <[u8]>::len) }),
+            None => 0,
+        };
+        // An index past the end starts over, as in the kernel.
+        let next = if next > self.spec.max_entries { 0 } else { next };
+        Ok((next < self.spec.max_entries).then(|| next.to_le_bytes().to_vec()))
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<(), MapError> {
+        self.range(offset, bytes.len())?.read(bytes);
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), MapError> {
+        if self.frozen {
+            return Err(MapError::ReadOnly);
+        }
+        self.range(offset, bytes.len())?.write(bytes);
+        Ok(())
+    }
+}
+
+impl UserMap for ArrayMap {
+    fn value_address(&self, key: &[u8]) -> Option<u64> {
+        self.value(key).ok().flatten().map(|place| place.address())
+    }
+
+    fn direct_value(&self) -> u64 {
+        if self.spec.max_entries == 1 { self.block.address() } else { 0 }
+    }
+
+    fn add_memory(&self, table: &mut BlockTable) {
+        let writable = !self.frozen && self.spec.flags & BPF_F_RDONLY_PROG == 0;
+        table.insert(Arc::clone(&self.block), writable);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bpf_object::MapType;
+
+    use super::*;
+
+    fn spec(value_size: u32, max_entries: u32) -> MapSpec {
+        MapSpec {
+            name: "map".to_owned(),
+            map_type: MapType::Array,
+            key_size: 4,
+            value_size,
+            max_entries,
+            flags: 0,
+            extra: 0,
+            numa_node: 0,
+            pin_by_name: false,
+            key_btf: None,
+            value_btf: None,
+            inner: None,
+            slots: Vec::new(),
+            origin: MapOrigin::Declared,
+            initial: Vec::new(),
+        }
+    }
+
+    fn key(index: u32) -> [u8; 4] {
+        index.to_le_bytes()
+    }
+
+    #[test]
+    fn elements_as_the_kernel_has_them() {
+        let map = ArrayMap::create(spec(3, 2)).unwrap();
+        assert_eq!(map.lookup(&key(1)), Ok(Some(vec![0; 3])));
+        assert_eq!(map.lookup(&key(2)), Ok(None));
+        assert_eq!(map.update(&key(1), &[1, 2, 3], UpdateMode::Any), Ok(()));
+        assert_eq!(map.update(&key(1), &[4, 5, 6], UpdateMode::Exist), Ok(()));
+        assert_eq!(map.lookup(&key(1)), Ok(Some(vec![4, 5, 6])));
+        assert_eq!(map.lookup(&key(0)), Ok(Some(vec![0; 3])));
+        assert_eq!(map.update(&key(1), &[1, 2, 3], UpdateMode::NoExist), Err(MapError::Exists));
+        assert_eq!(map.update(&key(2), &[1, 2, 3], UpdateMode::Any), Err(MapError::TooBig));
+        assert_eq!(map.delete(&key(0)), Err(MapError::Invalid));
+        assert_eq!(map.lookup(&[0]), Err(MapError::KeySize { expected: 4, given: 1 }));
+        assert_eq!(
+            map.update(&key(0), &[0], UpdateMode::Any),
+            Err(MapError::ValueSize { expected: 3, given: 1 })
+        );
+        assert_eq!(map.next_key(None), Ok(Some(key(0).to_vec())));
+        assert_eq!(map.next_key(Some(&key(0))), Ok(Some(key(1).to_vec())));
+        assert_eq!(map.next_key(Some(&key(1))), Ok(None));
+        assert_eq!(map.next_key(Some(&key(7))), Ok(Some(key(0).to_vec())));
+        assert_eq!(map.value_address(&key(1)), map.value_address(&key(0)).map(|a| a + 8));
+        assert_eq!(map.value_address(&key(2)), None);
+    }
+
+    #[test]
+    fn bad_attributes_are_refused() {
+        assert!(ArrayMap::create(spec(0, 1)).is_err());
+        assert!(ArrayMap::create(spec(1, 0)).is_err());
+        assert!(ArrayMap::create(MapSpec { key_size: 8, ..spec(1, 1) }).is_err());
+        let huge = ArrayMap::create(spec(i32::MAX as u32, u32::MAX));
+        assert!(matches!(huge, Err(MapError::NoMemory { .. })));
+    }
+
+    #[test]
+    fn data_sections_are_read_and_written_in_place() {
+        let map = ArrayMap::create(MapSpec { initial: vec![1, 2], ..spec(8, 1) }).unwrap();
+        let mut bytes = [0; 3];
+        map.read_at(0, &mut bytes).unwrap();
+        assert_eq!(bytes, [1, 2, 0]);
+        map.write_at(6, &[7, 8]).unwrap();
+        assert!(matches!(map.write_at(7, &[7, 8]), Err(MapError::OutOfRange { offset: 7, end: 9 })));
+        assert_eq!(map.lookup(&key(0)), Ok(Some(vec![1, 2, 0, 0, 0, 0, 7, 8])));
+        assert_ne!(map.direct_value(), 0);
+    }
+
+    #[test]
+    fn constants_stay() {
+        let origin = MapOrigin::Data { section: ".rodata".to_owned(), read_only: true };
+        let map = ArrayMap::create(MapSpec { origin, ..spec(8, 1) }).unwrap();
+        assert_eq!(map.write_at(0, &[1]), Err(MapError::ReadOnly));
+        assert_eq!(map.update(&key(0), &[1; 8], UpdateMode::Any), Err(MapError::ReadOnly));
+    }
+}

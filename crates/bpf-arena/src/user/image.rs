@@ -1,0 +1,193 @@
+//! A program of this process, ready to run.
+
+use std::sync::Arc;
+
+use bpf_object::Program;
+use isa::InsnIdx;
+use verifier::Verified;
+
+use super::options::Options;
+use super::state::RunState;
+use crate::Outcome;
+use crate::access::Regions;
+use crate::arena::UserAddr;
+use crate::backend::LoadedProgram;
+use crate::enter::Machine;
+use crate::error::{RunError, TrapKind};
+use crate::fault::{Fault, Faults, Frame};
+use crate::interp;
+use crate::runtime::maps::MapSet;
+use crate::runtime::{FaultLog, Invocation, RawFault};
+
+/// Most bytes of context (`U16_MAX`, as for `BPF_PROG_TEST_RUN` of syscall programs).
+const MAX_CTX_BYTES: u32 = 0xffff;
+
+/// Everything that runs of one program share.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) verified: Verified,
+    pub(crate) maps: MapSet,
+    pub(crate) options: Arc<Options>,
+    pub(crate) name: Arc<str>,
+}
+
+/// A verified program with its maps, prepared to run: the last stage of the pipeline. Usable from any number of threads
+/// at once; a run takes no lock and, unless the program or a fault asks for memory, allocates nothing.
+#[derive(Debug)]
+pub struct Instance {
+    pub(super) image: Image,
+    pub(super) machine: Option<Arc<Machine>>,
+}
+
+/// What a run left behind, for tools and tests.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Remains {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The bytes of the entry function's stack frame, lowest address first. Compiled code keeps there only what it
+    /// does not keep in registers.
+    pub stack: Vec<u8>,
+}
+
+impl Instance {
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> &Program {
+        self.image.verified.program()
+    }
+
+    /// Its maps.
+    #[must_use]
+    pub fn maps(&self) -> &MapSet {
+        &self.image.maps
+    }
+
+    /// Whether it is interpreted.
+    #[must_use]
+    pub fn is_interpreted(&self) -> bool {
+        self.machine.is_none()
+    }
+
+    /// Runs the program with this context.
+    ///
+    /// # Errors
+    /// The context does not fit, or the run was ended.
+    pub fn run(&self, ctx: &mut [u8]) -> Result<Outcome, RunError> {
+        self.run_on(ctx, |outcome, _| outcome)
+    }
+
+    /// Runs the program and keeps what it left on its stack.
+    ///
+    /// # Errors
+    /// As for [`Instance::run`].
+    pub fn run_and_inspect(&self, ctx: &mut [u8]) -> Result<Remains, RunError> {
+        self.run_on(ctx, |outcome, state| {
+            let frame = u64::from(self.image.verified.frames().first().map_or(0, |f| f.stack_bytes));
+            let offset = (state.stack.len() as u64).saturating_sub(frame);
+            let stack = state.stack.place(offset, frame).map_or_else(Vec::new, |place| place.to_vec());
+            Remains { outcome, stack }
+        })
+    }
+
+    fn run_on<T>(&self, ctx: &mut [u8], end: impl FnOnce(Outcome, &RunState) -> T) -> Result<T, RunError> {
+        let needed = self.image.verified.ctx_bytes();
+        if ctx.len() < needed as usize {
+            return Err(RunError::ContextTooSmall { needed, given: ctx.len() });
+        }
+        if ctx.len() > MAX_CTX_BYTES as usize {
+            return Err(RunError::ContextTooLarge { limit: MAX_CTX_BYTES, given: ctx.len() });
+        }
+        let mut state = RunState::take(self.image.options.fault_records).ok_or(RunError::NoMemory)?;
+        let outcome = self.execute(ctx, &mut state);
+        let result = outcome.map(|outcome| end(outcome, &state));
+        state.give_back();
+        result
+    }
+
+    fn execute(&self, ctx: &mut [u8], state: &mut RunState) -> Result<Outcome, RunError> {
+        let RunState { stack, recorder, .. } = state;
+        clear_stack(stack, self.image.verified.stats().max_stack_bytes);
+        let has_ctx = !ctx.is_empty();
+        let regions = Regions::new(stack, ctx, self.image.maps.table());
+        let r1 = if has_ctx { regions.ctx_address() } else { 0 };
+        let r10 = stack.address() + stack.len() as u64;
+        let mut run = Invocation::new(&self.image, regions);
+        let mut faults = Faults::default();
+        let r0 = match &self.machine {
+            None => interp::run(&mut run, r1, r10),
+            Some(machine) if self.image.verified.arena().is_none() => machine.run(&mut run, r1, r10),
+            Some(machine) => {
+                let r0 = recorder.during(|| machine.run(&mut run, r1, r10));
+                if recorder.count() > 0 {
+                    faults.total = recorder.count();
+                    faults.records = recorder.records().iter().map(|r| self.recorded(machine, r)).collect();
+                    recorder.clear();
+                }
+                r0
+            }
+        };
+        if run.release_lock() {
+            run.trap(TrapKind::LockHeld, None);
+        }
+        if let Some(error) = run.take_stop() {
+            return Err(error);
+        }
+        self.add_faults(&mut faults, run.faults);
+        #[allow(clippy::cast_possible_truncation, reason = "the return value is the low half")]
+        let return_value = r0 as u32;
+        Ok(Outcome { return_value, r0, faults, duration: None })
+    }
+
+    /// A fault that the signal handler recorded.
+    fn recorded(&self, machine: &Machine, record: &sys::fault::Record) -> Fault {
+        let address = match self.image.maps.window() {
+            Some(window) => window.user_address(record.address),
+            None => record.address,
+        };
+        let site = machine.fault_site(record.tag);
+        let calls = record.returns().iter().filter_map(|pc| machine.call_at(*pc));
+        let insns = site.map(|site| site.insn).into_iter().chain(calls);
+        Fault {
+            kind: site.map_or(codegen::AccessKind::Load, |site| site.access),
+            address: UserAddr::new(address),
+            size: site.map_or(0, |site| site.size.bytes()),
+            program: Arc::clone(&self.image.name),
+            frames: self.frames(insns),
+        }
+    }
+
+    /// Faults that the interpreter and the runtime met.
+    fn add_faults(&self, faults: &mut Faults, log: FaultLog) {
+        faults.total += log.total;
+        let room = self.image.options.fault_records.saturating_sub(faults.records.len());
+        let high = self.image.maps.window().map_or(0, |w| w.user_vm_start() & !0xffff_ffff);
+        faults.records.extend(log.records.into_iter().take(room).map(|raw: RawFault| Fault {
+            kind: raw.kind,
+            address: UserAddr::new(high.wrapping_add_signed(raw.at)),
+            size: raw.size.bytes(),
+            program: Arc::clone(&self.image.name),
+            frames: self.frames(raw.chain.into_iter()),
+        }));
+    }
+
+    fn frames(&self, insns: impl Iterator<Item = InsnIdx>) -> Vec<Frame> {
+        insns.map(|insn| Frame::new(self.program(), insn)).collect()
+    }
+}
+
+/// Zeroes as much of the stack as the deepest call chain uses, so that a program never sees what another left.
+fn clear_stack(stack: &crate::access::Block, bytes: u32) {
+    let bytes = u64::from(bytes).min(stack.len() as u64);
+    if bytes > 0
+        && let Some(place) = stack.place(stack.len() as u64 - bytes, bytes)
+    {
+        place.clear();
+    }
+}
+
+impl LoadedProgram for Instance {
+    fn run(&self, ctx: &mut [u8]) -> Result<Outcome, RunError> {
+        Self::run(self, ctx)
+    }
+}
