@@ -6,7 +6,7 @@ use bpf_object::{Program, Subprogram};
 use isa::{CallTarget, Cond, Insn, InsnIdx, Operand, Reg, Width};
 use verifier::{Memory, Verified};
 
-use crate::{CompileError, limits};
+use crate::CompileError;
 
 /// One subprogram as basic blocks; execution begins at block 0.
 #[derive(Debug)]
@@ -81,6 +81,11 @@ pub(crate) struct Test {
 }
 
 impl Body {
+    /// Number of instructions to lower, without those that end blocks.
+    pub(crate) fn steps(&self) -> usize {
+        self.blocks.iter().map(|b| b.steps.len()).sum()
+    }
+
     /// Splits a subprogram into blocks.
     ///
     /// Instructions that verification did not reach are dropped, whatever they are: only what is reached was checked.
@@ -89,8 +94,6 @@ impl Body {
         let Some(function) = program.subprograms.get(subprogram) else {
             return Ok(Self { subprogram, blocks: Vec::new(), uses_budget: false });
         };
-        let slots = u64::from(function.end.0.saturating_sub(function.start.0));
-        limits::check(subprogram, "instructions", slots, limits::FUNCTION_INSNS)?;
         let leaders = Leaders::find(verified, function)?;
         let mut builder = Builder { verified, function, leaders: &leaders, uses_budget: false };
         let mut blocks = Vec::with_capacity(leaders.starts.len());

@@ -23,6 +23,7 @@ mod machine;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::{CodegenError, Context};
 use cranelift_frontend::FunctionBuilderContext;
+use machine::Effort;
 use verifier::Verified;
 
 pub use compiled::{AccessKind, Compiled, FaultSite, Function, Import, Line};
@@ -43,8 +44,9 @@ pub struct Options {
 /// The machine is not supported, the program has an instruction that no engine executes, or a limit is exceeded.
 pub fn compile(verified: &Verified, options: &Options) -> Result<Compiled, CompileError> {
     let machine = machine::Machine::host()?;
-    let backend = machine.backend()?;
-    let unit = lower::Unit { verified, options, machine, frontend: backend.frontend_config() };
+    limits::check(0, "instructions", verified.program().code.len() as u64, limits::PROGRAM_INSNS)?;
+    let (full, linear) = (machine.backend(Effort::Full)?, machine.backend(Effort::Linear)?);
+    let unit = lower::Unit { verified, options, machine, frontend: full.frontend_config() };
     let mut imports = lower::Imports::default();
     let mut text = link::Text::default();
     let mut context = Context::new();
@@ -53,9 +55,13 @@ pub fn compile(verified: &Verified, options: &Options) -> Result<Compiled, Compi
         let body = flow::Body::build(verified, subprogram)?;
         context.clear();
         lower::function(&unit, &body, &mut imports, &mut context.func, &mut scratch)?;
+        let backend = match limits::effort(&body) {
+            Effort::Full => &full,
+            Effort::Linear => &linear,
+        };
         drop(body);
         let refused = |error: &CodegenError| CompileError::Backend { subprogram, message: error.to_string() };
-        context.compile(&*backend, &mut ControlPlane::default()).map_err(|e| refused(&e.inner))?;
+        context.compile(&**backend, &mut ControlPlane::default()).map_err(|e| refused(&e.inner))?;
         if let Some(code) = context.compiled_code() {
             text.append(verified, subprogram, code, &context.func.params)?;
         }

@@ -1,9 +1,19 @@
 //! Every limit of the code generator.
 
 use crate::CompileError;
+use crate::flow::Body;
+use crate::machine::Effort;
 
-/// Instruction slots of one function: the kernel's limit for a whole program.
-pub(crate) const FUNCTION_INSNS: u64 = 1_000_000;
+/// Instruction slots of a program: the kernel's limit. The backend needs up to 2 KiB of memory for each.
+pub(crate) const PROGRAM_INSNS: u64 = 1_000_000;
+
+/// A function of more instructions is compiled with [`Effort::Linear`]. Straight code of this length takes the good register
+/// allocator about half a second.
+const FULL_EFFORT_INSNS: usize = 32_768;
+
+/// A function of more blocks is compiled with [`Effort::Linear`]: the good register allocator takes up to a second for
+/// as many blocks that jump to one another at random, and ever more for each further one.
+const FULL_EFFORT_BLOCKS: usize = 2_048;
 
 /// Bytes of machine code of a whole program. Offsets are 32-bit and calls reach 2 GiB; a program at the kernel's
 /// limit of instructions stays far below.
@@ -17,4 +27,13 @@ pub(crate) fn check(
     limit: u64,
 ) -> Result<(), CompileError> {
     if actual <= limit { Ok(()) } else { Err(CompileError::TooLarge { subprogram, what, actual, limit }) }
+}
+
+/// How much work a function of this size is worth.
+pub(crate) fn effort(body: &Body) -> Effort {
+    if body.steps() > FULL_EFFORT_INSNS || body.blocks.len() > FULL_EFFORT_BLOCKS {
+        Effort::Linear
+    } else {
+        Effort::Full
+    }
 }

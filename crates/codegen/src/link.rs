@@ -25,7 +25,7 @@ pub(crate) struct Text {
     references: Vec<Reference>,
 }
 
-/// Four bytes in the text that are to hold the distance to a function, counted from behind themselves plus `addend`.
+/// Four bytes in the text that are to hold the distance from themselves to a function, plus `addend`.
 struct Reference {
     at: u32,
     from: usize,
@@ -57,10 +57,9 @@ impl Text {
         for relocation in code.buffer.relocs() {
             let unresolved = CompileError::Unresolved { subprogram, offset: relocation.offset };
             let to = match (&relocation.kind, &relocation.target) {
-                (
-                    Reloc::X86CallPCRel4 | Reloc::X86PCRel4,
-                    FinalizedRelocTarget::ExternalName(ExternalName::User(name)),
-                ) => names.user_named_funcs().get(*name).map(|name| name.index as usize),
+                (Reloc::X86CallPCRel4, FinalizedRelocTarget::ExternalName(ExternalName::User(name))) => {
+                    names.user_named_funcs().get(*name).map(|name| name.index as usize)
+                }
                 _ => None,
             };
             let to = to.ok_or(unresolved)?;

@@ -26,23 +26,38 @@ impl Machine {
     }
 
     /// The backend for this machine.
-    pub(crate) fn backend(self) -> Result<OwnedTargetIsa, CompileError> {
+    pub(crate) fn backend(self, effort: Effort) -> Result<OwnedTargetIsa, CompileError> {
         let setup = |message: String| CompileError::Setup { message };
-        let flags = flags().map_err(|e| setup(e.to_string()))?;
+        let flags = flags(effort).map_err(|e| setup(e.to_string()))?;
         let Self::X86_64 = self;
         let builder = lookup_by_name("x86_64-unknown-linux-gnu").map_err(|e| setup(e.to_string()))?;
         builder.finish(flags).map_err(|e| setup(e.to_string()))
     }
 }
 
+/// What the backend takes its time for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Good code. The time may grow faster than the function.
+    Full,
+    /// Code in time and memory proportional to the size of the function.
+    Linear,
+}
+
 /// Settings of the backend.
-fn flags() -> Result<settings::Flags, SetError> {
+fn flags(effort: Effort) -> Result<settings::Flags, SetError> {
     let mut flags = settings::builder();
+    let registers = match effort {
+        Effort::Full => "backtracking",
+        Effort::Linear => "single_pass",
+    };
+    flags.set("regalloc_algorithm", registers)?;
     flags.set("opt_level", "speed")?;
     // The chain of frames is what a fault report's call chain is read from.
     flags.set("preserve_frame_pointers", "true")?;
-    // Addresses of functions are taken relative to the instruction: the text is position-independent.
-    flags.set("is_pic", "true")?;
+    // The text is position-independent all the same: functions of one program refer to each other by distance.
+    // With `is_pic` the backend would go through a table of addresses instead, which there is none of.
+    flags.set("is_pic", "false")?;
     flags.set("unwind_info", "false")?;
     flags.set("enable_probestack", "false")?;
     flags.set("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" })?;

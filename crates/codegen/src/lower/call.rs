@@ -7,7 +7,7 @@ use cranelift_codegen::ir::{AbiParam, InstBuilder, Signature, Value, types};
 use cranelift_codegen::isa::CallConv;
 use isa::{CallTarget, InsnIdx, Reg};
 
-use super::{Lower, constant_memory, context_memory, field};
+use super::{Lower, context_memory, field, proven_memory};
 use crate::abi::VmContext;
 use crate::flow::Step;
 use crate::{CompileError, Import};
@@ -85,8 +85,11 @@ impl Lower<'_, '_> {
         };
         let entry = self.imports.table_offset(import);
         let imports = field(offset_of!(VmContext, imports));
-        let table = self.b.ins().load(types::I64, constant_memory(), self.context, imports);
-        let function = self.b.ins().load(types::I64, constant_memory(), table, entry);
+        // Not `constant_memory`, which may be read anywhere: that would load the address of a function before a
+        // loop that rarely calls it, and keep it in a register.
+        let here = proven_memory().with_readonly();
+        let table = self.b.ins().load(types::I64, here, self.context, imports);
+        let function = self.b.ins().load(types::I64, here, table, entry);
         let [a, b, c, d, e] = arguments;
         let call = self.b.ins().call_indirect(signature, function, &[self.context, a, b, c, d, e]);
         self.first_result(call)
