@@ -51,6 +51,7 @@ pub fn compile(verified: &Verified, options: &Options) -> Result<Compiled, Compi
     let mut text = link::Text::default();
     let mut context = Context::new();
     let mut scratch = FunctionBuilderContext::new();
+    let mut stack_bytes = 0;
     for subprogram in reached(verified) {
         let body = flow::Body::build(verified, subprogram)?;
         context.clear();
@@ -63,6 +64,8 @@ pub fn compile(verified: &Verified, options: &Options) -> Result<Compiled, Compi
         let refused = |error: &CodegenError| CompileError::Backend { subprogram, message: error.to_string() };
         context.compile(&**backend, &mut ControlPlane::default()).map_err(|e| refused(&e.inner))?;
         if let Some(code) = context.compiled_code() {
+            stack_bytes += code.buffer.frame_layout().map_or(0, |f| u64::from(f.frame_to_fp_offset));
+            limits::check(subprogram, "bytes of native stack", stack_bytes, limits::STACK_BYTES)?;
             text.append(verified, subprogram, code, &context.func.params)?;
         }
     }

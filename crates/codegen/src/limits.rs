@@ -7,6 +7,10 @@ use crate::machine::Effort;
 /// Instruction slots of a program: the kernel's limit. The backend needs up to 2 KiB of memory for each.
 pub(crate) const PROGRAM_INSNS: u64 = 1_000_000;
 
+/// Bytes of native stack all functions of a program take together. Recursion is refused by verification, so no chain
+/// of calls and callbacks takes more; a thread has 2 MiB by default.
+pub(crate) const STACK_BYTES: u64 = 512 << 10;
+
 /// A function of more instructions is compiled with [`Effort::Linear`]. Straight code of this length takes the good register
 /// allocator about half a second.
 const FULL_EFFORT_INSNS: usize = 32_768;

@@ -40,7 +40,8 @@ impl Machine {
 pub(crate) enum Effort {
     /// Good code. The time may grow faster than the function.
     Full,
-    /// Code in time and memory proportional to the size of the function.
+    /// Code in time and memory proportional to the size of the function: BPF registers stay in memory, machine
+    /// registers are handed out in one pass.
     Linear,
 }
 
@@ -59,7 +60,9 @@ fn flags(effort: Effort) -> Result<settings::Flags, SetError> {
     // With `is_pic` the backend would go through a table of addresses instead, which there is none of.
     flags.set("is_pic", "false")?;
     flags.set("unwind_info", "false")?;
-    flags.set("enable_probestack", "false")?;
+    // A frame of more than a page must not reach past the guard page of the thread's stack.
+    flags.set("enable_probestack", "true")?;
+    flags.set("probestack_strategy", "inline")?;
     flags.set("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" })?;
     Ok(settings::Flags::new(flags))
 }

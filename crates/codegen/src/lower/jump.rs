@@ -70,32 +70,32 @@ impl Lower<'_, '_> {
     /// Counts one iteration down and goes to `next`. When none is left, the runtime is asked for more; if it gives
     /// none, goes to `taken`.
     fn may_goto(&mut self, taken: ir::Block, next: ir::Block) {
-        let Some(variable) = self.budget else {
+        let Some(register) = self.budget else {
             self.b.ins().trap(UNREACHED_TRAP);
             return;
         };
         let (ask, count) = (self.b.create_block(), self.b.create_block());
-        let budget = self.b.use_var(variable);
+        let budget = register.get(&mut self.b);
         self.b.ins().brif(budget, count, &[], ask, &[]);
 
         self.b.switch_to_block(ask);
         self.b.set_cold_block(ask);
         let zero = self.b.ins().iconst(types::I64, 0);
         let refill = self.runtime_call(Import::LoopBudget, [zero; 5]);
-        self.b.def_var(variable, refill);
+        register.set(&mut self.b, refill);
         self.b.ins().brif(refill, count, &[], taken, &[]);
 
         self.b.switch_to_block(count);
-        let budget = self.b.use_var(variable);
+        let budget = register.get(&mut self.b);
         let budget = self.b.ins().iadd_imm_s(budget, -1);
-        self.b.def_var(variable, budget);
+        register.set(&mut self.b, budget);
         self.b.ins().jump(next, &[]);
     }
 
     /// Writes the loop budget back, before other code may use it.
     pub(super) fn save_budget(&mut self) {
-        if let Some(variable) = self.budget {
-            let budget = self.b.use_var(variable);
+        if let Some(register) = self.budget {
+            let budget = register.get(&mut self.b);
             let offset = field(offset_of!(VmContext, loop_budget));
             self.b.ins().store(context_memory(), budget, self.context, offset);
         }
@@ -103,10 +103,10 @@ impl Lower<'_, '_> {
 
     /// Reads the loop budget, at entry and after other code may have used it.
     pub(super) fn reload_budget(&mut self) {
-        if let Some(variable) = self.budget {
+        if let Some(register) = self.budget {
             let offset = field(offset_of!(VmContext, loop_budget));
             let budget = self.b.ins().load(types::I64, context_memory(), self.context, offset);
-            self.b.def_var(variable, budget);
+            register.set(&mut self.b, budget);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! From blocks of BPF instructions to Cranelift's intermediate form.
 //!
-//! BPF registers are variables of 64 bits. `r10` never changes, so it is a plain value: the function's last
-//! parameter. The context comes first; what it says of the arena is read once, at entry.
+//! BPF registers are variables of 64 bits; in huge functions they stay in memory (see [`Effort`]). `r10` never changes,
+//! so it is a plain value: the function's last parameter. The context comes first; what it says of the arena is read
+//! once, at entry.
 
 mod alu;
 mod call;
@@ -23,8 +24,8 @@ use verifier::Verified;
 
 use crate::abi::VmContext;
 use crate::flow::{Block, Body, Step};
-use crate::machine::Machine;
-use crate::{CompileError, Import, Options};
+use crate::machine::{Effort, Machine};
+use crate::{CompileError, Import, Options, limits};
 
 /// Marks an access to arena memory in the backend's table of traps.
 pub(crate) const ARENA_TRAP: TrapCode = TrapCode::unwrap_user(1);
@@ -98,6 +99,15 @@ fn signature(subprogram: usize) -> Signature {
     signature
 }
 
+/// Where a BPF register, or the loop budget, is kept.
+#[derive(Clone, Copy)]
+enum Register {
+    /// Wherever the backend likes.
+    Variable(Variable),
+    /// In the function's frame.
+    Slot(ir::StackSlot),
+}
+
 /// State while one function is lowered.
 struct Lower<'a, 'f> {
     b: FunctionBuilder<'f>,
@@ -106,7 +116,7 @@ struct Lower<'a, 'f> {
     /// The blocks of the body, in order.
     labels: Vec<ir::Block>,
     /// `r0` to `r9`.
-    registers: [Variable; 10],
+    registers: [Register; 10],
     /// `r10`.
     frame: Value,
     /// The context.
@@ -114,7 +124,7 @@ struct Lower<'a, 'f> {
     /// Base of the arena window.
     window: Value,
     /// The loop budget, if the function has `may_goto`.
-    budget: Option<Variable>,
+    budget: Option<Register>,
     /// Bytes of stack the function uses.
     stack_bytes: i64,
     /// Whether a helper or kfunc may enter a callback of this program.
@@ -139,11 +149,12 @@ impl<'a, 'f> Lower<'a, 'f> {
         let (context, frame) = (params.first().copied(), params.last().copied());
         let (context, frame) = (context.unwrap_or(zero), frame.unwrap_or(zero));
         let arguments = params.get(1..params.len().saturating_sub(1)).unwrap_or_default();
-        let registers: [Variable; 10] = core::array::from_fn(|number| {
-            let variable = b.declare_var(types::I64);
+        let effort = limits::effort(body);
+        let registers: [Register; 10] = core::array::from_fn(|number| {
+            let register = Register::new(&mut b, effort);
             let argument = number.checked_sub(1).and_then(|i| arguments.get(i));
-            b.def_var(variable, argument.copied().unwrap_or(zero));
-            variable
+            register.set(&mut b, argument.copied().unwrap_or(zero));
+            register
         });
         let window =
             b.ins().load(types::I64, constant_memory(), context, field(offset_of!(VmContext, window_base)));
@@ -166,7 +177,7 @@ impl<'a, 'f> Lower<'a, 'f> {
             functions: HashMap::new(),
         };
         if body.uses_budget {
-            lower.budget = Some(lower.b.declare_var(types::I64));
+            lower.budget = Some(Register::new(&mut lower.b, effort));
             lower.reload_budget();
         }
         match lower.labels.first() {
@@ -218,15 +229,15 @@ impl<'a, 'f> Lower<'a, 'f> {
     /// The 64 bits of a register.
     fn get(&mut self, reg: Reg) -> Value {
         match self.registers.get(reg.index()) {
-            Some(&variable) => self.b.use_var(variable),
+            Some(register) => register.get(&mut self.b),
             None => self.frame,
         }
     }
 
     /// Sets the 64 bits of a register. `r10` cannot be written; verification sees to that.
     fn set(&mut self, reg: Reg, value: Value) {
-        if let Some(&variable) = self.registers.get(reg.index()) {
-            self.b.def_var(variable, value);
+        if let Some(register) = self.registers.get(reg.index()) {
+            register.set(&mut self.b, value);
         }
     }
 
@@ -277,6 +288,32 @@ impl<'a, 'f> Lower<'a, 'f> {
         let function = self.b.import_function(data);
         self.functions.insert(subprogram, function);
         function
+    }
+}
+
+impl Register {
+    fn new(b: &mut FunctionBuilder<'_>, effort: Effort) -> Self {
+        match effort {
+            Effort::Full => Self::Variable(b.declare_var(types::I64)),
+            Effort::Linear => {
+                let slot = ir::StackSlotData::new(ir::StackSlotKind::ExplicitSlot, 8, 3);
+                Self::Slot(b.create_sized_stack_slot(slot))
+            }
+        }
+    }
+
+    fn get(self, b: &mut FunctionBuilder<'_>) -> Value {
+        match self {
+            Self::Variable(variable) => b.use_var(variable),
+            Self::Slot(slot) => b.ins().stack_load(types::I64, types::I64, slot, 0),
+        }
+    }
+
+    fn set(self, b: &mut FunctionBuilder<'_>, value: Value) {
+        match self {
+            Self::Variable(variable) => b.def_var(variable, value),
+            Self::Slot(slot) => _ = b.ins().stack_store(types::I64, value, slot, 0),
+        }
     }
 }
 
