@@ -19,6 +19,7 @@ pub mod kernel;
 mod map;
 mod object;
 mod runtime;
+pub mod suite;
 pub mod typed;
 mod user;
 

@@ -153,6 +153,15 @@ pub struct KernelRejection {
     pub log: VerifierLog,
 }
 
+impl KernelRejection {
+    /// Whether the kernel refused before it verified anything, for lack of permission although no capability is
+    /// missing: a policy of the host (lockdown, a seccomp filter, a hypervisor's kernel).
+    #[must_use]
+    pub fn is_policy(&self) -> bool {
+        matches!(self.errno, Errno::PERM | Errno::ACCESS) && self.log.text().is_empty()
+    }
+}
+
 impl fmt::Display for KernelRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = self.log.last_line().unwrap_or("no reason given");

@@ -63,6 +63,12 @@ impl KernelProgram {
         &self.name
     }
 
+    /// The program's type.
+    #[must_use]
+    pub fn kind(&self) -> Option<ProgType> {
+        self.kind
+    }
+
     /// What the kernel says of it: sizes, verified instructions, run statistics.
     ///
     /// # Errors

@@ -25,11 +25,6 @@ impl KernelMap {
     pub(super) fn map(&self) -> &Map {
         &self.map
     }
-
-    /// The map's memory: of arenas and of `BPF_F_MMAPABLE` data sections.
-    pub(super) fn memory(&self) -> Option<&MapMemory> {
-        self.memory.as_ref()
-    }
 }
 
 /// Creates every map, with its initial contents. Arenas are mapped before anything else happens: programs that use them

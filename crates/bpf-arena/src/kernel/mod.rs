@@ -14,7 +14,7 @@ mod running;
 
 use std::sync::Arc;
 
-use bpf_object::{Linked, MapType, Object};
+use bpf_object::{Btf, LinkOptions, Linked, MapType, Object};
 use sys::bpf::{Capability, CapabilitySet, Feature, VerifierLog};
 
 pub use attach::{AttachError, AttachTarget, Attachment};
@@ -100,6 +100,7 @@ impl KernelEngine {
 #[derive(Debug)]
 pub struct KernelObject {
     running: &'static Running,
+    options: LinkOptions,
     btf: Option<LoadedBtf>,
     maps: Vec<Arc<KernelMap>>,
 }
@@ -110,15 +111,27 @@ impl KernelObject {
     /// # Errors
     /// [`KernelError`] says what the kernel refused, and why.
     pub fn new(object: &Object) -> Result<Self, KernelError> {
+        Self::with_target(object, None)
+    }
+
+    /// As [`KernelObject::new`], with another BTF than the running kernel's as the target of CO-RE relocations.
+    ///
+    /// # Errors
+    /// As [`KernelObject::new`].
+    pub fn with_target(object: &Object, target: Option<Arc<Btf>>) -> Result<Self, KernelError> {
         KernelEngine::new()?;
         if object.maps.iter().any(|m| m.map_type == MapType::Arena) {
             Feature::Arena.require().map_err(KernelError::Feature)?;
         }
         let running = Running::get()?;
-        let specs = object.maps_with(&running.link_options()).map_err(KernelError::Kconfig)?;
+        let mut options = running.link_options();
+        if target.is_some() {
+            (options.target_btf, options.module_btfs) = (target, Vec::new());
+        }
+        let specs = object.maps_with(&options).map_err(KernelError::Kconfig)?;
         let btf = LoadedBtf::of(object)?;
         let maps = maps::create_all(object, &specs, btf.as_ref())?;
-        Ok(Self { running, btf, maps })
+        Ok(Self { running, options, btf, maps })
     }
 
     /// Links a program of the object for the running kernel: CO-RE relocations against its types.
@@ -127,7 +140,7 @@ impl KernelObject {
     /// [`KernelError::Link`].
     pub fn link(&self, object: &Object, program: &str) -> Result<Linked, KernelError> {
         object
-            .link_raw(program, &self.running.link_options())
+            .link_raw(program, &self.options)
             .map_err(|source| KernelError::Link { program: program.to_owned(), source })
     }
 

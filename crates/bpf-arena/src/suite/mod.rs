@@ -1,0 +1,140 @@
+//! Test suites of BPF programs: what objects say about their own programs, and engines that judge them.
+//!
+//! A program with the annotations of the kernel's selftests ([`Annotations`]) is a test of what they say; one in
+//! `SEC("syscall")` without any is a test that returns 0.
+
+mod annotation;
+mod judge;
+mod kernel;
+mod pattern;
+
+use std::sync::Arc;
+
+use bpf_object::{Object, ProgType};
+
+pub use annotation::{Annotations, BadAnnotation, Expectation, Message, ReturnValue, TEST_DATA_LEN};
+pub use judge::{Answer, Judge, Mismatch, Question, Verdict};
+pub use kernel::KernelJudge;
+pub use pattern::Pattern;
+
+/// One test of an object.
+#[derive(Clone, Debug)]
+pub struct Test {
+    /// Name of the program.
+    pub program: String,
+    /// Name in reports: the description if there is one.
+    pub title: String,
+    /// What is asked of an engine.
+    pub question: Question,
+    /// What it should answer.
+    pub expected: Expectation,
+    /// Why the test cannot be done, if so.
+    pub skip: Option<String>,
+}
+
+/// How a test went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TestResult {
+    /// As expected.
+    Passed,
+    /// Not as expected.
+    Failed(Mismatch),
+    /// Not done, or without an answer.
+    Skipped(String),
+}
+
+impl Test {
+    /// Every test of an object, in its order. A program with annotations for both modes is two tests, of which the
+    /// unprivileged one is to be skipped.
+    ///
+    /// # Errors
+    /// [`BadAnnotation`] for an annotation that cannot be read.
+    pub fn of_object(object: &Object) -> Result<Vec<Self>, BadAnnotation> {
+        let annotations = Annotations::of_object(object)?;
+        let annotated = object.programs.iter().zip(&annotations);
+        let auxiliary: Vec<String> = annotated
+            .clone()
+            .filter(|(_, a)| a.as_ref().is_some_and(|a| a.auxiliary && a.privileged.is_some()))
+            .map(|(program, _)| program.name.clone())
+            .collect();
+        // In an object of annotated programs those without any are part of the others.
+        let has_annotations = annotations.iter().flatten().any(is_test);
+        let mut tests = Vec::new();
+        for (program, annotations) in annotated {
+            match annotations {
+                Some(annotations) if annotations.auxiliary => {}
+                Some(annotations) => tests.extend(Self::annotated(&program.name, annotations, &auxiliary)),
+                None if !has_annotations && program.kind.prog_type == Some(ProgType::Syscall) => {
+                    tests.push(Self::plain(&program.name));
+                }
+                None => {}
+            }
+        }
+        Ok(tests)
+    }
+
+    fn plain(program: &str) -> Self {
+        Self {
+            program: program.to_owned(),
+            title: program.to_owned(),
+            question: Question { program: program.to_owned(), run: true, ..Question::default() },
+            expected: Expectation { return_value: Some(ReturnValue::Value(0)), ..Expectation::default() },
+            skip: None,
+        }
+    }
+
+    fn annotated(program: &str, annotations: &Annotations, auxiliary: &[String]) -> Vec<Self> {
+        let title = annotations.description.clone().unwrap_or_else(|| program.to_owned());
+        let test = |expected: &Expectation, title: String, skip: Option<String>| Self {
+            program: program.to_owned(),
+            title,
+            question: Question {
+                program: program.to_owned(),
+                auxiliary: auxiliary.to_vec(),
+                log_level: annotations.log_level,
+                flags: annotations.flags,
+                run: expected.runs(),
+                ..Question::default()
+            },
+            expected: expected.clone(),
+            skip,
+        };
+        let mut tests = Vec::new();
+        if let Some(expected) = &annotations.privileged {
+            let skip = if !annotations.for_this_arch {
+                Some("for another architecture".to_owned())
+            } else if annotations.needs_jit == Some(false) {
+                Some("for a kernel that interprets programs".to_owned())
+            } else {
+                None
+            };
+            tests.push(test(expected, title.clone(), skip));
+        }
+        if let Some(expected) = &annotations.unprivileged {
+            let skip = "unprivileged programs are not supported".to_owned();
+            tests.push(test(expected, format!("{title} @unpriv"), Some(skip)));
+        }
+        tests
+    }
+
+    /// Asks an engine and compares.
+    pub fn run(&self, object: &Arc<Object>, judge: &dyn Judge) -> (TestResult, Option<Answer>) {
+        if let Some(reason) = &self.skip {
+            return (TestResult::Skipped(reason.clone()), None);
+        }
+        let answer = judge.judge(object, &self.question);
+        let result = match &answer.verdict {
+            Verdict::Undecided { reason } => TestResult::Skipped(reason.clone()),
+            _ => match self.expected.check(&answer) {
+                Ok(()) => TestResult::Passed,
+                Err(mismatch) => TestResult::Failed(mismatch),
+            },
+        };
+        (result, Some(answer))
+    }
+}
+
+/// Whether the annotations make a program a test, rather than describe a part of one.
+fn is_test(annotations: &Annotations) -> bool {
+    annotations.privileged.is_some() || annotations.unprivileged.is_some()
+}
