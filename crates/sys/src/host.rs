@@ -1,5 +1,7 @@
 //! Small facts about the running thread and machine.
 
+use rustix::time::ClockId;
+
 /// The processor this thread runs on. It may have moved by the time the caller looks.
 #[must_use]
 pub fn current_cpu() -> u32 {
@@ -9,7 +11,23 @@ pub fn current_cpu() -> u32 {
 /// `CLOCK_MONOTONIC` in nanoseconds.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    clock(ClockId::Monotonic)
+}
+
+/// `CLOCK_MONOTONIC_COARSE` in nanoseconds: cheaper, and a few milliseconds old.
+#[must_use]
+pub fn monotonic_coarse_ns() -> u64 {
+    clock(ClockId::MonotonicCoarse)
+}
+
+/// `CLOCK_BOOTTIME` in nanoseconds: as `CLOCK_MONOTONIC`, with the time the machine slept.
+#[must_use]
+pub fn boottime_ns() -> u64 {
+    clock(ClockId::Boottime)
+}
+
+fn clock(id: ClockId) -> u64 {
+    let now = rustix::time::clock_gettime(id);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
 }
@@ -20,6 +38,19 @@ pub fn pid_tgid() -> u64 {
     let process = rustix::process::getpid().as_raw_nonzero().get().cast_unsigned();
     let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
     u64::from(process) << 32 | u64::from(thread)
+}
+
+/// User and group of this process, as `bpf_get_current_uid_gid` packs them: group above, user below.
+#[must_use]
+pub fn uid_gid() -> u64 {
+    let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    u64::from(group) << 32 | u64::from(user)
+}
+
+/// Name of this thread, at most 15 bytes.
+#[must_use]
+pub fn thread_name() -> Vec<u8> {
+    rustix::thread::name().map(std::ffi::CString::into_bytes).unwrap_or_default()
 }
 
 /// Whether the machine has this NUMA node.

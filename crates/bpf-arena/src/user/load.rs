@@ -183,7 +183,7 @@ impl UserEngine {
 fn unsupported(program: &Program, counts: impl Fn(InsnIdx) -> bool) -> Vec<Unsupported> {
     let mut found: Vec<Unsupported> = Vec::new();
     for (at, insn) in program.code.iter().filter(|(at, _)| counts(*at)) {
-        let Some((kind, name)) = missing(program, insn) else { continue };
+        let Some((kind, name)) = missing(program, at, insn) else { continue };
         if found.iter().all(|known| (known.kind, &known.name) != (kind, &name)) {
             found.push(Unsupported {
                 program: Some(program.name.clone()),
@@ -198,11 +198,12 @@ fn unsupported(program: &Program, counts: impl Fn(InsnIdx) -> bool) -> Vec<Unsup
 }
 
 /// What the runtime lacks to execute this instruction.
-fn missing(program: &Program, insn: Insn) -> Option<(UnsupportedKind, String)> {
+fn missing(program: &Program, at: InsnIdx, insn: Insn) -> Option<(UnsupportedKind, String)> {
     let external = |index: i32| usize::try_from(index).ok().and_then(|index| program.externs.get(index));
     match insn {
         Insn::Call { target: CallTarget::Helper(number) } if runtime::helper(number).is_none() => {
-            Some((UnsupportedKind::Helper(number), helper_name(number)))
+            let name = isa::helper_name(number).unwrap_or("unknown").to_owned();
+            Some((UnsupportedKind::Helper(number), name))
         }
         Insn::Call { target: CallTarget::Kfunc { btf_id, .. } } => {
             let name = external(btf_id).map_or_else(String::new, |function| function.name.clone());
@@ -216,12 +217,8 @@ fn missing(program: &Program, insn: Insn) -> Option<(UnsupportedKind, String)> {
         Insn::LoadPacket { .. }
         | Insn::IndirectJump { .. }
         | Insn::Call { target: CallTarget::Register(_) } => {
-            Some((UnsupportedKind::Instruction, format!("{insn:?}")))
+            Some((UnsupportedKind::Instruction, insn.text(at, &()).to_string()))
         }
         _ => None,
     }
-}
-
-fn helper_name(number: u32) -> String {
-    format!("#{number}")
 }

@@ -1,0 +1,159 @@
+//! The repository's own objects, as clang made them, run by the interpreter and as machine code.
+
+mod common;
+
+use bpf_arena::error::{LoadError, UnsupportedKind};
+use bpf_arena::{App, Engine, Stream};
+use codegen::AccessKind;
+use common::{EXECUTORS, apps, object};
+use std::sync::{Arc, Mutex};
+
+/// Reads a variable of a data section.
+fn variable(app: &App, name: &str) -> u64 {
+    let variable = app.object().variable(name).unwrap_or_else(|| panic!("no {name}"));
+    let mut bytes = [0; 8];
+    let size = variable.size as usize;
+    app.maps()[variable.map].read_at(u64::from(variable.offset), &mut bytes[..size]).unwrap();
+    u64::from_le_bytes(bytes)
+}
+
+fn run(app: &App, program: &str) -> bpf_arena::Outcome {
+    app.program(program).unwrap().run(&mut ()).unwrap_or_else(|error| panic!("{program}: {error}"))
+}
+
+#[test]
+fn every_service_of_the_runtime() {
+    for (executor, app) in apps("runtime.bpf.o") {
+        for program in app.programs() {
+            let outcome = run(&app, program.name());
+            assert_eq!(outcome.return_value, 0, "{executor}: {}", program.name());
+            assert!(outcome.faults.is_empty(), "{executor}: {}: {:?}", program.name(), outcome.faults);
+        }
+    }
+}
+
+#[test]
+fn output_goes_to_its_stream() {
+    for (executor, engine) in EXECUTORS {
+        let messages = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&messages);
+        let engine = engine().output(move |stream: Stream, text: &[u8]| {
+            sink.lock().unwrap().push((stream, String::from_utf8_lossy(text).into_owned()));
+        });
+        let app = object("runtime.bpf.o").load(engine).unwrap_or_else(|error| panic!("{error}"));
+        run(&app, "trace");
+        run(&app, "stream");
+        let expected = [
+            (Stream::Trace, "traced 1 of 2".to_owned()),
+            (Stream::Stdout, "out 7 8\n".to_owned()),
+            (Stream::Stderr, "err feed\n".to_owned()),
+        ];
+        assert_eq!(*messages.lock().unwrap(), expected, "{executor}");
+    }
+}
+
+#[test]
+fn faults_name_kind_address_and_source_line() {
+    let rows = [
+        ("load_after_free", AccessKind::Load, 0, "read_word", "return *at; /* a load that faults */"),
+        ("store_after_free", AccessKind::Store, 24, "write_word", "*at = value; /* a store that faults */"),
+        (
+            "atomic_after_free",
+            AccessKind::Atomic,
+            0,
+            "add_word",
+            "return __sync_fetch_and_add(at, value); /* an atomic that faults */",
+        ),
+    ];
+    for (executor, app) in apps("faults.bpf.o") {
+        let start = app.arena().unwrap().user_vm_start().get();
+        for (program, kind, offset, function, source) in rows {
+            let outcome = run(&app, program);
+            assert_eq!((outcome.return_value, outcome.faults.total()), (0, 1), "{executor}: {program}");
+            let fault = &outcome.faults.records()[0];
+            assert_eq!((fault.kind, fault.size), (kind, 8), "{executor}: {program}");
+            assert_eq!(fault.address.get(), start + offset, "{executor}: {program}");
+            assert_eq!(fault.frames[0].function, function, "{executor}: {program}");
+            assert_eq!(fault.line().unwrap().source.trim(), source, "{executor}: {program}");
+            let caller = fault.frames.last().unwrap();
+            assert_eq!(caller.function, program, "{executor}: {:?}", fault.frames);
+            assert_eq!(fault.frames.len(), 2, "{executor}: {:?}", fault.frames);
+            let text = fault.to_string();
+            assert!(text.contains("faults.bpf.c:"), "{text}");
+            assert!(text.contains("called from"), "{text}");
+        }
+        assert_eq!(variable(&app, "loaded"), 0, "{executor}");
+        assert_eq!(variable(&app, "survived"), 3, "{executor}");
+    }
+}
+
+#[test]
+fn a_null_pointer_reads_zero() {
+    for (executor, app) in apps("faults.bpf.o") {
+        let outcome = run(&app, "load_null");
+        assert_eq!(outcome.faults.total(), 1, "{executor}");
+        assert_eq!(outcome.faults.records()[0].address.low32(), 8, "{executor}");
+        assert_eq!(variable(&app, "loaded"), 0, "{executor}");
+    }
+}
+
+#[test]
+fn globals_of_every_section() {
+    for (executor, app) in apps("globals.bpf.o") {
+        assert_eq!(run(&app, "step").return_value, 0, "{executor}");
+        // (-4 - 5,000,000,000) * 2
+        assert_eq!(variable(&app, "result").cast_signed(), -10_000_000_008, "{executor}");
+        let triangle = app.object().variable("triangle").unwrap();
+        let start = app.arena().unwrap().user_vm_start().get();
+        assert_eq!(variable(&app, "first"), start + u64::from(triangle.offset), "{executor}");
+    }
+}
+
+#[test]
+fn constants_are_set_before_loading() {
+    for (executor, engine) in EXECUTORS {
+        let mut object = object("globals.bpf.o");
+        object.set_variable("factor", &3u32.to_le_bytes()).unwrap();
+        assert!(object.set_variable("factor", &[1]).is_err());
+        assert!(object.set_variable("no_such", &[1]).is_err());
+        let app = object.load(engine()).unwrap_or_else(|error| panic!("{error}"));
+        run(&app, "step");
+        assert_eq!(variable(&app, "result").cast_signed(), -15_000_000_012, "{executor}");
+    }
+}
+
+#[test]
+fn what_no_runtime_has_is_listed() {
+    for (executor, engine) in EXECUTORS {
+        let object = object("unknown_helper.bpf.o");
+        match object.load(engine()) {
+            Err(LoadError::Unsupported(list)) => {
+                assert_eq!(list.len(), 1, "{executor}: {list:?}");
+                assert_eq!(list[0].kind, UnsupportedKind::Helper(9999));
+                assert_eq!(list[0].program.as_deref(), Some("calls_helper"));
+                assert!(list[0].line.as_ref().unwrap().source.contains("bpf_no_such_helper"));
+            }
+            other => panic!("{executor}: {other:?}"),
+        }
+        match object.load(engine().only(&["calls_kfunc"])) {
+            Err(LoadError::Unsupported(list)) => {
+                assert_eq!(
+                    (list[0].kind, list[0].name.as_str()),
+                    (UnsupportedKind::Kfunc, "bpf_no_such_kfunc")
+                );
+            }
+            other => panic!("{executor}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_the_verifier_refuses_is_not_loaded() {
+    let object = object("unverifiable.bpf.o");
+    for program in ["unchecked_lookup", "unbounded_index", "endless_loop", "pointer_without_cast"] {
+        match object.load(Engine::user().only(&[program])) {
+            Err(LoadError::Rejected { program: refused, .. }) => assert_eq!(refused, program),
+            other => panic!("{program}: {other:?}"),
+        }
+    }
+}

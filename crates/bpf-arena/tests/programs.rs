@@ -1,0 +1,393 @@
+//! Small assembled programs, each run by the interpreter and as machine code, with the same result.
+
+mod common;
+
+use bpf_arena::error::RunError;
+use bpf_arena::{Cancel, LoopLimit, Stream};
+use common::{arena, array, both, both_with, bss, program, r0_of, rodata};
+use std::sync::{Arc, Mutex};
+
+#[test]
+fn arithmetic_and_jumps() {
+    let text = "
+        r0 = 1
+        r1 = 10
+    loop:
+        r0 *= 2
+        r1 -= 1
+        if r1 != 0 goto loop
+        w0 += -1
+        exit
+    ";
+    assert_eq!(r0_of(text, vec![], &[]), 1023);
+}
+
+#[test]
+fn context_is_read_and_written() {
+    let text = "
+        r2 = *(u32 *)(r1 +4)
+        r2 += 1
+        *(u32 *)(r1 +0) = r2
+        r0 = *(s8 *)(r1 +8)
+        exit
+    ";
+    let program = program(text, vec![]);
+    let ctx = [0, 0, 0, 0, 41, 0, 0, 0, 0xff, 0, 0, 0];
+    let (r0, changed) = both(&program, &ctx, |outcome, ctx, _| (outcome.unwrap().r0, ctx.to_vec()));
+    assert_eq!(r0, u64::MAX);
+    assert_eq!(changed, [42, 0, 0, 0, 41, 0, 0, 0, 0xff, 0, 0, 0]);
+    both(&program, &ctx[..8], |outcome, _, _| {
+        assert!(matches!(outcome, Err(RunError::ContextTooSmall { needed: 9, given: 8 })), "{outcome:?}");
+    });
+    both(&program, &vec![0; 0x1_0000], |outcome, _, _| {
+        assert!(matches!(outcome, Err(RunError::ContextTooLarge { limit: 0xffff, .. })), "{outcome:?}");
+    });
+}
+
+#[test]
+fn subprograms_have_frames_of_their_own() {
+    let text = "
+        r6 = 5
+        *(u64 *)(r10 -8) = 7
+        r1 = r10
+        r1 += -8
+        call fn_add
+        r0 += r6
+        r1 = *(u64 *)(r10 -8)
+        r0 += r1
+        exit
+    fn_add:
+        r6 = 100
+        *(u64 *)(r10 -8) = 1
+        r0 = *(u64 *)(r1 +0)
+        r2 = *(u64 *)(r10 -8)
+        r0 += r2
+        exit
+    ";
+    assert_eq!(r0_of(text, vec![], &[]), 7 + 1 + 5 + 7);
+}
+
+#[test]
+fn global_data_is_shared_with_the_host() {
+    let text = "
+        r1 = map[idx:0][0]+8 ll
+        r2 = 41
+        *(u64 *)(r1 +0) = r2
+        r3 = 1
+        lock *(u64 *)(r1 +0) += r3
+        r1 = map[idx:1][0]+4 ll
+        r0 = *(u32 *)(r1 +0)
+        exit
+    ";
+    let program = program(text, vec![bss(16), rodata(&[1, 0, 0, 0, 2, 0, 0, 0])]);
+    let (r0, bytes) = both(&program, &[], |outcome, _, instance| {
+        let mut bytes = [0; 16];
+        instance.maps().maps()[0].read_at(0, &mut bytes).unwrap();
+        (outcome.unwrap().r0, bytes)
+    });
+    assert_eq!((r0, bytes[8]), (2, 42));
+}
+
+#[test]
+fn array_elements() {
+    let text = "
+        r6 = 0
+        *(u32 *)(r10 -4) = 1
+        *(u64 *)(r10 -16) = 99
+        r1 = map[idx:0] ll
+        r2 = r10
+        r2 += -4
+        r3 = r10
+        r3 += -16
+        r4 = 0
+        call bpf_map_update_elem
+        r6 = r0
+        r1 = map[idx:0] ll
+        r2 = r10
+        r2 += -4
+        r3 = r10
+        r3 += -16
+        r4 = 1
+        call bpf_map_update_elem
+        r6 += r0
+        r1 = map[idx:0] ll
+        r2 = r10
+        r2 += -4
+        call bpf_map_delete_elem
+        r6 += r0
+        *(u32 *)(r10 -4) = 2
+        r1 = map[idx:0] ll
+        r2 = r10
+        r2 += -4
+        call bpf_map_lookup_elem
+        if r0 != 0 goto wrong
+        *(u32 *)(r10 -4) = 1
+        r1 = map[idx:0] ll
+        r2 = r10
+        r2 += -4
+        call bpf_map_lookup_elem
+        if r0 == 0 goto wrong
+        r0 = *(u64 *)(r0 +0)
+        r0 += r6
+        exit
+    wrong:
+        r0 = 1
+        exit
+    ";
+    // -EEXIST of the second update and -EINVAL of the removal.
+    assert_eq!(r0_of(text, vec![array("map", 8, 2)], &[]), 99 - 17 - 22);
+}
+
+#[test]
+fn loops_with_callbacks() {
+    let text = "
+        *(u64 *)(r10 -8) = 0
+        r1 = 100
+        r2 = subprog[fn_round] ll
+        r3 = r10
+        r3 += -8
+        r4 = 0
+        call bpf_loop
+        r0 *= 10000
+        r1 = *(u64 *)(r10 -8)
+        r0 += r1
+        exit
+    fn_round:
+        *(u64 *)(r10 -8) = r1
+        r3 = *(u64 *)(r2 +0)
+        r3 += r1
+        *(u64 *)(r2 +0) = r3
+        r0 = 0
+        if r1 < 49 goto done
+        r0 = 1
+    done:
+        exit
+    ";
+    assert_eq!(r0_of(text, vec![], &[]), 50 * 10000 + 1225);
+}
+
+#[test]
+fn loops_that_are_too_long_or_flagged_are_refused() {
+    let text = |count: &str, flags: &str| {
+        format!(
+            "
+        r1 = {count}
+        r2 = subprog[fn_round] ll
+        r3 = 0
+        r4 = {flags}
+        call bpf_loop
+        exit
+    fn_round:
+        r0 = 0
+        exit
+    "
+        )
+    };
+    assert_eq!(r0_of(&text("8388609", "0"), vec![], &[]).cast_signed(), -7);
+    assert_eq!(r0_of(&text("1", "1"), vec![], &[]).cast_signed(), -22);
+    assert_eq!(r0_of(&text("0", "0"), vec![], &[]), 0);
+}
+
+#[test]
+fn number_iterators() {
+    let text = |start: i64, end: i64| {
+        format!(
+            "
+        r6 = 0
+        r7 = 0
+        r1 = r10
+        r1 += -8
+        r2 = {start}
+        r3 = {end}
+        call bpf_iter_num_new
+        r8 = r0
+    again:
+        r1 = r10
+        r1 += -8
+        call bpf_iter_num_next
+        if r0 == 0 goto done
+        r1 = *(u32 *)(r0 +0)
+        r6 += 1
+        r6 &= 0xffff
+        goto again
+    done:
+        r1 = r10
+        r1 += -8
+        call bpf_iter_num_destroy
+        r0 = r8
+        r0 <<= 32
+        r0 |= r6
+        exit
+    "
+        )
+    };
+    assert_eq!(r0_of(&text(0, 10), vec![], &[]), 10);
+    assert_eq!(r0_of(&text(-5, 5), vec![], &[]), 10);
+    assert_eq!(r0_of(&text(3, 3), vec![], &[]), 0);
+    assert_eq!(r0_of(&text(4, 3), vec![], &[]) >> 32, 0xffff_ffea); // -EINVAL
+    assert_eq!(r0_of(&text(0, 8_388_609), vec![], &[]) >> 32, 0xffff_fff9); // -E2BIG
+}
+
+#[test]
+fn may_goto_leaves_when_the_budget_is_spent() {
+    let text = "
+        r0 = 0
+    again:
+        may_goto done
+        r0 += 1
+        r0 &= 0xffffff
+        goto again
+    done:
+        exit
+    ";
+    for limit in [0, 1, 1000, 65535, 65536, 200_000] {
+        let r0 = both_with(
+            &program(text, vec![]),
+            &[],
+            |engine| engine.loop_limit(LoopLimit::Iterations(limit)),
+            |outcome, _, _| outcome.unwrap().r0,
+        );
+        assert_eq!(r0, limit);
+    }
+}
+
+#[test]
+fn a_cancelled_run_ends() {
+    let text = "
+        r0 = 0
+    again:
+        may_goto done
+        goto again
+    done:
+        exit
+    ";
+    let cancel = Cancel::new();
+    cancel.cancel();
+    both_with(
+        &program(text, vec![]),
+        &[],
+        |engine| engine.cancel(&cancel).loop_limit(LoopLimit::Iterations(u64::MAX)),
+        |outcome, _, _| assert!(matches!(outcome, Err(RunError::Cancelled)), "{outcome:?}"),
+    );
+}
+
+#[test]
+fn the_interpreter_counts_instructions() {
+    let program = program("r0 = 0\nr0 += 1\nexit", vec![]);
+    for (limit, ends) in [(2, false), (3, true)] {
+        let engine = bpf_arena::Engine::user().interpreter().instruction_limit(limit);
+        let outcome = common::instance(&engine, &program).run(&mut []);
+        assert_eq!(outcome.is_ok(), ends, "{outcome:?}");
+    }
+}
+
+#[test]
+fn random_numbers_follow_the_seed() {
+    let text = "
+        call bpf_get_prandom_u32
+        r6 = r0
+        call bpf_get_prandom_u32
+        r0 <<= 32
+        r0 |= r6
+        exit
+    ";
+    let program = program(text, vec![]);
+    let run =
+        |seed| both_with(&program, &[], |engine| engine.seed(seed), |outcome, _, _| outcome.unwrap().r0);
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}
+
+#[test]
+fn messages_reach_the_output() {
+    let text = "
+        r1 = map[idx:0][0]+0 ll
+        r2 = 14
+        r3 = 7
+        r4 = -1
+        call bpf_trace_printk
+        exit
+    ";
+    let program = program(text, vec![rodata(b"seven %d %llx\0")]);
+    let messages = Arc::new(Mutex::new(Vec::new()));
+    let sink = |stream: Stream, text: &[u8]| {
+        messages.lock().unwrap().push((stream, String::from_utf8_lossy(text).into_owned()));
+    };
+    for (_, engine) in common::EXECUTORS {
+        let messages = Arc::clone(&messages);
+        let engine = engine().output(move |stream: Stream, text: &[u8]| {
+            messages.lock().unwrap().push((stream, String::from_utf8_lossy(text).into_owned()));
+        });
+        assert_eq!(common::instance(&engine, &program).run(&mut []).unwrap().r0, 24);
+    }
+    let _ = sink;
+    let expected = (Stream::Trace, "seven 7 ffffffffffffffff".to_owned());
+    assert_eq!(*messages.lock().unwrap(), [expected.clone(), expected]);
+}
+
+#[test]
+fn a_panicking_output_ends_the_run_with_an_error() {
+    let text = "
+        r1 = map[idx:0][0]+0 ll
+        r2 = 3
+        call bpf_trace_printk
+        r0 = 0
+        exit
+    ";
+    let program = program(text, vec![rodata(b"hi\0")]);
+    both_with(
+        &program,
+        &[],
+        |engine| engine.output(|_: Stream, _: &[u8]| panic!("no paper")),
+        |outcome, _, _| match outcome {
+            Err(RunError::Panicked { function, message }) => {
+                assert_eq!((function, message.as_str()), ("bpf_trace_printk", "no paper"));
+            }
+            other => panic!("{other:?}"),
+        },
+    );
+}
+
+#[test]
+fn arena_pages_come_and_go() {
+    let text = "
+        r1 = map[idx:0] ll
+        r2 = 0
+        r3 = 1
+        r4 = -1
+        r5 = 0
+        call bpf_arena_alloc_pages
+        r6 = r0
+        if r0 == 0 goto wrong
+        r7 = addr_space_cast(r6, 0, 1)
+        *(u64 *)(r7 +16) = 0x1234
+        r8 = *(u64 *)(r7 +16)
+        r1 = map[idx:0] ll
+        r2 = r6
+        r3 = 1
+        call bpf_arena_free_pages
+        r0 = *(u64 *)(r7 +16)
+        r0 <<= 32
+        r0 |= r8
+        exit
+    wrong:
+        r0 = -1
+        exit
+    ";
+    let program = program(text, vec![arena(4, 0)]);
+    let (r0, faults) = both(&program, &[], |outcome, _, instance| {
+        let outcome = outcome.unwrap();
+        assert_eq!(instance.maps().arena().unwrap().pages_in_use().get(), 0);
+        let start = instance.maps().arena().unwrap().user_vm_start().get();
+        let faults: Vec<_> = outcome
+            .faults
+            .iter()
+            .map(|f| (f.kind, f.address.get() - start, f.size, f.insn().unwrap().0))
+            .collect();
+        (outcome.r0, faults)
+    });
+    assert_eq!(r0, 0x1234);
+    let at = 8 + 2 + 1 + 3 + 2 + 2;
+    assert_eq!(faults.len(), 1);
+    assert!(matches!(faults[0], (codegen::AccessKind::Load, 16, 8, insn) if insn <= at + 4), "{faults:?}");
+}
