@@ -116,11 +116,11 @@ struct Check<'a> {
 impl Check<'_> {
     fn compare(&mut self, shape: &Shape, id: TypeId, place: &str, depth: usize) -> Result<(), LayoutError> {
         let Some(depth) = depth.checked_sub(1) else { return Ok(()) };
-        let id = self.btf.resolve(id);
+        let (named, id) = (id, self.btf.resolve(id));
         let mismatch = || LayoutError::Mismatch {
             place: place.to_owned(),
             expected: describe_shape(shape),
-            found: describe(self.btf, id),
+            found: describe(self.btf, named),
         };
         let Some(kind) = self.btf.kind(id) else { return Err(mismatch()) };
         match (shape, kind) {
