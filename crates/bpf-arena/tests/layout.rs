@@ -1,5 +1,7 @@
 //! Rust types and textual values against the BTF that clang wrote for `bpf/globals.bpf.c` and `bpf/linked_list.bpf.c`.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
 use bpf_arena::typed::{
     ArenaPtr, ArenaType, LayoutError, check_layout, set_initial,
     value::{self, Place},
