@@ -1,2 +1,40 @@
-//! TODO
-fn main() {}
+//! The `bpf-arena` command: run, test, verify and look into BPF objects that use arenas.
+//!
+//! Flags become a plan, the plan is carried out, its result is printed. Exit code 0: fine; 1: a program was refused,
+//! trapped or failed; 2: wrong usage, or a file that cannot be read.
+
+mod args;
+mod context;
+mod disasm;
+mod engine;
+mod failure;
+mod input;
+mod inspect;
+mod isa_plugin;
+mod json;
+mod output;
+mod report;
+mod run;
+mod test;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Disasm(args) => disasm::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::IsaPlugin(args) => isa_plugin::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,6 +1,6 @@
 //! Global variables by name.
 
-use bpf_object::{Btf, Linkage, MapType, Object, Variable};
+use bpf_object::{Btf, Kind, Linkage, MapType, Object, TypeId, Variable};
 
 use super::value::{self, ParseError, PathError, Place, ReadError, Value};
 use super::{ArenaPtr, ArenaType, Bytes, LayoutError, check_layout};
@@ -10,6 +10,9 @@ use crate::{App, MapError};
 
 /// Most bytes of one variable that are read or set at once.
 pub const MAX_VARIABLE_BYTES: u64 = 16 << 20;
+
+/// Most nodes of a list that is read by name.
+pub const MAX_LIST_NODES: usize = 1 << 16;
 
 /// Why a global variable cannot be read or set.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +73,12 @@ pub enum GlobalError {
         /// What was asked for.
         path: String,
     },
+    /// A list with more nodes than are read, or without an end.
+    #[error("the list at `{path}` has more than {MAX_LIST_NODES} nodes, or no end")]
+    Endless {
+        /// Its head.
+        path: String,
+    },
     /// Only variables in the arena have an address there.
     #[error("`{name}` does not lie in the arena")]
     NotInArena {
@@ -95,6 +104,7 @@ pub enum GlobalError {
 }
 
 /// A part of a variable: what `table.buckets[3]` stands for.
+#[derive(Clone, Copy)]
 struct Part<'a> {
     path: &'a str,
     variable: &'a Variable,
@@ -145,6 +155,14 @@ impl Part<'_> {
 
     fn map_error(&self, error: MapError) -> GlobalError {
         GlobalError::Map { path: self.path.to_owned(), error }
+    }
+}
+
+/// What the pointer at `place` points to.
+fn pointer_target(btf: &Btf, place: Place) -> Result<TypeId, PathError> {
+    match btf.kind(place.ty) {
+        Some(Kind::Ptr(target)) => Ok(btf.resolve(*target)),
+        _ => Err(PathError::NoPointer { c_type: value::c_type(btf, place.ty) }),
     }
 }
 
@@ -231,6 +249,41 @@ impl App {
         }
         value::read(part.btf, Place { offset: 0, ..part.place }, &bytes)
             .map_err(|error| GlobalError::Read { path: path.to_owned(), error })
+    }
+
+    /// Walks a linked list of structures of any type: `head` is a pointer to the first, `link` the member that points to
+    /// the next. Gives copies of the structures.
+    ///
+    /// # Errors
+    /// There is no such variable or member, it is no pointer to a structure, a link leads out of the arena, or the
+    /// list has more than [`MAX_LIST_NODES`] nodes, as one that leads back to itself has.
+    pub fn list_values(&self, head: &str, link: &str) -> Result<Vec<Value>, GlobalError> {
+        let part = find(self.object(), head)?;
+        let error = |error| GlobalError::Path { path: format!("{head}->{link}"), error };
+        let target = pointer_target(part.btf, part.place).map_err(error)?;
+        let node = Place::whole(part.btf, target).map_err(error)?;
+        let link = node.follow(part.btf, &format!(".{link}")).map_err(error)?;
+        pointer_target(part.btf, link).map_err(error)?;
+        let arena = self.arena()?;
+        let mut bytes = Part { place: node, ..part }.buffer()?;
+        let mut nodes = Vec::new();
+        let Value::Pointer { address: mut next, .. } = self.global_value(head)? else { return Ok(nodes) };
+        while !ArenaPtr::<()>::from_raw(next).is_null() {
+            if nodes.len() >= MAX_LIST_NODES {
+                return Err(GlobalError::Endless { path: head.to_owned() });
+            }
+            arena.read_bytes(UserAddr::new(next), &mut bytes).map_err(|e| part.arena_error(e))?;
+            let read = |place| {
+                value::read(part.btf, place, &bytes)
+                    .map_err(|error| GlobalError::Read { path: head.to_owned(), error })
+            };
+            nodes.push(read(node)?);
+            next = match read(link)? {
+                Value::Pointer { address, .. } => address,
+                _ => 0,
+            };
+        }
+        Ok(nodes)
     }
 
     fn home(&self, part: &Part<'_>) -> Result<Home<'_>, GlobalError> {

@@ -283,3 +283,21 @@ fn describe_within(btf: &Btf, id: TypeId, depth: usize) -> String {
         None => "nothing".to_owned(),
     }
 }
+
+/// The declaration of a variable as C writes it, e.g. `struct point grid[2][3]`.
+pub(crate) fn declare(btf: &Btf, id: TypeId, name: &str) -> String {
+    let (mut id, mut lengths) = (id, String::new());
+    for _ in 0..MAX_DEPTH {
+        match btf.kind(id) {
+            Some(Kind::Array(array)) => {
+                lengths += &format!("[{}]", array.len);
+                id = array.element;
+            }
+            _ => break,
+        }
+    }
+    match describe(btf, id) {
+        pointer if pointer.ends_with('*') => format!("{pointer}{name}{lengths}"),
+        text => format!("{text} {name}{lengths}"),
+    }
+}

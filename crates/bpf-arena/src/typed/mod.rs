@@ -55,7 +55,7 @@ mod shape;
 pub mod value;
 
 pub use bpf_arena_derive::ArenaType;
-pub use globals::{GlobalError, MAX_VARIABLE_BYTES, set_initial, variable_names};
+pub use globals::{GlobalError, MAX_LIST_NODES, MAX_VARIABLE_BYTES, set_initial, variable_names};
 pub use layout::{LayoutError, check_layout};
 pub use list::{Found, List, WalkError};
 pub use memory::{Bytes, Memory, OutOfBytes};

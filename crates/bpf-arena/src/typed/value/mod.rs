@@ -11,6 +11,18 @@ pub use path::{PathError, Place};
 pub use read::{ReadError, read};
 pub use write::{ParseError, write};
 
+/// A type as C writes it, e.g. `struct node *`.
+#[must_use]
+pub fn c_type(btf: &bpf_object::Btf, ty: bpf_object::TypeId) -> String {
+    super::layout::describe(btf, ty)
+}
+
+/// The declaration of a variable as C writes it, e.g. `struct point grid[2][3]`.
+#[must_use]
+pub fn declaration(btf: &bpf_object::Btf, ty: bpf_object::TypeId, name: &str) -> String {
+    super::layout::declare(btf, ty, name)
+}
+
 /// A value, as its C type gives it meaning.
 ///
 /// `Display` writes C; with `{:#}` on several lines where a line gets long.

@@ -41,6 +41,12 @@ pub enum PathError {
         /// What the path led to before.
         c_type: String,
     },
+    /// A pointer is needed.
+    #[error("`{c_type}` is no pointer")]
+    NoPointer {
+        /// What the path led to.
+        c_type: String,
+    },
     /// An index past the end.
     #[error("index {index} is past the end of `{c_type}`")]
     PastEnd {

@@ -1,0 +1,159 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Run, test and look into BPF programs that use arenas, in this process or in the kernel.
+///
+/// Exit code 0: fine. 1: a program was refused, trapped or failed. 2: wrong usage, or a file that cannot be read.
+#[derive(Parser)]
+#[command(name = "bpf-arena", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Run(RunArgs),
+    Test(TestArgs),
+    Verify(VerifyArgs),
+    Disasm(DisasmArgs),
+    Inspect(InspectArgs),
+    IsaPlugin(IsaPluginArgs),
+}
+
+/// How programs are executed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineName {
+    /// In this process, without privileges.
+    #[default]
+    User,
+    /// In the Linux kernel.
+    Kernel,
+    /// In both, comparing the results.
+    Both,
+}
+
+/// Options of everything that executes programs.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct EngineArgs {
+    /// Where programs run.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) engine: EngineName,
+    /// Run by the reference interpreter instead of compiling.
+    #[arg(long, conflicts_with = "engine")]
+    pub(crate) interp: bool,
+}
+
+/// Run programs of an object, in the order given, on the same maps and arena.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// The BPF object file.
+    pub(crate) object: PathBuf,
+    /// The programs. May be left out if the object has only one.
+    #[arg(value_name = "PROG")]
+    pub(crate) programs: Vec<String>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// The context of each run: bytes in hexadecimal, the contents of a file (`@FILE`), or members of the program's
+    /// context structure (`key=7,value=-1`).
+    #[arg(long, value_name = "HEX|@FILE|MEMBER=VALUE,..")]
+    pub(crate) ctx: Option<String>,
+    /// Set a global variable, or a part of it (`table.size=3`), before the object is loaded.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Print a global variable, or a part of it, after the runs; `ctx` is the context. All of them: `--print all`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) print: Vec<String>,
+    /// Walk a linked list in the arena after the runs and print its nodes: a variable that points to the first node,
+    /// and the member that points to the next.
+    #[arg(long, value_name = "HEAD:MEMBER")]
+    pub(crate) list: Vec<String>,
+    /// Run each program so many times and tell the mean time.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) repeat: u32,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Run `SEC("syscall")` programs as tests: one that returns 0 passes.
+#[derive(Args, Debug)]
+pub(crate) struct TestArgs {
+    /// BPF object files.
+    #[arg(required = true)]
+    pub(crate) objects: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Only tests whose name (`OBJECT/PROGRAM`) contains this text.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+    /// Print one JSON object for each test, and one for the sum.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Verify programs without running them.
+#[derive(Args, Debug)]
+pub(crate) struct VerifyArgs {
+    /// The BPF object file.
+    pub(crate) object: PathBuf,
+    /// One program; without it, all of them.
+    pub(crate) program: Option<String>,
+    /// Print one JSON object for each program.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Show the instructions of programs, relocated, with their source lines.
+#[derive(Args, Debug)]
+pub(crate) struct DisasmArgs {
+    /// The BPF object file.
+    pub(crate) object: PathBuf,
+    /// One program; without it, all of them.
+    pub(crate) program: Option<String>,
+    /// Show the machine code that the program is compiled to.
+    #[arg(long)]
+    pub(crate) jit: bool,
+}
+
+/// Show what an object holds: programs, maps, global variables with their values.
+#[derive(Args, Debug)]
+pub(crate) struct InspectArgs {
+    /// The BPF object file.
+    pub(crate) object: PathBuf,
+    /// Load the object, run this program first, and show values and the use of the arena afterwards.
+    #[arg(long, value_name = "PROG")]
+    pub(crate) run: Vec<String>,
+    /// The context for `--run`, as for `bpf-arena run`.
+    #[arg(long, value_name = "HEX|@FILE|MEMBER=VALUE,..", requires = "run")]
+    pub(crate) ctx: Option<String>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Speak the plugin protocol of the public bpf_conformance suite: a program as hexadecimal bytes on standard input,
+/// memory as hexadecimal bytes in the first argument; prints R0 in hexadecimal.
+///
+/// Programs are verified as everywhere else. R1 points to the memory and R2 is its size; memory of up to 256 bytes is on the
+/// stack of a calling function, so that programs may do with it what a verifier allows for stack memory; larger memory
+/// is the context of a `SEC("syscall")` program, which allows only constant offsets and no atomics.
+#[derive(Args, Debug)]
+pub(crate) struct IsaPluginArgs {
+    /// Memory, as hexadecimal bytes.
+    pub(crate) memory: Option<String>,
+    /// The program, instead of reading it from standard input.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) program: Option<String>,
+    /// Run by the reference interpreter instead of compiling.
+    #[arg(long)]
+    pub(crate) interp: bool,
+    /// Say on standard error why a program was refused.
+    #[arg(long)]
+    pub(crate) debug: bool,
+}

@@ -1,0 +1,106 @@
+//! Loading for execution.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::anyhow;
+use bpf_arena::kernel::KernelError;
+use bpf_arena::{App, Engine, LoadError, Object, Stream, UserEngine};
+
+use crate::args::{EngineArgs, EngineName};
+use crate::failure::Failure;
+use crate::json::Message;
+use crate::{output, verify};
+
+/// What programs printed and nobody has taken yet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Printed(Arc<Mutex<Vec<Message>>>);
+
+impl Printed {
+    fn push(&self, stream: Stream, message: &[u8]) {
+        let stream = match stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+            _ => "trace",
+        };
+        let text = String::from_utf8_lossy(message).into_owned();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Message { stream, text });
+    }
+
+    /// What was printed since the last time.
+    pub(crate) fn take(&self) -> Vec<Message> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Loads the programs `names` of an object; other programs of it are not looked at.
+pub(crate) fn load(
+    object: &Object,
+    names: &[&str],
+    args: EngineArgs,
+    printed: &Printed,
+) -> Result<App, Failure> {
+    try_load(object, names, args, printed)?.map_err(|error| refuse(object, error))
+}
+
+/// As [`load`]; that the engine refuses the object is a result, not a failure.
+pub(crate) fn try_load(
+    object: &Object,
+    names: &[&str],
+    args: EngineArgs,
+    printed: &Printed,
+) -> Result<Result<App, LoadError>, Failure> {
+    let result = match args.engine {
+        EngineName::User => object.load(user(args.interp, printed).only(names)),
+        EngineName::Kernel => match Engine::kernel() {
+            Ok(engine) => object.load(engine.only(names)),
+            Err(error) => return Err(Failure::usage(error)),
+        },
+        EngineName::Both => return Err(Failure::usage(anyhow!("comparing engines is for `bpf-arena test`"))),
+    };
+    match result {
+        Err(LoadError::Kernel(error)) if is_environment(&error) => Err(Failure::usage(*error)),
+        other => Ok(other),
+    }
+}
+
+/// The engine of this process.
+pub(crate) fn user(interp: bool, printed: &Printed) -> UserEngine {
+    let sink = printed.clone();
+    let engine = Engine::user().output(move |stream: Stream, message: &[u8]| sink.push(stream, message));
+    if interp { engine.interpreter() } else { engine }
+}
+
+/// Whether the kernel, not the object, is what an error is about.
+fn is_environment(error: &KernelError) -> bool {
+    matches!(
+        error,
+        KernelError::MissingCapability { .. }
+            | KernelError::Feature(_)
+            | KernelError::NoKernelBtf(_)
+            | KernelError::KernelBtf(_)
+    )
+}
+
+/// Says why an object was not loaded, with its source where a program was refused.
+fn refuse(object: &Object, error: LoadError) -> Failure {
+    match &error {
+        LoadError::Rejected { program, source } => match object.link(program) {
+            Ok(linked) => {
+                output::note(&verify::refusal(&linked, source));
+                Failure::Reported
+            }
+            Err(_) => Failure::refused(error),
+        },
+        _ => Failure::refused(error),
+    }
+}
+
+/// The name of an engine, for people and JSON.
+pub(crate) fn name(args: EngineArgs) -> &'static str {
+    match (args.engine, args.interp) {
+        (EngineName::User, false) => "user",
+        (EngineName::User, true) => "user (interpreter)",
+        (EngineName::Kernel, _) => "kernel",
+        (EngineName::Both, _) => "both",
+    }
+}

@@ -1,0 +1,187 @@
+//! `bpf-arena run`.
+
+use anyhow::{Context as _, anyhow};
+use bpf_arena::typed::value::Value;
+use bpf_arena::typed::{GlobalError, variable_names};
+use bpf_arena::{App, Object, Outcome, RunError};
+use serde_json::Map;
+
+use crate::args::{EngineArgs, RunArgs};
+use crate::engine::{self, Printed};
+use crate::failure::Failure;
+use crate::json::{self, Message, ProgramRun};
+use crate::output::{self, say};
+use crate::{context, input, report};
+
+/// What is to be done.
+struct Plan {
+    object: Object,
+    /// Programs, each with its context.
+    runs: Vec<(String, Vec<u8>)>,
+    repeat: u32,
+    print: Vec<String>,
+    lists: Vec<(String, String)>,
+    engine: EngineArgs,
+}
+
+/// Runs programs and prints what they left.
+pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
+    let mut plan = plan(args)?;
+    let printed = Printed::default();
+    let names: Vec<&str> = plan.runs.iter().map(|(name, _)| name.as_str()).collect();
+    let app = engine::load(&plan.object, &names, plan.engine, &printed)?;
+    let mut runs = Vec::new();
+    for (name, ctx) in &mut plan.runs {
+        let outcome = execute(&app, name, ctx, plan.repeat)?;
+        let messages = printed.take();
+        if !args.json {
+            show(name, &outcome, plan.repeat, &messages)?;
+        }
+        runs.push(ProgramRun::new(name, &outcome, plan.repeat, ctx, messages));
+    }
+    let values = values(&app, &plan)?;
+    let lists = lists(&app, &plan)?;
+    if !args.json {
+        values.iter().try_for_each(|(name, value)| say!("{name} = {value:#}"))?;
+        for (name, nodes) in &lists {
+            say!("{name}: {} nodes", nodes.len())?;
+            nodes.iter().try_for_each(|node| say!("  {node}"))?;
+        }
+        return Ok(());
+    }
+    output::json(&json::Run {
+        version: json::VERSION,
+        object: args.object.display().to_string(),
+        engine: engine::name(plan.engine).to_owned(),
+        runs,
+        globals: values.iter().map(|(name, value)| (name.clone(), json::value(value))).collect(),
+        lists: lists
+            .iter()
+            .map(|(name, nodes)| (name.clone(), nodes.iter().map(json::value).collect()))
+            .collect::<Map<_, _>>(),
+        arena: arena(&app),
+    })
+}
+
+fn plan(args: &RunArgs) -> Result<Plan, Failure> {
+    let mut object = input::object(&args.object)?;
+    input::set(&mut object, &args.set)?;
+    let programs =
+        if args.programs.is_empty() { vec![only_program(&object)?] } else { args.programs.clone() };
+    let mut runs = Vec::new();
+    for name in programs {
+        input::known(&object, &name)?;
+        let ctx = context::bytes(&object, &name, args.ctx.as_deref())?;
+        runs.push((name, ctx));
+    }
+    let mut lists = Vec::new();
+    for list in &args.list {
+        let (head, link) = list
+            .split_once(':')
+            .ok_or_else(|| Failure::usage(anyhow!("--list {list}: expected HEAD:MEMBER")))?;
+        lists.push((head.to_owned(), link.to_owned()));
+    }
+    let print = match args.print.iter().any(|name| name == "all") {
+        true => variable_names(&object),
+        false => args.print.clone(),
+    };
+    Ok(Plan { object: object.into(), runs, repeat: args.repeat, print, lists, engine: args.engine })
+}
+
+fn only_program(object: &bpf_object::Object) -> Result<String, Failure> {
+    match object.programs.as_slice() {
+        [only] => Ok(only.name.clone()),
+        [] => Err(Failure::usage(anyhow!("the object has no programs"))),
+        several => {
+            let names: Vec<&str> = several.iter().map(|p| p.name.as_str()).collect();
+            Err(Failure::usage(anyhow!("which program? The object has {}", names.join(", "))))
+        }
+    }
+}
+
+/// Runs one program.
+pub(crate) fn execute(app: &App, name: &str, ctx: &mut Vec<u8>, repeat: u32) -> Result<Outcome, Failure> {
+    let program = app.program(name).map_err(Failure::refused)?;
+    let result = if repeat > 1 { program.repeat(ctx, repeat) } else { program.run(ctx) };
+    result.with_context(|| format!("program `{name}`")).map_err(|error| {
+        // A context that does not fit is the caller's mistake, not the program's.
+        match error.downcast_ref::<RunError>() {
+            Some(RunError::ContextTooSmall { .. } | RunError::ContextTooLarge { .. }) => {
+                Failure::Usage(error)
+            }
+            _ => Failure::Refused(error),
+        }
+    })
+}
+
+/// Prints what a run gave.
+pub(crate) fn show(name: &str, outcome: &Outcome, repeat: u32, messages: &[Message]) -> Result<(), Failure> {
+    show_messages(messages)?;
+    for fault in &outcome.faults {
+        output::note(&report::fault(fault));
+    }
+    let unseen = outcome.faults.total() - outcome.faults.records().len() as u64;
+    if unseen > 0 {
+        output::note(&format!("warning: {unseen} more arena faults in `{name}`"));
+    }
+    let value = outcome.return_value.cast_signed();
+    match outcome.duration.filter(|_| repeat > 1) {
+        Some(time) => {
+            let mean = time.as_secs_f64() * 1e9 / f64::from(repeat);
+            say!("{name}: returned {value}; {repeat} runs, {mean:.1} ns each")
+        }
+        None => say!("{name}: returned {value}"),
+    }
+}
+
+/// Passes on what programs printed: their standard output to ours, the rest to standard error.
+pub(crate) fn show_messages(messages: &[Message]) -> Result<(), Failure> {
+    for message in messages {
+        let text = message.text.trim_end_matches('\n');
+        if message.stream == "stdout" { say!("{text}")? } else { output::note(text) }
+    }
+    Ok(())
+}
+
+/// The variables asked for.
+fn values(app: &App, plan: &Plan) -> Result<Vec<(String, Value)>, Failure> {
+    let mut values = Vec::new();
+    for name in &plan.print {
+        let value = if name == "ctx" { last_context(plan) } else { global(app, name)? };
+        values.push((name.clone(), value));
+    }
+    Ok(values)
+}
+
+fn global(app: &App, name: &str) -> Result<Value, Failure> {
+    app.global_value(name).map_err(|error| match error {
+        GlobalError::Arena { .. } | GlobalError::Map { .. } => Failure::refused(error),
+        _ => Failure::usage(error),
+    })
+}
+
+fn last_context(plan: &Plan) -> Value {
+    let Some((program, bytes)) = plan.runs.last() else { return Value::Bytes(Vec::new()) };
+    context::value(plan.object.spec(), program, bytes).unwrap_or_else(|| Value::Bytes(bytes.clone()))
+}
+
+/// The nodes of the lists asked for.
+fn lists(app: &App, plan: &Plan) -> Result<Vec<(String, Vec<Value>)>, Failure> {
+    let mut lists = Vec::new();
+    for (head, link) in &plan.lists {
+        let nodes = app.list_values(head, link);
+        let nodes = nodes.with_context(|| format!("--list {head}:{link}")).map_err(Failure::Refused)?;
+        lists.push((format!("{head}:{link}"), nodes));
+    }
+    Ok(lists)
+}
+
+/// Use of the object's arena.
+pub(crate) fn arena(app: &App) -> Option<json::Arena> {
+    let arena = app.arena().ok()?;
+    Some(json::Arena {
+        address: arena.user_vm_start().get(),
+        pages: arena.page_count().get(),
+        pages_in_use: arena.pages_in_use().get(),
+    })
+}

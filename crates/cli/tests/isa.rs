@@ -1,0 +1,2 @@
+//! Conformance vectors.
+fn main() {}
