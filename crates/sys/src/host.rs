@@ -36,8 +36,13 @@ fn clock(id: ClockId) -> u64 {
 #[must_use]
 pub fn pid_tgid() -> u64 {
     let process = rustix::process::getpid().as_raw_nonzero().get().cast_unsigned();
-    let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
-    u64::from(process) << 32 | u64::from(thread)
+    u64::from(process) << 32 | u64::from(thread_id())
+}
+
+/// Number of this thread in its process's namespace.
+#[must_use]
+pub fn thread_id() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()
 }
 
 /// User and group of this process, as `bpf_get_current_uid_gid` packs them: group above, user below.

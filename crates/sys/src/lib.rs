@@ -4,6 +4,8 @@
 //! is checked, or lies by construction inside memory this crate mapped.
 #![allow(unsafe_code, reason = "this is where system calls, signal handlers and shared memory are")]
 
+mod arch;
+mod arena;
 pub mod bpf;
 pub mod code;
 mod error;

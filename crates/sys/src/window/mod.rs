@@ -1,8 +1,18 @@
 //! The memory of one arena: a 4 GiB window of addresses of which the arena's pages are part.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+mod access;
+mod memory;
 
-use crate::{AtomicOp, Missing, OsError, PageError, Width, WindowError};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::arena::meta::Shape;
+use crate::arena::pages::Pages;
+use crate::fault::Watched;
+use crate::{PAGE_SIZE, PageError, WindowError};
+
+pub(crate) use self::memory::Memory;
+use self::memory::WINDOW;
 
 /// `BPF_F_SEGV_ON_FAULT`: a host touch of a missing page is a fault instead of an allocation.
 pub const SEGV_ON_FAULT: u32 = 1 << 17;
@@ -34,19 +44,12 @@ pub struct WindowSpec {
     pub file: Option<OwnedFd>,
 }
 
-/// An arena's memory in this process.
+/// An arena's memory in this process. Unmapped on drop.
 #[derive(Debug)]
 pub struct Window {
-    base: u64,
-    user_vm_start: u64,
-    pages: u32,
-    flags: u32,
-    mode: Mode,
-    fd: OwnedFd,
-}
-
-fn refused() -> OsError {
-    OsError { call: "mmap", errno: rustix::io::Errno::NOSYS }
+    memory: Arc<Memory>,
+    // Withdrawn on drop; the handler's table holds references of its own.
+    _watched: Vec<Watched>,
 }
 
 impl Window {
@@ -55,8 +58,7 @@ impl Window {
     /// # Errors
     /// The address is taken or impossible, or the system refused: see [`WindowError`].
     pub fn create(spec: WindowSpec) -> Result<Self, WindowError> {
-        let _ = spec;
-        Err(refused().into())
+        Self::over(Memory::create(spec)?)
     }
 
     /// Maps an arena made by another process, at the same address, from its descriptor ([`Self::fd`]).
@@ -64,8 +66,7 @@ impl Window {
     /// # Errors
     /// Not an arena, or its address is taken in this process: see [`WindowError`].
     pub fn attach(fd: OwnedFd) -> Result<Self, WindowError> {
-        let _ = fd;
-        Err(refused().into())
+        Self::over(Memory::attach(fd, false)?)
     }
 
     /// Maps an arena of the kernel. `user_vm_start` is its `map_extra`, or `None` if that is 0.
@@ -78,120 +79,51 @@ impl Window {
         flags: u32,
         user_vm_start: Option<u64>,
     ) -> Result<Self, WindowError> {
-        let _ = (map, pages, flags, user_vm_start);
-        Err(refused().into())
+        let shape = Shape { pages, flags, user_vm_start: user_vm_start.unwrap_or(0) }.check()?;
+        Self::over(Memory::of_kernel(map, shape, user_vm_start.is_none())?)
     }
 
     /// Address of offset 0 of the 4 GiB window that programs address: `base + u32(pointer) + offset`. A multiple of
     /// 4 GiB.
     #[must_use]
     pub fn base(&self) -> u64 {
-        self.base
+        self.memory.base
     }
 
     /// User address of the arena's first page. Its low 32 bits are the page's offset in the window.
     #[must_use]
     pub fn user_vm_start(&self) -> u64 {
-        self.user_vm_start
+        self.memory.shape.user_vm_start
     }
 
     /// Pages of the arena, existing or not.
     #[must_use]
     pub fn pages(&self) -> u32 {
-        self.pages
+        self.memory.shape.pages
     }
 
     /// Map flags it was created with.
     #[must_use]
     pub fn flags(&self) -> u32 {
-        self.flags
+        self.memory.shape.flags
     }
 
     /// How missing pages are noticed.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        self.mode
+        self.memory.mode
     }
 
     /// The descriptor that is the arena; pass a duplicate to another process for [`Self::attach`].
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
-        use std::os::fd::AsFd;
-        self.fd.as_fd()
+        self.memory.backing.fd()
     }
 
     /// The user address for an address inside the window, as the fault handler records them.
     #[must_use]
     pub fn user_address(&self, address: u64) -> u64 {
-        address.wrapping_sub(self.base).wrapping_add(self.user_vm_start & !0xffff_ffff)
-    }
-
-    /// Reads at `base + ptr + offset`, zero-extended. Any pointer, any alignment, one access of the machine.
-    ///
-    /// # Errors
-    /// A byte of it lies in no existing page.
-    pub fn load(&self, ptr: u32, offset: i16, width: Width) -> Result<u64, Missing> {
-        let _ = width;
-        Err(self.missing(ptr, offset))
-    }
-
-    /// Writes the low bytes of `value`; otherwise as [`Self::load`].
-    ///
-    /// # Errors
-    /// A byte of it lies in no existing page; nothing is written.
-    pub fn store(&self, ptr: u32, offset: i16, width: Width, value: u64) -> Result<(), Missing> {
-        let _ = (width, value);
-        Err(self.missing(ptr, offset))
-    }
-
-    /// As [`Self::load`], ordered before all later accesses.
-    ///
-    /// # Errors
-    /// As [`Self::load`].
-    pub fn load_acquire(&self, ptr: u32, offset: i16, width: Width) -> Result<u64, Missing> {
-        self.load(ptr, offset, width)
-    }
-
-    /// As [`Self::store`], ordered after all earlier accesses.
-    ///
-    /// # Errors
-    /// As [`Self::store`].
-    pub fn store_release(&self, ptr: u32, offset: i16, width: Width, value: u64) -> Result<(), Missing> {
-        self.store(ptr, offset, width, value)
-    }
-
-    /// A sequentially consistent read-modify-write of 4 (any width below 8) or 8 bytes; the old value, zero-extended.
-    ///
-    /// # Errors
-    /// A byte of it lies in no existing page; nothing is written.
-    pub fn atomic(
-        &self,
-        ptr: u32,
-        offset: i16,
-        width: Width,
-        op: AtomicOp,
-        operand: u64,
-    ) -> Result<u64, Missing> {
-        let _ = (width, op, operand);
-        Err(self.missing(ptr, offset))
-    }
-
-    /// Copies bytes out, from window offset `at` on, without any promise about writers at the same time.
-    ///
-    /// # Errors
-    /// A byte lies in no existing page; `out` may be partly filled.
-    pub fn read_bytes(&self, at: u32, out: &mut [u8]) -> Result<(), Missing> {
-        let _ = out;
-        Err(self.missing(at, 0))
-    }
-
-    /// Copies bytes in, to window offset `at` on.
-    ///
-    /// # Errors
-    /// A byte lies in no existing page; those before it are written.
-    pub fn write_bytes(&self, at: u32, bytes: &[u8]) -> Result<(), Missing> {
-        let _ = bytes;
-        Err(self.missing(at, 0))
+        address.wrapping_sub(self.base()).wrapping_add(self.user_base())
     }
 
     /// `bpf_arena_alloc_pages`: zeroed pages at `address`, or where they fit lowest if it is 0. The user address of
@@ -200,8 +132,12 @@ impl Window {
     /// # Errors
     /// The kfunc's NULL, with the reason.
     pub fn alloc_pages(&self, address: u64, count: u32) -> Result<u64, PageError> {
-        let _ = (address, count);
-        Err(PageError::Os(refused()))
+        if !address.is_multiple_of(PAGE_SIZE) {
+            return Err(PageError::BadRange);
+        }
+        let at = if address == 0 { None } else { Some(self.page_of(address)) };
+        let first = self.allocator()?.alloc(at, count)?;
+        Ok(self.user_vm_start() + u64::from(first) * PAGE_SIZE)
     }
 
     /// `bpf_arena_free_pages`: pages vanish from every mapping of every process. Only the low 32 bits of `address`
@@ -210,8 +146,13 @@ impl Window {
     /// # Errors
     /// The operating system refused (the kfunc has no result; the pages are free all the same).
     pub fn free_pages(&self, address: u64, count: u32) -> Result<(), PageError> {
-        let _ = (address, count);
-        Err(PageError::Os(refused()))
+        let allocator = self.allocator()?;
+        let arena = self.user_vm_start() % WINDOW;
+        let start = (address % WINDOW) & !(PAGE_SIZE - 1);
+        let end = (start + u64::from(count) * PAGE_SIZE).min(arena + self.memory.shape.bytes());
+        let start = start.max(arena);
+        let page = |at: u64| u32::try_from((at - arena) / PAGE_SIZE).map_err(|_| PageError::BadRange);
+        if start >= end { Ok(()) } else { allocator.free(page(start)?, page(end)? - page(start)?) }
     }
 
     /// `bpf_arena_reserve_pages`: keeps a range from being allocated and from being populated by touch.
@@ -219,8 +160,12 @@ impl Window {
     /// # Errors
     /// [`PageError::Taken`] (EBUSY) or [`PageError::BadRange`] (EINVAL).
     pub fn reserve_pages(&self, address: u64, count: u32) -> Result<(), PageError> {
-        let _ = (address, count);
-        Err(PageError::Os(refused()))
+        let page = self.page_of(address);
+        let pages = self.pages();
+        if !address.is_multiple_of(PAGE_SIZE) || count > pages || page > pages - count {
+            return Err(PageError::BadRange);
+        }
+        self.allocator()?.reserve(page, count)
     }
 
     /// Populates the page at a window offset as a host touch does; nothing happens if it exists.
@@ -228,39 +173,58 @@ impl Window {
     /// # Errors
     /// Outside the arena, reserved, `BPF_F_SEGV_ON_FAULT`, or no memory.
     pub fn populate(&self, at: u32) -> Result<(), PageError> {
-        let _ = at;
-        Err(PageError::Os(refused()))
+        let address = self.user_base() + u64::from(at);
+        let page = self.memory.user_page(address).ok_or(PageError::BadRange)?;
+        match self.memory.touch(page) {
+            Err(PageError::NotPopulated) if self.allocator().is_ok_and(|pages| pages.exists(page)) => Ok(()),
+            other => other,
+        }
     }
 
     /// Pages allocated or populated at this moment, counted one by one. 0 for arenas of the kernel.
     #[must_use]
     pub fn pages_in_use(&self) -> u32 {
-        0
+        self.memory.pages().map_or(0, |pages| pages.in_use())
     }
 
     /// The first page (by number) from `from` on that is allocated or populated.
     #[must_use]
     pub fn next_page(&self, from: u32) -> Option<u32> {
-        let _ = from;
-        None
+        self.memory.pages()?.next_taken(from)
     }
 
     /// Most pages that may be in use at once, in all processes; at most (and at first) [`Self::pages`].
     #[must_use]
     pub fn limit(&self) -> u32 {
-        self.pages
+        self.memory.meta.as_ref().map_or(self.pages(), |meta| meta.limit())
     }
 
     /// Sets [`Self::limit`]. Pages in use beyond it stay.
     pub fn set_limit(&self, pages: u32) {
-        let _ = pages;
+        if let Some(meta) = &self.memory.meta {
+            meta.set_limit(pages);
+        }
     }
 
-    fn missing(&self, ptr: u32, offset: i16) -> Missing {
-        Missing {
-            address: (self.user_vm_start & !0xffff_ffff)
-                .wrapping_add(u64::from(ptr))
-                .wrapping_add_signed(i64::from(offset)),
-        }
+    fn over(memory: Memory) -> Result<Self, WindowError> {
+        let memory = Arc::new(memory);
+        let ranges: Vec<_> = memory.ranges().collect();
+        let watched = ranges.into_iter().map(|(start, end)| Watched::new(start, end, Arc::clone(&memory)));
+        Ok(Self { _watched: watched.collect::<Result<_, _>>()?, memory })
+    }
+
+    /// User address that window offset 0 stands for.
+    fn user_base(&self) -> u64 {
+        self.user_vm_start() & !(WINDOW - 1)
+    }
+
+    /// The page at an address of which the low 32 bits count; past the arena's last if it lies outside.
+    fn page_of(&self, address: u64) -> u32 {
+        let offset = address.wrapping_sub(self.user_vm_start()) % WINDOW;
+        u32::try_from(offset / PAGE_SIZE).unwrap_or(u32::MAX)
+    }
+
+    fn allocator(&self) -> Result<Pages<'_>, PageError> {
+        self.memory.pages().ok_or(PageError::KernelArena)
     }
 }
