@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod env;
+pub mod limits;
+mod scalar;
+mod tnum;
 mod verified;
 
 use bpf_object::Program;

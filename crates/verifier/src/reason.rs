@@ -1,0 +1,393 @@
+//! Why programs are refused: one variant per rule, with the data it was broken with.
+//!
+//! `Display` gives the final message Linux prints for the same fault, so that it can be searched for.
+
+use isa::{InsnIdx, Reg};
+
+/// The name of a register's type as the kernel prints it, e.g. `map_value_or_null`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TypeName {
+    pub(crate) base: &'static str,
+    pub(crate) maybe_null: bool,
+}
+
+impl TypeName {
+    /// The name without `_or_null`.
+    #[must_use]
+    pub fn base(self) -> &'static str {
+        self.base
+    }
+
+    /// Whether the pointer may still be NULL.
+    #[must_use]
+    pub fn maybe_null(self) -> bool {
+        self.maybe_null
+    }
+}
+
+impl core::fmt::Display for TypeName {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.base)?;
+        if self.maybe_null { f.write_str("_or_null") } else { Ok(()) }
+    }
+}
+
+/// Which way memory is accessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Load.
+    Read,
+    /// Store or atomic.
+    Write,
+}
+
+impl core::fmt::Display for Access {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read from",
+            Self::Write => "write to",
+        })
+    }
+}
+
+/// How the bounds of a variable offset failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BoundsFault {
+    /// The offset may be negative.
+    Negative,
+    /// The lowest address is outside.
+    Min,
+    /// The highest address is outside.
+    Max,
+    /// The offset has no useful bound.
+    Unbounded,
+}
+
+/// Things the verifier knows it does not know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unsupported {
+    /// The section name is none that a loader knows, or a type without rules here.
+    #[error("programs of section \"{section}\" are not supported")]
+    ProgramType {
+        /// The section.
+        section: String,
+    },
+    /// A helper without rules.
+    #[error("helper #{number} ({}) is not supported", name.unwrap_or("unknown"))]
+    Helper {
+        /// Its number.
+        number: u32,
+        /// Its name, if the number is known.
+        name: Option<&'static str>,
+    },
+    /// A kfunc without rules.
+    #[error("kernel function {name} is not supported")]
+    Kfunc {
+        /// Its name.
+        name: String,
+    },
+    /// A map type without rules.
+    #[error("map {name} is of type {map_type}, which is not supported")]
+    MapType {
+        /// The map.
+        name: String,
+        /// Its type.
+        map_type: &'static str,
+    },
+    /// A reference to a kernel variable.
+    #[error("kernel variable {name} is not supported")]
+    KernelVariable {
+        /// Its name.
+        name: String,
+    },
+    /// An instruction without rules.
+    #[error("instruction '{what}' is not supported")]
+    Instruction {
+        /// What it is.
+        what: &'static str,
+    },
+    /// An argument of a global subprogram without rules.
+    #[error("argument {argument} of global function {function}: {what} is not supported")]
+    Argument {
+        /// The function.
+        function: String,
+        /// Argument, from 1.
+        argument: usize,
+        /// What the argument is.
+        what: &'static str,
+    },
+    /// Anything else, named.
+    #[error("{what} is not supported")]
+    Feature {
+        /// What.
+        what: &'static str,
+    },
+}
+
+/// Which rule a program breaks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "fields are the register, offset, size and so on that the message names")]
+#[non_exhaustive]
+pub enum Reason {
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+
+    // Structure.
+    #[error("no instructions")]
+    Empty,
+    #[error("program of {count} instructions is too large")]
+    TooManyInsns { count: usize },
+    #[error("too many subprograms")]
+    TooManySubprogs,
+    #[error("invalid subprogram layout")]
+    SubprogLayout,
+    #[error("jump out of range from insn {from} to {to}")]
+    JumpOutOfRange { from: InsnIdx, to: i64 },
+    #[error("jump into the middle of ldimm64 insn {to}")]
+    JumpIntoLdImm64 { to: InsnIdx },
+    #[error("last insn is not an exit or jmp")]
+    FallsOffEnd,
+    #[error("unreachable insn {at}")]
+    Unreachable { at: InsnIdx },
+    #[error("no subprogram starts at insn {to}")]
+    NoSuchSubprog { to: i64 },
+    #[error("recursive call from {from}() to {to}()")]
+    Recursion { from: String, to: String },
+    #[error("the call stack of {frames} frames is too deep !")]
+    TooManyFrames { frames: usize },
+    #[error("combined stack size of {frames} calls is {bytes}. Too large")]
+    StackTooDeep { frames: usize, bytes: u32 },
+    #[error("the license is not compatible with the GPL, which {what} needs")]
+    License { what: &'static str },
+
+    // Limits of work.
+    #[error("BPF program is too large. Processed {walked} insn")]
+    TooComplex { walked: u64 },
+    #[error("The sequence of {pending} jumps is too complex.")]
+    TooManyBranches { pending: usize },
+    #[error("explored states need more than {limit} bytes")]
+    TooManyStates { limit: usize },
+    #[error("infinite loop detected at insn {at}")]
+    InfiniteLoop { at: InsnIdx },
+
+    // Registers and arithmetic.
+    #[error("R{} !read_ok", reg.number())]
+    Uninitialised { reg: Reg },
+    #[error("frame pointer is read only")]
+    FramePointerWrite,
+    #[error("div by zero")]
+    DivisionByZero,
+    #[error("invalid shift {count}")]
+    InvalidShift { count: i32 },
+    #[error("addr_space_cast insn can only convert between address space 1 and 0")]
+    CastSpaces { dst: u16, src: u16 },
+    #[error("addr_space_cast insn can only be used in a program that has an associated arena")]
+    CastWithoutArena,
+    #[error("R{} 32-bit pointer arithmetic prohibited", reg.number())]
+    PointerArithmetic32 { reg: Reg },
+    #[error("R{} pointer arithmetic on {found} prohibited", reg.number())]
+    PointerArithmetic { reg: Reg, found: TypeName },
+    #[error("R{} pointer arithmetic on {found} prohibited, null-check it first", reg.number())]
+    PointerArithmeticMaybeNull { reg: Reg, found: TypeName },
+    #[error("R{} pointer arithmetic with {op} operator prohibited", reg.number())]
+    PointerOperator { reg: Reg, op: &'static str },
+    #[error("R{} pointer {op} pointer prohibited", reg.number())]
+    PointerPointer { reg: Reg, op: &'static str },
+    #[error("R{} tried to subtract pointer from scalar", reg.number())]
+    ScalarMinusPointer { reg: Reg },
+    #[error("R{} subtraction from stack pointer prohibited", reg.number())]
+    StackSubtraction { reg: Reg },
+    #[error("math between {found} pointer and {value} is not allowed")]
+    OffsetTooLarge { found: TypeName, value: i64 },
+    #[error("math between {found} pointer and register with unbounded min value is not allowed")]
+    OffsetUnbounded { found: TypeName },
+
+    // Memory.
+    #[error("R{} invalid mem access '{found}'", reg.number())]
+    InvalidAccess { reg: Reg, found: TypeName },
+    #[error("same insn cannot be used with different pointers")]
+    MixedPointers,
+    #[error("misaligned {area}access off {offset} size {size}")]
+    Misaligned { area: &'static str, offset: i64, size: u32 },
+    #[error("invalid {access} stack R{} off={offset} size={size}", reg.number())]
+    StackBounds { access: Access, reg: Reg, offset: i64, size: u32 },
+    #[error("invalid variable-offset {access} stack R{} off={offset} size={size}", reg.number())]
+    StackVariableBounds { access: Access, reg: Reg, offset: i64, size: u32 },
+    #[error("invalid unbounded variable-offset {access} stack R{}", reg.number())]
+    StackUnbounded { access: Access, reg: Reg },
+    #[error("invalid read from stack off {offset}+{byte} size {size}")]
+    StackRead { offset: i64, byte: u32, size: u32 },
+    #[error("invalid size of register {}", if *fill { "fill" } else { "spill" })]
+    SpillSize { fill: bool },
+    #[error("cannot spill pointers to stack into stack frame of the caller")]
+    SpillToCaller,
+    #[error("invalid bpf_context access off={offset} size={size}")]
+    CtxAccess { offset: i64, size: u32 },
+    #[error("variable {found} access off={offset} disallowed")]
+    VariableOffset { found: TypeName, offset: i64 },
+    #[error("dereference of modified {found} ptr R{} off={offset} disallowed", reg.number())]
+    ModifiedPointer { reg: Reg, found: TypeName, offset: i64 },
+    #[error("{}", bounds_text(*reg, *fault))]
+    Bounds { reg: Reg, fault: BoundsFault, found: TypeName, region: u32, offset: i64, size: u64 },
+    #[error("invalid access to {area}, {}={region} off={offset} size={size}", if *area == "map value" { "value_size" } else { "mem_size" })]
+    OutOfBounds { reg: Reg, area: &'static str, region: u32, offset: i64, size: u64 },
+    #[error("{} into map forbidden, value_size={value_size} off={offset} size={size}", if *access == Access::Write { "write" } else { "read" })]
+    MapPermission { access: Access, map: String, value_size: u32, offset: i64, size: u64 },
+    #[error("R{} cannot write into {found}", reg.number())]
+    ReadOnly { reg: Reg, found: TypeName },
+    #[error("write to change key R{} not allowed", reg.number())]
+    MapKeyWrite { reg: Reg },
+    #[error("BPF_ATOMIC stores into R{} {found} is not allowed", reg.number())]
+    AtomicTarget { reg: Reg, found: TypeName },
+    #[error("R{} accesses bpf_spin_lock of map {map} directly", reg.number())]
+    SpinLockAccess { reg: Reg, map: String },
+    #[error("Only one arena per program")]
+    TwoArenas { first: u32, second: u32 },
+    #[error("no map #{map}")]
+    NoSuchMap { map: u32 },
+    #[error("direct value offset of {offset} is not allowed")]
+    MapValueOffset { map: String, offset: u32 },
+    #[error("map {map} has no single value")]
+    NoDirectValue { map: String },
+    #[error("more than {limit} maps")]
+    TooManyMaps { limit: usize },
+
+    // Calls.
+    #[error("R{} type={found} expected={expected}", reg.number())]
+    ArgumentType { reg: Reg, found: TypeName, expected: &'static str },
+    #[error("arg#{} expected pointer to {expected}, found {found}", reg.number().saturating_sub(1))]
+    KfuncArgument { reg: Reg, found: TypeName, expected: &'static str },
+    #[error("R{} must be a known constant", reg.number())]
+    NotConstant { reg: Reg },
+    #[error("R{} min value is negative, either use unsigned or 'var &= const'", reg.number())]
+    NegativeSize { reg: Reg },
+    #[error("R{} invalid zero-sized read: u64=[{min},{max}]", reg.number())]
+    ZeroSize { reg: Reg, min: u64, max: u64 },
+    #[error("R{} unbounded memory access, use 'var &= const' or 'if (var < const)'", reg.number())]
+    UnboundedSize { reg: Reg },
+    #[error("cannot pass map_type {map_type} into func {function}")]
+    MapForFunction { function: &'static str, map_type: &'static str },
+    #[error("{function} can only be called from sleepable programs")]
+    NotSleepable { function: &'static str },
+    #[error("{function} is not allowed while {what}")]
+    NotAllowedHere { function: String, what: &'static str },
+    #[error("R{} is not a pointer to a read-only string of constant size", reg.number())]
+    NotConstString { reg: Reg },
+    #[error("invalid format string: {what}")]
+    FormatString { what: &'static str },
+    #[error("unexpected flags {flags:#x} for {function}")]
+    Flags { function: &'static str, flags: u64 },
+    #[error("expected uninitialized iter_{iter} as arg #0")]
+    IteratorInUse { iter: &'static str },
+    #[error("expected an initialized iter_{iter} as arg #0")]
+    IteratorNotInitialised { iter: &'static str },
+    #[error("Caller passes invalid args into func#{index} ('{name}')")]
+    GlobalArguments { index: usize, name: String },
+    #[error("R{} is not a pointer to arena or scalar.", reg.number())]
+    NotArena { reg: Reg },
+    #[error("R{} is not a scalar", reg.number())]
+    NotScalar { reg: Reg },
+    #[error("R{} expected to be a pointer to func", reg.number())]
+    NotFunction { reg: Reg, found: TypeName },
+    #[error("callback subprogram {name} must be static, not global")]
+    GlobalCallback { name: String },
+    #[error("At callback return the register R0 has unknown or out-of-range value, should have been in [{min}, {max}]")]
+    CallbackReturn { min: i64, max: i64 },
+    #[error("At program exit the register R0 has unknown or out-of-range value, should have been in [{min}, {max}]")]
+    ExitReturn { min: i64, max: i64 },
+    #[error("Global function {name}() doesn't return scalar. Only those are supported.")]
+    GlobalReturn { name: String },
+    #[error("cannot return stack pointer to the caller")]
+    ReturnsStackPointer,
+
+    // Locks and references.
+    #[error("Unreleased reference id={id} alloc_insn={at}")]
+    UnreleasedReference { id: u32, at: InsnIdx },
+    #[error("{what} is missing before {before}")]
+    StillHeld { what: &'static str, before: &'static str },
+    #[error("Acquiring another lock while holding one is not allowed")]
+    LockNested,
+    #[error("bpf_spin_unlock without taking a lock")]
+    UnlockWithoutLock,
+    #[error("bpf_spin_unlock of different lock")]
+    UnlockOther,
+    #[error("map '{map}' has no valid bpf_spin_lock")]
+    NoSpinLock { map: String },
+    #[error("off {offset} doesn't point to 'struct bpf_spin_lock' that is at {expected}")]
+    SpinLockOffset { offset: i64, expected: u32 },
+    #[error("unmatched attempt to enable preemption")]
+    PreemptUnbalanced,
+
+    #[error("verifier fault: {what}")]
+    Internal { what: &'static str },
+}
+
+impl Reason {
+    /// The error number `bpf(BPF_PROG_LOAD)` fails with for this.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::Unsupported(_) => EOPNOTSUPP,
+            Self::TooManyInsns { .. } | Self::TooManySubprogs | Self::TooManyMaps { .. } => E2BIG,
+            Self::TooComplex { .. } | Self::TooManyBranches { .. } | Self::TooManyFrames { .. } => E2BIG,
+            Self::TooManyStates { .. } => ENOMEM,
+            Self::Internal { .. } => EFAULT,
+            Self::StackTooDeep { .. }
+            | Self::Uninitialised { .. }
+            | Self::FramePointerWrite
+            | Self::PointerArithmetic32 { .. }
+            | Self::PointerArithmetic { .. }
+            | Self::PointerArithmeticMaybeNull { .. }
+            | Self::PointerOperator { .. }
+            | Self::PointerPointer { .. }
+            | Self::ScalarMinusPointer { .. }
+            | Self::StackSubtraction { .. }
+            | Self::InvalidAccess { .. }
+            | Self::Misaligned { .. }
+            | Self::StackBounds { .. }
+            | Self::StackVariableBounds { .. }
+            | Self::StackUnbounded { .. }
+            | Self::StackRead { .. }
+            | Self::SpillSize { .. }
+            | Self::CtxAccess { .. }
+            | Self::VariableOffset { .. }
+            | Self::ModifiedPointer { .. }
+            | Self::Bounds { .. }
+            | Self::OutOfBounds { .. }
+            | Self::MapPermission { .. }
+            | Self::ReadOnly { .. }
+            | Self::MapKeyWrite { .. }
+            | Self::AtomicTarget { .. }
+            | Self::SpinLockAccess { .. }
+            | Self::ArgumentType { .. }
+            | Self::NegativeSize { .. }
+            | Self::ZeroSize { .. }
+            | Self::UnboundedSize { .. }
+            | Self::NotConstant { .. }
+            | Self::NotSleepable { .. } => EACCES,
+            _ => EINVAL,
+        }
+    }
+}
+
+const E2BIG: i32 = 7;
+const ENOMEM: i32 = 12;
+const EACCES: i32 = 13;
+const EFAULT: i32 = 14;
+const EINVAL: i32 = 22;
+const EOPNOTSUPP: i32 = 95;
+
+fn bounds_text(reg: Reg, fault: BoundsFault) -> String {
+    let r = reg.number();
+    match fault {
+        BoundsFault::Negative => {
+            format!("R{r} min value is negative, either use unsigned index or do a if (index >=0) check.")
+        }
+        BoundsFault::Min => format!("R{r} min value is outside of the allowed memory range"),
+        BoundsFault::Max => format!("R{r} max value is outside of the allowed memory range"),
+        BoundsFault::Unbounded => {
+            format!("R{r} unbounded memory access, make sure to bounds check any such access")
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The stack of one frame: slots of eight bytes.
+
+use crate::limits::MAX_STACK;
+use crate::reg::RegState;
+
+/// Bytes of a slot.
+pub(crate) const SLOT: u32 = 8;
+
+/// What one byte of the stack holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SlotByte {
+    /// Never written. Programs with `CAP_PERFMON` may read it all the same.
+    #[doc(alias = "STACK_INVALID")]
+    Invalid,
+    /// Anything.
+    #[doc(alias = "STACK_MISC")]
+    Misc,
+    /// Zero.
+    #[doc(alias = "STACK_ZERO")]
+    Zero,
+    /// A byte of the spilled register.
+    #[doc(alias = "STACK_SPILL")]
+    Spill,
+    /// A byte of an open-coded iterator.
+    #[doc(alias = "STACK_ITER")]
+    Iter,
+}
+
+/// An open-coded iterator on the stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Iterator {
+    /// Index in the table of iterator kinds.
+    pub(crate) kind: u8,
+    /// Its reference.
+    pub(crate) id: u32,
+    /// Whether `next` may still give something.
+    pub(crate) active: bool,
+    /// Times `next` has been taken as giving something.
+    pub(crate) depth: u32,
+}
+
+/// Eight bytes of stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    /// From the lowest address up.
+    pub(crate) bytes: [SlotByte; SLOT as usize],
+    /// The spilled register, while any byte is [`SlotByte::Spill`]; it starts at the slot's lowest address.
+    pub(crate) spill: RegState,
+    /// The iterator, while the bytes are [`SlotByte::Iter`].
+    pub(crate) iter: Option<Iterator>,
+}
+
+impl Slot {
+    pub(crate) const EMPTY: Self =
+        Self { bytes: [SlotByte::Invalid; SLOT as usize], spill: RegState::NOT_INIT, iter: None };
+
+    /// Number of bytes of a register spilled here, 0 if none is.
+    pub(crate) fn spilled_bytes(&self) -> u32 {
+        self.bytes.iter().fold(0, |n, b| n + u32::from(*b == SlotByte::Spill))
+    }
+
+    /// Whether all eight bytes are one spilled register.
+    pub(crate) fn is_full_spill(&self) -> bool {
+        self.spilled_bytes() == SLOT
+    }
+
+    /// Forgets the register or iterator spilled here: its bytes are anything from now on.
+    pub(crate) fn scrub(&mut self) {
+        for byte in &mut self.bytes {
+            if matches!(byte, SlotByte::Spill | SlotByte::Iter) {
+                *byte = SlotByte::Misc;
+            }
+        }
+        self.spill = RegState::NOT_INIT;
+        self.iter = None;
+    }
+
+    /// Spills the low `bytes` bytes of a register at the slot's lowest address.
+    pub(crate) fn set_spill(&mut self, reg: RegState, bytes: u32) {
+        self.scrub();
+        for (i, byte) in (0_u32..).zip(&mut self.bytes) {
+            if i < bytes {
+                *byte = SlotByte::Spill;
+            } else if *byte == SlotByte::Invalid {
+                *byte = SlotByte::Misc;
+            }
+        }
+        self.spill = reg;
+    }
+}
+
+/// The slots of a frame, the one just below the frame pointer first. Those never touched need no room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stack {
+    slots: Vec<Slot>,
+}
+
+impl Stack {
+    /// The slot that holds the byte at `offset` below the frame pointer (`-512..0`).
+    pub(crate) fn at(&self, offset: i64) -> Slot {
+        slot_index(offset).and_then(|i| self.slots.get(i)).copied().unwrap_or(Slot::EMPTY)
+    }
+
+    /// The same, to change it; `None` outside the stack.
+    pub(crate) fn at_mut(&mut self, offset: i64) -> Option<&mut Slot> {
+        let index = slot_index(offset)?;
+        if self.slots.len() <= index {
+            self.slots.resize(index + 1, Slot::EMPTY);
+        }
+        self.slots.get_mut(index)
+    }
+
+    /// What the byte at `offset` holds.
+    pub(crate) fn byte(&self, offset: i64) -> SlotByte {
+        self.at(offset).bytes.get(byte_index(offset)).copied().unwrap_or(SlotByte::Invalid)
+    }
+
+    /// Sets the byte at `offset`, and nothing else of its slot.
+    pub(crate) fn set_byte(&mut self, offset: i64, to: SlotByte) {
+        if let Some(byte) = self.at_mut(offset).and_then(|s| s.bytes.get_mut(byte_index(offset))) {
+            *byte = to;
+        }
+    }
+
+    pub(crate) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    pub(crate) fn slots_mut(&mut self) -> &mut [Slot] {
+        &mut self.slots
+    }
+}
+
+/// Position in its slot of the byte at `offset` below the frame pointer.
+fn byte_index(offset: i64) -> usize {
+    usize::try_from(offset.rem_euclid(i64::from(SLOT))).unwrap_or(0)
+}
+
+fn slot_index(offset: i64) -> Option<usize> {
+    if offset >= 0 || offset < -i64::from(MAX_STACK) {
+        return None;
+    }
+    usize::try_from((-offset - 1) / i64::from(SLOT)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_find_their_slots() {
+        let mut stack = Stack::default();
+        stack.set_byte(-1, SlotByte::Zero);
+        stack.set_byte(-8, SlotByte::Misc);
+        stack.set_byte(-9, SlotByte::Misc);
+        stack.set_byte(0, SlotByte::Misc);
+        stack.set_byte(-513, SlotByte::Misc);
+        assert_eq!(stack.slots().len(), 2);
+        assert_eq!(stack.at(-3).bytes[7], SlotByte::Zero);
+        assert_eq!(stack.at(-8).bytes[0], SlotByte::Misc);
+        assert_eq!(stack.byte(-9), SlotByte::Misc);
+        assert_eq!(stack.byte(-512), SlotByte::Invalid);
+    }
+
+    #[test]
+    fn scrubbing_keeps_plain_bytes() {
+        let mut slot = Slot::EMPTY;
+        slot.bytes[7] = SlotByte::Zero;
+        slot.set_spill(RegState::NOT_INIT, 4);
+        assert_eq!(slot.spilled_bytes(), 4);
+        assert_eq!(slot.bytes[4], SlotByte::Misc);
+        slot.scrub();
+        assert_eq!((slot.bytes[0], slot.bytes[7]), (SlotByte::Misc, SlotByte::Zero));
+    }
+}
