@@ -1,28 +1,44 @@
 //! A BPF verifier for user space.
+//!
+//! [`verify`] follows every path of a [`Program`] with abstract values and either proves that it is safe to run, or says
+//! which rule it breaks ([`Rejection`]). It is the only way to obtain a [`Verified`]. The verdicts are Linux 6.18's, with the
+//! privileges of `CAP_BPF` and `CAP_PERFMON`; what is not understood is refused by name ([`Unsupported`]).
+//!
+//! How the parts fit: `cfg` and `plan` check what needs no walk; `explore` walks, one instruction at a time through
+//! `transfer`, on a `state` of registers (`reg`, with numbers in `scalar` and `tnum`) and `stack`; `saved` and `equal` cut
+//! off paths that earlier ones cover; `origin` knows what every value was made of, for precision and for blame; `facts`
+//! gathers what code generation needs; `rules` are the tables of helpers, kernel functions, maps and program types.
 #![forbid(unsafe_code)]
 
+mod cfg;
+mod diagnose;
 mod env;
+mod equal;
+mod error;
+pub mod events;
+mod explore;
+mod facts;
+mod fields;
+mod functions;
 pub mod limits;
+mod live;
+mod origin;
+mod plan;
+mod reason;
+mod reg;
+mod rules;
+mod saved;
 mod scalar;
+mod stack;
+mod state;
 mod tnum;
+mod transfer;
 mod verified;
-
-use bpf_object::Program;
+mod verify;
 
 pub use env::Env;
+pub use error::{Cause, Rejection};
+pub use events::{Event, Observer};
+pub use reason::{Access, BoundsFault, Reason, TypeName, Unsupported};
 pub use verified::{FrameFacts, InsnFacts, Memory, Stats, Verified};
-
-/// Why a program was refused.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-#[error("program refused")]
-pub struct Rejection {}
-
-/// Verifies a linked program.
-///
-/// # Errors
-/// The program is not safe, or is not understood.
-pub fn verify(program: &Program, env: &Env) -> Result<Verified, Rejection> {
-    let _ = (program, env);
-    Err(Rejection {})
-}
+pub use verify::{verify, verify_with};

@@ -152,9 +152,7 @@ pub enum Reason {
     Unreachable { at: InsnIdx },
     #[error("no subprogram starts at insn {to}")]
     NoSuchSubprog { to: i64 },
-    #[error("recursive call from {from}() to {to}()")]
-    Recursion { from: String, to: String },
-    #[error("the call stack of {frames} frames is too deep !")]
+    #[error("the call stack of {frames} frames is too deep")]
     TooManyFrames { frames: usize },
     #[error("combined stack size of {frames} calls is {bytes}. Too large")]
     StackTooDeep { frames: usize, bytes: u32 },
@@ -240,8 +238,8 @@ pub enum Reason {
     MapKeyWrite { reg: Reg },
     #[error("BPF_ATOMIC stores into R{} {found} is not allowed", reg.number())]
     AtomicTarget { reg: Reg, found: TypeName },
-    #[error("R{} accesses bpf_spin_lock of map {map} directly", reg.number())]
-    SpinLockAccess { reg: Reg, map: String },
+    #[error("{field} cannot be accessed directly by load/store")]
+    SpecialField { field: &'static str, reg: Reg, map: String },
     #[error("Only one arena per program")]
     TwoArenas { first: u32, second: u32 },
     #[error("no map #{map}")]
@@ -270,14 +268,12 @@ pub enum Reason {
     MapForFunction { function: &'static str, map_type: &'static str },
     #[error("{function} can only be called from sleepable programs")]
     NotSleepable { function: &'static str },
-    #[error("{function} is not allowed while {what}")]
-    NotAllowedHere { function: String, what: &'static str },
+    #[error("{what} are not allowed {region}")]
+    NotAllowedHere { what: &'static str, region: &'static str },
+    #[error("kernel func {function} is sleepable within {region}")]
+    SleepsHere { function: &'static str, region: &'static str },
     #[error("R{} is not a pointer to a read-only string of constant size", reg.number())]
     NotConstString { reg: Reg },
-    #[error("invalid format string: {what}")]
-    FormatString { what: &'static str },
-    #[error("unexpected flags {flags:#x} for {function}")]
-    Flags { function: &'static str, flags: u64 },
     #[error("expected uninitialized iter_{iter} as arg #0")]
     IteratorInUse { iter: &'static str },
     #[error("expected an initialized iter_{iter} as arg #0")]
@@ -290,23 +286,37 @@ pub enum Reason {
     NotScalar { reg: Reg },
     #[error("R{} expected to be a pointer to func", reg.number())]
     NotFunction { reg: Reg, found: TypeName },
-    #[error("callback subprogram {name} must be static, not global")]
+    #[error("callback function not static")]
     GlobalCallback { name: String },
-    #[error("At callback return the register R0 has unknown or out-of-range value, should have been in [{min}, {max}]")]
+    #[error(
+        "At callback return the register R0 has unknown or out-of-range value, should have been in [{min}, {max}]"
+    )]
     CallbackReturn { min: i64, max: i64 },
-    #[error("At program exit the register R0 has unknown or out-of-range value, should have been in [{min}, {max}]")]
+    #[error(
+        "At program exit the register R0 has unknown or out-of-range value, should have been in [{min}, {max}]"
+    )]
     ExitReturn { min: i64, max: i64 },
     #[error("Global function {name}() doesn't return scalar. Only those are supported.")]
     GlobalReturn { name: String },
+    #[error("Global functions need valid BTF")]
+    GlobalWithoutBtf { name: String },
+    #[error("arg#{argument} reference type size cannot be determined")]
+    GlobalArgumentSize { name: String, argument: usize },
+    #[error("arg#{argument} has invalid combination of tags")]
+    GlobalArgumentTags { name: String, argument: usize },
+    #[error("At subprogram exit the register R0 is not a scalar value ({found})")]
+    SubprogReturn { found: TypeName },
+    #[error("R0 not a scalar value")]
+    CallbackReturnType { found: TypeName },
     #[error("cannot return stack pointer to the caller")]
     ReturnsStackPointer,
 
     // Locks and references.
     #[error("Unreleased reference id={id} alloc_insn={at}")]
     UnreleasedReference { id: u32, at: InsnIdx },
-    #[error("{what} is missing before {before}")]
-    StillHeld { what: &'static str, before: &'static str },
-    #[error("Acquiring another lock while holding one is not allowed")]
+    #[error("{by} cannot be used inside {region}-ed region")]
+    StillHeld { region: &'static str, by: &'static str },
+    #[error("Locking two bpf_spin_locks are not allowed")]
     LockNested,
     #[error("bpf_spin_unlock without taking a lock")]
     UnlockWithoutLock,
@@ -359,7 +369,7 @@ impl Reason {
             | Self::ReadOnly { .. }
             | Self::MapKeyWrite { .. }
             | Self::AtomicTarget { .. }
-            | Self::SpinLockAccess { .. }
+            | Self::SpecialField { .. }
             | Self::ArgumentType { .. }
             | Self::NegativeSize { .. }
             | Self::ZeroSize { .. }

@@ -193,7 +193,10 @@ mod tests {
             let wide = a.alu(Width::W64, op, b);
             assert!(wide.contains(concrete64(op, x, y)), "{op:?} {x:#x} {y:#x}\n{a:?}\n{b:?}\n{wide:?}");
             let narrow = a.alu(Width::W32, op, b);
-            assert!(narrow.contains(concrete32(op, x, y)), "{op:?}32 {x:#x} {y:#x}\n{a:?}\n{b:?}\n{narrow:?}");
+            assert!(
+                narrow.contains(concrete32(op, x, y)),
+                "{op:?}32 {x:#x} {y:#x}\n{a:?}\n{b:?}\n{narrow:?}"
+            );
         }
     }
 
@@ -227,7 +230,9 @@ mod tests {
     #[test]
     fn constants_stay_constants() {
         let (x, y) = (Scalar::constant(0xffff_fff0), Scalar::constant(7));
-        for op in [AluOp::Add, AluOp::Sub, AluOp::Mul, AluOp::Or, AluOp::And, AluOp::Xor, AluOp::Lsh, AluOp::Rsh] {
+        for op in
+            [AluOp::Add, AluOp::Sub, AluOp::Mul, AluOp::Or, AluOp::And, AluOp::Xor, AluOp::Lsh, AluOp::Rsh]
+        {
             assert_eq!(x.alu(Width::W64, op, y), Scalar::constant(concrete64(op, 0xffff_fff0, 7)), "{op:?}");
             assert_eq!(x.alu(Width::W32, op, y), Scalar::constant(concrete32(op, 0xffff_fff0, 7)), "{op:?}");
         }

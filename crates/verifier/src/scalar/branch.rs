@@ -21,11 +21,7 @@ pub(crate) fn outcome(width: Width, cond: Cond, a: &Scalar, b: &Scalar) -> Optio
         Cond::Ne => equal(&a, &b).map(|eq| !eq),
         Cond::Set => {
             let both = a.bits.and(b.bits);
-            if both.value() != 0 {
-                Some(true)
-            } else {
-                (both.mask() == 0).then_some(false)
-            }
+            if both.value() != 0 { Some(true) } else { (both.mask() == 0).then_some(false) }
         }
         Cond::Lt => less(a.wide.umin, a.wide.umax, b.wide.umin, b.wide.umax),
         Cond::Gt => less(b.wide.umin, b.wide.umax, a.wide.umin, a.wide.umax),
@@ -73,18 +69,15 @@ fn is_signed(cond: Cond) -> bool {
 }
 
 fn less<T: PartialOrd>(amin: T, amax: T, bmin: T, bmax: T) -> Option<bool> {
-    if amax < bmin {
-        Some(true)
-    } else {
-        (amin >= bmax).then_some(false)
-    }
+    if amax < bmin { Some(true) } else { (amin >= bmax).then_some(false) }
 }
 
 fn equal(a: &Scalar, b: &Scalar) -> Option<bool> {
     if let (Some(x), Some(y)) = (a.as_constant(), b.as_constant()) {
         return Some(x == y);
     }
-    let apart = a.wide.meet(b.wide).is_empty() || a.low.meet(b.low).is_empty() || a.bits.meet(b.bits).is_none();
+    let apart =
+        a.wide.meet(b.wide).is_empty() || a.low.meet(b.low).is_empty() || a.bits.meet(b.bits).is_none();
     apart.then_some(false)
 }
 

@@ -12,7 +12,7 @@ use isa::Size;
 
 use crate::tnum::Tnum;
 pub(crate) use bounds::{Bounds32, Bounds64};
-pub(crate) use branch::{Refined, outcome, refine};
+pub(crate) use branch::{outcome, refine};
 
 /// A set of 64-bit values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,10 +205,7 @@ impl Scalar {
         }
         let of_wide = Tnum::range(self.wide.umin, self.wide.umax);
         let of_low = Tnum::range(u64::from(self.low.umin), u64::from(self.low.umax));
-        let met = self
-            .bits
-            .meet(of_wide)
-            .and_then(|bits| Some(bits.with_low32(bits.low32().meet(of_low)?)));
+        let met = self.bits.meet(of_wide).and_then(|bits| Some(bits.with_low32(bits.low32().meet(of_low)?)));
         match met {
             Some(bits) => self.bits = bits,
             // The parts contradict each other: no value is left.

@@ -1,0 +1,113 @@
+//! The refusal of a program: which rule, where, and how it came to be.
+
+use bpf_object::LineInfo;
+use isa::{InsnIdx, Reg};
+
+use crate::reason::Reason;
+
+/// Why and where a program was refused.
+///
+/// `Display` is the final message Linux would print, with the instruction and the source line.
+#[derive(Clone, Debug)]
+pub struct Rejection {
+    inner: Box<Inner>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Inner {
+    pub(crate) reason: Reason,
+    pub(crate) at: Option<InsnIdx>,
+    pub(crate) function: Option<String>,
+    pub(crate) line: Option<LineInfo>,
+    pub(crate) register: Option<Reg>,
+    pub(crate) causes: Vec<Cause>,
+    pub(crate) walked: u64,
+}
+
+/// An instruction that contributed to the value that broke the rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// Where.
+    pub at: InsnIdx,
+    /// The function it is in.
+    pub function: String,
+    /// Its source line, if the program has line information.
+    pub line: Option<LineInfo>,
+}
+
+impl Rejection {
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self { inner: Box::new(inner) }
+    }
+
+    /// The rule that was broken, with its data.
+    #[must_use]
+    pub fn reason(&self) -> &Reason {
+        &self.inner.reason
+    }
+
+    /// The instruction that broke it; `None` if the program as a whole did.
+    #[must_use]
+    pub fn at(&self) -> Option<InsnIdx> {
+        self.inner.at
+    }
+
+    /// The function that instruction is in.
+    #[must_use]
+    pub fn function(&self) -> Option<&str> {
+        self.inner.function.as_deref()
+    }
+
+    /// The source line of that instruction, if the program has line information.
+    #[must_use]
+    pub fn line(&self) -> Option<&LineInfo> {
+        self.inner.line.as_ref()
+    }
+
+    /// The register at fault, if there is one.
+    #[must_use]
+    pub fn register(&self) -> Option<Reg> {
+        self.inner.register
+    }
+
+    /// The instructions that made the value at fault, the nearest first.
+    #[must_use]
+    pub fn causes(&self) -> &[Cause] {
+        &self.inner.causes
+    }
+
+    /// Instructions walked until then.
+    #[must_use]
+    pub fn insns_walked(&self) -> u64 {
+        self.inner.walked
+    }
+
+    /// The error number `bpf(BPF_PROG_LOAD)` would fail with.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        self.inner.reason.errno()
+    }
+}
+
+impl core::fmt::Display for Rejection {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.inner.reason.fmt(f)?;
+        if let Some(at) = self.inner.at {
+            write!(f, " (insn {at}")?;
+            if let Some(function) = &self.inner.function {
+                write!(f, " in {function}()")?;
+            }
+            if let Some(line) = &self.inner.line {
+                write!(f, ", {}:{}: {}", line.file, line.line, line.source.trim())?;
+            }
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
+}
+
+impl core::error::Error for Rejection {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        self.inner.reason.source()
+    }
+}

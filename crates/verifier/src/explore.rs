@@ -1,0 +1,254 @@
+//! The walk over all paths: which state is next, when a path is done, when there has been enough of it.
+//!
+//! Depth first, in the kernel's order. At marked instructions the state is compared with those saved there before:
+//! one that is covered need not be walked again. Loops end because
+//! - ordinary loops are walked until their condition decides (or the limit of work is reached); a state that comes back
+//!   unchanged is an infinite loop;
+//! - at `may_goto`, iterators and callbacks the state is widened, and a path is cut off at a state that is still
+//!   being walked if that one covers it: the run time ends such loops by itself.
+
+use isa::InsnIdx;
+
+use crate::equal::{Comparison, Match, iterators_advanced, number_pairs};
+use crate::events::{Event, Observer};
+use crate::facts::{Conflict, Facts};
+use crate::limits::{MAX_PENDING, MAX_STATE_BYTES, MAX_WALKED};
+use crate::origin::Origins;
+use crate::plan::Plan;
+use crate::reason::Reason;
+use crate::reg::RegState;
+use crate::saved::Saved;
+use crate::state::{NodeId, State};
+use crate::transfer::{Next, Step, iterator_at};
+
+/// A path that waits to be walked.
+#[derive(Debug)]
+struct Waiting {
+    at: InsnIdx,
+    state: State,
+}
+
+/// Why the walk stopped.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The program breaks a rule.
+    Refused(Reason),
+    /// The walk must start over.
+    Restart(Conflict),
+}
+
+impl<T: Into<Reason>> From<T> for Stop {
+    fn from(reason: T) -> Self {
+        Self::Refused(reason.into())
+    }
+}
+
+/// A stop, with where and in what state it happened.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) stop: Stop,
+    pub(crate) at: InsnIdx,
+    pub(crate) state: Option<State>,
+}
+
+/// Work done so far; shared by everything verified for one program.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Work {
+    pub(crate) walked: u64,
+    jumps: u64,
+    /// The same when the last state was saved.
+    walked_at_save: u64,
+    jumps_at_save: u64,
+    pub(crate) states: u64,
+    pub(crate) peak: u64,
+}
+
+/// The walk of one function and what it calls.
+pub(crate) struct Explorer<'a> {
+    pub(crate) plan: &'a Plan<'a>,
+    pub(crate) facts: &'a mut Facts,
+    pub(crate) origins: &'a mut Origins,
+    pub(crate) work: &'a mut Work,
+    pub(crate) observer: &'a mut dyn Observer,
+    /// The last identity given out.
+    pub(crate) ids: u32,
+    saved: Saved,
+    waiting: Vec<Waiting>,
+}
+
+impl<'a> Explorer<'a> {
+    pub(crate) fn new(
+        plan: &'a Plan<'a>,
+        facts: &'a mut Facts,
+        origins: &'a mut Origins,
+        work: &'a mut Work,
+        observer: &'a mut dyn Observer,
+    ) -> Self {
+        Self { plan, facts, origins, work, observer, ids: 1, saved: Saved::default(), waiting: Vec::new() }
+    }
+
+    /// Walks everything from `state` at `start`.
+    pub(crate) fn run(&mut self, start: InsnIdx, state: State) -> Result<(), Failure> {
+        let mut path = Some(Waiting { at: start, state });
+        while let Some(Waiting { mut at, mut state }) = path {
+            let result = self.walk(&mut at, &mut state);
+            if let Err(stop) = result {
+                return Err(Failure { stop, at, state: Some(state) });
+            }
+            self.saved.end_path(state.parent);
+            path = self.waiting.pop();
+            if let Some(next) = &path {
+                self.observer.event(Event::Resume { at: next.at });
+            }
+        }
+        let (held, peak) = self.saved.counts();
+        self.work.states += held;
+        self.work.peak = self.work.peak.max(peak);
+        Ok(())
+    }
+
+    /// Walks one path to its end.
+    fn walk(&mut self, at: &mut InsnIdx, state: &mut State) -> Result<(), Stop> {
+        loop {
+            self.work.walked += 1;
+            if self.work.walked > MAX_WALKED {
+                return Err(Reason::TooComplex { walked: self.work.walked }.into());
+            }
+            if self.plan.shape.mark(*at).prune && self.visit(*at, state)? {
+                self.observer.event(Event::Pruned { at: *at });
+                return Ok(());
+            }
+            self.facts.reach(*at);
+            self.observer.event(Event::Insn { at: *at, frame: state.depth() });
+            let mut step = Step {
+                plan: self.plan,
+                facts: self.facts,
+                origins: self.origins,
+                saved: &self.saved,
+                ids: &mut self.ids,
+                state,
+                at: *at,
+                forks: Vec::new(),
+            };
+            let next = step.execute()?;
+            let forks = std::mem::take(&mut step.forks);
+            for (to, forked) in forks {
+                self.push(*at, to, forked)?;
+            }
+            match next {
+                Next::At(to) => {
+                    if to.0 != at.0 + 1 {
+                        self.work.jumps += 1;
+                    }
+                    *at = to;
+                }
+                Next::Branch(to) => {
+                    self.work.jumps += 1;
+                    *at = to;
+                }
+                Next::End => {
+                    self.observer.event(Event::Exit { at: *at });
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, at: InsnIdx, to: InsnIdx, state: State) -> Result<(), Stop> {
+        if self.waiting.len() >= MAX_PENDING {
+            return Err(Reason::TooManyBranches { pending: self.waiting.len() }.into());
+        }
+        self.saved.fork(state.parent);
+        self.observer.event(Event::Branch { at, to });
+        self.waiting.push(Waiting { at: to, state });
+        Ok(())
+    }
+
+    /// Compares the state with those saved here; `true` if one covers it. Saves it if it is time to.
+    fn visit(&mut self, at: InsnIdx, state: &mut State) -> Result<bool, Stop> {
+        let forced = self.plan.shape.mark(at).force;
+        let mut add = forced
+            || (self.work.jumps - self.work.jumps_at_save >= 2
+                && self.work.walked - self.work.walked_at_save >= 8);
+        for id in self.saved.at(at) {
+            let Some(old) = self.saved.node(id).and_then(|n| n.state.as_ref()) else { continue };
+            let compare =
+                |how| Comparison { plan: self.plan, origins: self.origins, how }.states(at, old, state);
+            if self.saved.in_progress(id) {
+                let converged = forced && self.progressed(at, old, state) && compare(Match::Within);
+                if converged {
+                    self.carry_precision(at, id, state);
+                    self.saved.close_loop(state.parent, id);
+                    self.saved.hit(id);
+                    return Ok(true);
+                }
+                if !forced
+                    && old.may_goto_depth == state.may_goto_depth
+                    && old.callback_depth == state.callback_depth
+                    && !iterators_advanced(old, state)
+                    && compare(Match::Same)
+                {
+                    return Err(Reason::InfiniteLoop { at }.into());
+                }
+                // Short loops are better unrolled a while than saved at every turn.
+                if !forced
+                    && self.work.jumps - self.work.jumps_at_save < 20
+                    && self.work.walked - self.work.walked_at_save < 100
+                {
+                    add = false;
+                }
+            } else {
+                let open = self.saved.open_loop(id);
+                if compare(if open.is_some() { Match::Within } else { Match::Covers }) {
+                    self.carry_precision(at, id, state);
+                    if let Some(entry) = open {
+                        self.saved.close_loop(state.parent, entry);
+                    }
+                    self.saved.hit(id);
+                    return Ok(true);
+                }
+            }
+            if add {
+                self.saved.miss(id, forced);
+            }
+        }
+        if add {
+            self.save(at, state)?;
+        }
+        Ok(false)
+    }
+
+    /// Whether the run time's own bound on the loop has been touched since `old`.
+    fn progressed(&self, at: InsnIdx, old: &State, state: &State) -> bool {
+        match self.plan.program.code.get(at) {
+            Some(isa::Insn::MayGoto { .. }) => old.may_goto_depth != state.may_goto_depth,
+            Some(isa::Insn::Call { target: isa::CallTarget::Kfunc { .. } }) => {
+                iterator_at(state, isa::Reg::R1).is_some_and(|(_, _, iter)| iter.active)
+            }
+            // A helper calls back a bounded number of times.
+            _ => true,
+        }
+    }
+
+    /// Whatever is or becomes precise in the old state must be precise in what led to the new one.
+    fn carry_precision(&mut self, at: InsnIdx, id: NodeId, state: &State) {
+        let Some(old) = self.saved.node(id).and_then(|n| n.state.as_ref()) else { return };
+        for (old, new) in number_pairs(self.plan, at, old, state) {
+            self.origins.depend(old, new);
+        }
+    }
+
+    fn save(&mut self, at: InsnIdx, state: &mut State) -> Result<(), Stop> {
+        self.work.jumps_at_save = self.work.jumps;
+        self.work.walked_at_save = self.work.walked;
+        let origins = &mut *self.origins;
+        state.update_all(RegState::is_scalar, |reg| reg.origin = origins.derive(None, &[reg.origin]));
+        let id = self.saved.save(at, state.clone());
+        state.parent = Some(id);
+        self.observer.event(Event::Save { at });
+        if self.saved.bytes() > MAX_STATE_BYTES {
+            return Err(Reason::TooManyStates { limit: MAX_STATE_BYTES }.into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! What the walk finds out about instructions and functions, over all paths.
+
+use isa::InsnIdx;
+
+use crate::reason::Reason;
+use crate::reg::RegType;
+use crate::verified::{FrameFacts, InsnFacts, Memory};
+
+/// How 64-bit arithmetic at one instruction has been seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Arithmetic {
+    #[default]
+    Unseen,
+    /// Only on numbers and pointers that are no arena pointers.
+    Wide,
+    /// On arena pointers: done in 32 bits.
+    Narrow,
+}
+
+/// A group of pointer types that one instruction may be used with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PointerClass {
+    Arena,
+    Ctx,
+    Other,
+}
+
+/// What one path needs of an instruction and another forbids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Conflict(pub(crate) InsnIdx);
+
+/// Facts in the making.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    insns: Vec<InsnFacts>,
+    classes: Vec<Option<PointerClass>>,
+    arithmetic: Vec<Arithmetic>,
+    /// Instructions whose arithmetic is on arena pointers on some paths and on numbers on others. The code is narrow, so
+    /// that nothing can be said of the numbers.
+    mixed: Vec<InsnIdx>,
+    pub(crate) frames: Vec<FrameFacts>,
+    /// End of the highest context access.
+    pub(crate) ctx_bytes: u32,
+}
+
+impl Facts {
+    pub(crate) fn new(insns: usize, subprogs: usize) -> Self {
+        Self {
+            insns: vec![InsnFacts::default(); insns],
+            classes: vec![None; insns],
+            arithmetic: vec![Arithmetic::default(); insns],
+            mixed: Vec::new(),
+            frames: vec![FrameFacts::default(); subprogs],
+            ctx_bytes: 0,
+        }
+    }
+
+    /// Forgets everything but that `conflict` is mixed.
+    pub(crate) fn restart(&mut self, conflict: Conflict) {
+        let mut mixed = std::mem::take(&mut self.mixed);
+        mixed.push(conflict.0);
+        *self = Self::new(self.insns.len(), self.frames.len());
+        self.mixed = mixed;
+    }
+
+    pub(crate) fn reach(&mut self, at: InsnIdx) {
+        if let Some(facts) = self.insns.get_mut(at.index()) {
+            facts.reached = true;
+        }
+    }
+
+    /// Records that a function is entered.
+    pub(crate) fn reach_function(&mut self, subprog: u32, callback: bool) {
+        if let Some(frame) = self.frames.get_mut(subprog as usize) {
+            frame.reached = true;
+            frame.callback |= callback;
+        }
+    }
+
+    /// Records whose memory the instruction accesses; one instruction may not be used with different kinds.
+    pub(crate) fn access(&mut self, at: InsnIdx, kind: RegType) -> Result<(), Reason> {
+        let (class, memory) = match kind {
+            RegType::PtrToArena => (PointerClass::Arena, Memory::Arena),
+            RegType::PtrToCtx => (PointerClass::Ctx, Memory::Proven),
+            _ => (PointerClass::Other, Memory::Proven),
+        };
+        let (Some(facts), Some(known)) = (self.insns.get_mut(at.index()), self.classes.get_mut(at.index()))
+        else {
+            return Err(Reason::Internal { what: "instruction outside the program" });
+        };
+        if known.is_some_and(|k| k != class) {
+            return Err(Reason::MixedPointers);
+        }
+        *known = Some(class);
+        facts.memory = Some(memory);
+        Ok(())
+    }
+
+    /// Whether the instruction is known to be mixed.
+    pub(crate) fn is_mixed(&self, at: InsnIdx) -> bool {
+        self.mixed.contains(&at)
+    }
+
+    /// Records 64-bit arithmetic on an arena pointer (`narrow`) or on something else.
+    pub(crate) fn arithmetic(&mut self, at: InsnIdx, narrow: bool) -> Result<(), Conflict> {
+        let now = if narrow { Arithmetic::Narrow } else { Arithmetic::Wide };
+        let mixed = self.is_mixed(at);
+        if let Some(seen) = self.arithmetic.get_mut(at.index()) {
+            if *seen != Arithmetic::Unseen && *seen != now && !mixed {
+                return Err(Conflict(at));
+            }
+            *seen = now;
+        }
+        if let Some(facts) = self.insns.get_mut(at.index()) {
+            facts.narrow |= narrow;
+        }
+        Ok(())
+    }
+
+    /// Records that a function's frame reaches `depth` bytes below its frame pointer.
+    pub(crate) fn stack(&mut self, subprog: u32, depth: i64) {
+        if let Some(frame) = self.frames.get_mut(subprog as usize) {
+            let depth = u16::try_from(depth.clamp(0, 512)).unwrap_or(512);
+            frame.stack_bytes = frame.stack_bytes.max(depth.next_multiple_of(16));
+        }
+    }
+
+    /// Gives the finished facts.
+    pub(crate) fn finish(self) -> (Vec<InsnFacts>, Vec<FrameFacts>) {
+        (self.insns, self.frames)
+    }
+}

@@ -1,0 +1,105 @@
+//! Which registers still matter: backward liveness within each function.
+//!
+//! Two states that differ only in registers that are never read again are the same.
+
+use bpf_object::Program;
+use isa::{AtomicOp, CallTarget, Insn, InsnIdx, Operand, PacketBase, Reg};
+
+use crate::cfg::successors;
+use crate::rules::{helpers, kfuncs};
+
+/// A set of registers, one bit each.
+pub(crate) type RegSet = u16;
+
+/// For every slot, the registers that may be read from there on before they are written.
+#[derive(Debug)]
+pub(crate) struct Liveness {
+    before: Vec<RegSet>,
+}
+
+impl Liveness {
+    pub(crate) fn compute(program: &Program) -> Self {
+        let mut before = vec![0; program.code.len()];
+        let insns: Vec<(InsnIdx, Insn)> = program.code.iter().collect();
+        loop {
+            let mut changed = false;
+            for (at, insn) in insns.iter().rev() {
+                let after = successors(program, *at, insn)
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|to| before.get(to.index()))
+                    .fold(0, |set, live| set | live);
+                let (reads, writes) = reads_and_writes(program, insn);
+                let now = after & !writes | reads;
+                if let Some(old) = before.get_mut(at.index())
+                    && *old != now
+                {
+                    *old = now;
+                    changed = true;
+                }
+            }
+            if !changed {
+                return Self { before };
+            }
+        }
+    }
+
+    /// Registers live just before the instruction at `at`.
+    pub(crate) fn before(&self, at: InsnIdx) -> RegSet {
+        self.before.get(at.index()).copied().unwrap_or(RegSet::MAX)
+    }
+}
+
+fn bit(reg: Reg) -> RegSet {
+    1 << reg.number()
+}
+
+fn operand(src: Operand) -> RegSet {
+    match src {
+        Operand::Reg(reg) => bit(reg),
+        Operand::Imm(_) => 0,
+    }
+}
+
+fn reads_and_writes(program: &Program, insn: &Insn) -> (RegSet, RegSet) {
+    match *insn {
+        Insn::Alu { dst, src, .. } => (bit(dst) | operand(src), bit(dst)),
+        Insn::Neg { dst, .. } | Insn::ByteSwap { dst, .. } => (bit(dst), bit(dst)),
+        Insn::Mov { dst, src, .. } => (operand(src), bit(dst)),
+        Insn::MovSx { dst, src, .. } | Insn::AddrSpaceCast { dst, src, .. } => (bit(src), bit(dst)),
+        Insn::LoadImm64 { dst, .. } => (0, bit(dst)),
+        Insn::Load { dst, base, .. } | Insn::LoadAcquire { dst, base, .. } => (bit(base), bit(dst)),
+        Insn::Store { base, src, .. } => (bit(base) | operand(src), 0),
+        Insn::StoreRelease { base, src, .. } => (bit(base) | bit(src), 0),
+        Insn::Atomic { op, base, src, .. } => {
+            let compared = if op == AtomicOp::CmpXchg { bit(Reg::R0) } else { 0 };
+            // A fetched register is read first, so it is live before in any case.
+            (bit(base) | bit(src) | compared, 0)
+        }
+        Insn::LoadPacket { from, .. } => {
+            let index = if let PacketBase::Ind(reg) = from { bit(reg) } else { 0 };
+            (index | bit(Reg::R6), bit(Reg::R0))
+        }
+        Insn::Branch { dst, src, .. } => (bit(dst) | operand(src), 0),
+        Insn::IndirectJump { target } => (bit(target), 0),
+        Insn::Call { target } => (arguments(program, target), 0b11_1111),
+        Insn::Exit => (bit(Reg::R0), 0),
+        Insn::Jump { .. } | Insn::MayGoto { .. } => (0, 0),
+        // Instructions this version knows nothing of are refused elsewhere.
+        _ => (RegSet::MAX, 0),
+    }
+}
+
+/// Argument registers a call may read: all five where the number is not known.
+fn arguments(program: &Program, target: CallTarget) -> RegSet {
+    let count = match target {
+        CallTarget::Helper(number) => helpers::find(number).map(|h| h.args.len()),
+        CallTarget::Kfunc { btf_id, .. } => usize::try_from(btf_id)
+            .ok()
+            .and_then(|id| program.externs.get(id))
+            .and_then(|e| kfuncs::find(&e.name))
+            .map(|k| k.args.len()),
+        CallTarget::Local(_) | CallTarget::Register(_) => None,
+    };
+    Reg::ARGS.iter().take(count.unwrap_or(Reg::ARGS.len())).fold(0, |set, r| set | bit(*r))
+}

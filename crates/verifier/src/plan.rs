@@ -1,0 +1,154 @@
+//! What is known of a program before any path is walked.
+
+use bpf_object::{MapSpec, MapType, Program, Subprogram};
+use isa::{Imm64, Insn, InsnIdx};
+
+use crate::Env;
+use crate::cfg::{self, Shape};
+use crate::fields;
+use crate::limits::MAX_USED_MAPS;
+use crate::live::Liveness;
+use crate::reason::{Reason, Unsupported};
+use crate::rules::programs::{self, ProgRules};
+use crate::rules::{kfuncs, maps};
+
+/// The unchanging side of a verification.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    pub(crate) program: &'a Program,
+    pub(crate) env: &'a Env,
+    pub(crate) rules: &'static ProgRules,
+    pub(crate) shape: Shape,
+    pub(crate) live: Liveness,
+    /// Index of the one arena the program refers to.
+    pub(crate) arena: Option<u32>,
+    /// For each map, where its value has a spin lock.
+    spin_locks: Vec<Option<u32>>,
+}
+
+impl<'a> Plan<'a> {
+    /// Checks everything that needs no walk.
+    ///
+    /// # Errors
+    /// A rule that is broken, with the instruction if there is one.
+    pub(crate) fn new(program: &'a Program, env: &'a Env) -> Result<Self, (Option<InsnIdx>, Reason)> {
+        let rules =
+            program.kind.prog_type.and_then(programs::find).ok_or_else(|| {
+                (None, Unsupported::ProgramType { section: program.section.clone() }.into())
+            })?;
+        let shape = cfg::check(program).map_err(|reason| (place(&reason), reason))?;
+        let arena = check_references(program)?;
+        let btf = program.btf.as_deref();
+        let spin_locks = program.maps.iter().map(|m| fields::find(btf, m).spin_lock).collect();
+        Ok(Self { program, env, rules, shape, live: Liveness::compute(program), arena, spin_locks })
+    }
+
+    pub(crate) fn subprog(&self, index: u32) -> Option<&'a Subprogram> {
+        self.program.subprograms.get(index as usize)
+    }
+
+    pub(crate) fn map(&self, index: u32) -> Option<&'a MapSpec> {
+        self.program.maps.get(index as usize)
+    }
+
+    pub(crate) fn value_size(&self, map: u32) -> u32 {
+        self.map(map).map_or(0, |m| m.value_size)
+    }
+
+    /// Where the map's value has a spin lock.
+    pub(crate) fn spin_lock(&self, map: u32) -> Option<u32> {
+        self.spin_locks.get(map as usize).copied().flatten()
+    }
+
+    /// The name of the map, for messages.
+    pub(crate) fn map_name(&self, map: u32) -> String {
+        self.map(map).map_or_else(String::new, |m| m.name.clone())
+    }
+
+    pub(crate) fn kfunc_name(&self, id: i32) -> &'a str {
+        let found = usize::try_from(id).ok().and_then(|id| self.program.externs.get(id));
+        found.map_or("", |e| e.name.as_str())
+    }
+
+    pub(crate) fn kfunc(&self, id: i32) -> Option<&'static kfuncs::Kfunc> {
+        kfuncs::find(self.kfunc_name(id))
+    }
+
+    /// Whether the program's licence admits GPL-only helpers.
+    pub(crate) fn is_gpl(&self) -> bool {
+        const COMPATIBLE: [&str; 6] =
+            ["GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"];
+        COMPATIBLE.contains(&self.program.license.as_str())
+    }
+}
+
+/// The instruction a structural fault is about.
+fn place(reason: &Reason) -> Option<InsnIdx> {
+    match reason {
+        Reason::Unreachable { at } => Some(*at),
+        Reason::JumpOutOfRange { from, .. } => Some(*from),
+        Reason::JumpIntoLdImm64 { to } => Some(*to),
+        _ => None,
+    }
+}
+
+/// Checks every `lddw`, and finds the arena.
+fn check_references(program: &Program) -> Result<Option<u32>, (Option<InsnIdx>, Reason)> {
+    let mut arena = None;
+    let mut used = std::collections::BTreeSet::new();
+    for (at, insn) in program.code.iter() {
+        let Insn::LoadImm64 { value, .. } = insn else { continue };
+        let fail = |reason: Reason| (Some(at), reason);
+        let (map, offset) = match value {
+            Imm64::MapIdx(map) => (map, None),
+            Imm64::MapIdxValue { map, offset } => (map, Some(offset)),
+            Imm64::Const(_) | Imm64::Func(_) => continue,
+            Imm64::BtfVar { btf_id, .. } => {
+                let name = usize::try_from(btf_id).ok().and_then(|id| program.externs.get(id));
+                let name = name.map_or_else(|| format!("#{btf_id}"), |e| e.name.clone());
+                return Err(fail(Unsupported::KernelVariable { name }.into()));
+            }
+            Imm64::MapFd(_) | Imm64::MapValue { .. } => {
+                return Err(fail(Unsupported::Instruction { what: "map by descriptor" }.into()));
+            }
+        };
+        let Some(spec) = program.maps.get(map as usize) else {
+            return Err(fail(Reason::NoSuchMap { map }));
+        };
+        check_map_use(program, spec, offset).map_err(fail)?;
+        used.insert(map);
+        if used.len() > MAX_USED_MAPS {
+            return Err(fail(Reason::TooManyMaps { limit: MAX_USED_MAPS }));
+        }
+        if spec.map_type == MapType::Arena {
+            match arena {
+                Some(first) if first != map => return Err(fail(Reason::TwoArenas { first, second: map })),
+                _ => arena = Some(map),
+            }
+        }
+    }
+    Ok(arena)
+}
+
+fn check_map_use(program: &Program, spec: &MapSpec, offset: Option<u32>) -> Result<(), Reason> {
+    let Some(rules) = maps::find(spec.map_type) else {
+        let (name, map_type) = (spec.name.clone(), spec.map_type.name());
+        return Err(Unsupported::MapType { name, map_type }.into());
+    };
+    if let Some(what) = fields::find(program.btf.as_deref(), spec).unsupported {
+        return Err(Unsupported::Feature { what }.into());
+    }
+    let Some(offset) = offset else { return Ok(()) };
+    if !rules.direct_value || (spec.map_type == MapType::Array && spec.max_entries != 1) {
+        return Err(Reason::NoDirectValue { map: spec.name.clone() });
+    }
+    let size = if spec.map_type == MapType::Arena {
+        u64::from(spec.max_entries) << 12
+    } else {
+        u64::from(spec.value_size)
+    };
+    if u64::from(offset) >= size {
+        return Err(Reason::MapValueOffset { map: spec.name.clone(), offset });
+    }
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! What helpers, kfuncs, contexts and maps ask for and give: tables, no code.
+
+pub(crate) mod helpers;
+pub(crate) mod kfuncs;
+pub(crate) mod maps;
+pub(crate) mod programs;

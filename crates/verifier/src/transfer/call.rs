@@ -1,0 +1,240 @@
+//! Calls of subprograms, callbacks and the way back.
+
+use bpf_object::Linkage;
+use isa::{CallTarget, InsnIdx, Reg};
+
+use super::{Next, Step};
+use crate::cfg::callee;
+use crate::explore::Stop;
+use crate::functions::{Parameter, parameters};
+use crate::limits::MAX_FRAMES;
+use crate::reason::{Access, Reason, Unsupported};
+use crate::reg::{RegState, RegType};
+use crate::rules::helpers::{Callback, CallbackArg};
+use crate::scalar::Scalar;
+use crate::state::Frame;
+
+impl Step<'_> {
+    pub(super) fn call(&mut self, target: CallTarget) -> Result<Next, Stop> {
+        match target {
+            CallTarget::Helper(number) => self.call_helper(number)?,
+            CallTarget::Kfunc { btf_id, .. } => self.call_kfunc(btf_id)?,
+            CallTarget::Local(offset) => return self.call_local(offset),
+            CallTarget::Register(_) => return Err(Unsupported::Instruction { what: "callx" }.into()),
+        }
+        Ok(Next::At(self.following()))
+    }
+
+    fn call_local(&mut self, offset: i32) -> Result<Next, Stop> {
+        let index = callee(self.plan.program, self.at, offset)?;
+        let subprog = self.plan.subprog(index).ok_or(Reason::SubprogLayout)?;
+        if subprog.linkage != Linkage::Static && index != 0 {
+            self.call_global(index)?;
+            return Ok(Next::At(self.following()));
+        }
+        let start = subprog.start;
+        let arguments = Reg::ARGS.map(|r| *self.state.reg(r));
+        self.clobber_arguments();
+        self.enter(index, None, &arguments)?;
+        Ok(Next::At(start))
+    }
+
+    /// A global function is verified on its own; here only what it is given matters.
+    fn call_global(&mut self, index: u32) -> Result<(), Stop> {
+        let region = if self.state.lock.is_some() {
+            Some("while holding a lock")
+        } else {
+            (self.state.preempt_off > 0).then_some("with preemption disabled")
+        };
+        if let Some(region) = region {
+            return Err(Reason::NotAllowedHere { what: "global function calls", region }.into());
+        }
+        let parameters = parameters(self.plan, index)?;
+        for (reg, parameter) in Reg::ARGS.into_iter().zip(&parameters) {
+            self.check_parameter(reg, *parameter)?;
+        }
+        self.facts.reach_function(index, false);
+        self.clobber_arguments();
+        let result = self.unknown(&[]);
+        Ok(self.write(Reg::R0, result)?)
+    }
+
+    fn check_parameter(&mut self, reg: Reg, parameter: Parameter) -> Result<(), Reason> {
+        let value = self.read(reg)?;
+        match parameter {
+            Parameter::Number if value.is_scalar() => Ok(()),
+            Parameter::Number => Err(Reason::NotScalar { reg }),
+            Parameter::Arena if value.is_arena() || value.is_scalar() => Ok(()),
+            Parameter::Arena => Err(Reason::NotArena { reg }),
+            Parameter::Ctx => {
+                let unmodified = value.offset == 0 && value.scalar.is_zero();
+                if value.kind == RegType::PtrToCtx && !value.maybe_null && unmodified {
+                    Ok(())
+                } else {
+                    Err(Reason::ArgumentType { reg, found: value.type_name(), expected: "ctx" })
+                }
+            }
+            Parameter::Mem { size, nullable } => {
+                if value.is_null() {
+                    self.depend_on(&value);
+                    return if nullable {
+                        Ok(())
+                    } else {
+                        Err(Reason::ArgumentType { reg, found: value.type_name(), expected: "mem" })
+                    };
+                }
+                if value.maybe_null && !nullable {
+                    return Err(Reason::ArgumentType { reg, found: value.type_name(), expected: "mem" });
+                }
+                let value = RegState { maybe_null: false, ..value };
+                self.check_memory(reg, &value, u64::from(size), Access::Read)?;
+                self.check_memory(reg, &value, u64::from(size), Access::Write)
+            }
+        }
+    }
+
+    /// Enters a static function or callback.
+    fn enter(
+        &mut self,
+        subprog: u32,
+        callback: Option<&'static Callback>,
+        arguments: &[RegState],
+    ) -> Result<(), Reason> {
+        let depth = self.state.frames().len();
+        if depth >= MAX_FRAMES {
+            return Err(Reason::TooManyFrames { frames: depth + 1 });
+        }
+        let mut frame = Frame::new(subprog, self.at, u8::try_from(depth).unwrap_or(u8::MAX));
+        frame.callback = callback;
+        for (reg, value) in Reg::ARGS.into_iter().zip(arguments) {
+            frame.set(reg, *value);
+        }
+        self.facts.reach_function(subprog, callback.is_some());
+        self.state.push_frame(frame);
+        Ok(())
+    }
+
+    /// A path in which the helper calls `subprog` now. It comes back to the helper's call, so that the helper may call
+    /// again or not.
+    pub(super) fn call_back(&mut self, subprog: u32, callback: &'static Callback) -> Result<(), Reason> {
+        let start = self.plan.subprog(subprog).ok_or(Reason::SubprogLayout)?.start;
+        let context = *self.state.reg(Reg::R3);
+        let mut arguments = Vec::new();
+        for argument in callback.args {
+            arguments.push(match argument {
+                CallbackArg::Number => self.unknown(&[]),
+                CallbackArg::Context => context,
+            });
+        }
+        let before = self.state.clone();
+        self.state.callback_depth += 1;
+        if let Some(frame) = self.state.frame_mut() {
+            frame.callback_depth += 1;
+        }
+        self.enter(subprog, Some(callback), &arguments)?;
+        let entered = std::mem::replace(self.state, before);
+        self.forks.push((start, entered));
+        if let Some(frame) = self.state.frame_mut() {
+            frame.callback_depth = 0;
+        }
+        Ok(())
+    }
+
+    /// A function whose address is taken is entered by helpers only, and must be static.
+    pub(super) fn check_callback(&self, subprog: u32) -> Result<(), Reason> {
+        match self.plan.subprog(subprog) {
+            Some(s) if s.linkage == Linkage::Static => Ok(()),
+            Some(s) => Err(Reason::GlobalCallback { name: s.name.clone() }),
+            None => Err(Reason::SubprogLayout),
+        }
+    }
+
+    /// What a call leaves of the registers: `R0` to `R5` are lost.
+    pub(super) fn clobber_arguments(&mut self) {
+        for reg in [Reg::R0].into_iter().chain(Reg::ARGS) {
+            self.state.set_reg(reg, RegState::NOT_INIT);
+        }
+    }
+
+    pub(super) fn exit(&mut self) -> Result<Next, Stop> {
+        if self.state.depth() == 0 {
+            self.check_nothing_held()?;
+            self.check_result()?;
+            return Ok(Next::End);
+        }
+        let callee = self.state.frame().map(|f| (f.callsite, f.callback));
+        let (callsite, callback) = callee.ok_or(Reason::Internal { what: "no frame" })?;
+        let result = self
+            .read(Reg::R0)
+            .or_else(|e| if callback.is_some() { Err(e) } else { Ok(RegState::NOT_INIT) })?;
+        if matches!(result.kind, RegType::PtrToStack { .. }) {
+            return Err(Reason::ReturnsStackPointer.into());
+        }
+        if let Some(callback) = callback {
+            return self.leave_callback(callsite, callback, &result).map(Next::At);
+        }
+        self.state.pop_frame();
+        self.state.set_reg(Reg::R0, result);
+        Ok(Next::At(self.plan.program.code.next(callsite)))
+    }
+
+    /// Back to the helper's call, with less known of the numbers the callback changed.
+    fn leave_callback(
+        &mut self,
+        callsite: InsnIdx,
+        callback: &Callback,
+        result: &RegState,
+    ) -> Result<InsnIdx, Stop> {
+        if !result.is_scalar() {
+            return Err(Reason::CallbackReturnType { found: result.type_name() }.into());
+        }
+        self.depend_on(result);
+        let (min, max) = callback.returns;
+        if !within(&result.scalar, min, max) {
+            return Err(Reason::CallbackReturn { min, max }.into());
+        }
+        self.state.pop_frame();
+        let mut state = self.state.clone();
+        self.widen_at(callsite, &mut state, false);
+        *self.state = state;
+        Ok(callsite)
+    }
+
+    fn check_nothing_held(&self) -> Result<(), Reason> {
+        let by = "BPF_EXIT instruction in main prog";
+        if self.state.lock.is_some() {
+            return Err(Reason::StillHeld { region: "bpf_spin_lock", by });
+        }
+        if let Some(held) = self.state.refs.first() {
+            return Err(Reason::UnreleasedReference { id: held.id, at: held.at });
+        }
+        if self.state.preempt_off > 0 {
+            return Err(Reason::StillHeld { region: "bpf_preempt_disable", by });
+        }
+        Ok(())
+    }
+
+    /// What the program, or a global function, returns.
+    fn check_result(&mut self) -> Result<(), Reason> {
+        let result = self.read(Reg::R0)?;
+        let entry = self.state.frame().is_some_and(|f| f.subprog == 0);
+        if !entry {
+            return if result.is_scalar() {
+                Ok(())
+            } else {
+                Err(Reason::SubprogReturn { found: result.type_name() })
+            };
+        }
+        let Some((min, max)) = self.plan.rules.returns else { return Ok(()) };
+        self.depend_on(&result);
+        if result.is_scalar() && within(&result.scalar, min, max) {
+            Ok(())
+        } else {
+            Err(Reason::ExitReturn { min, max })
+        }
+    }
+}
+
+fn within(scalar: &Scalar, min: i64, max: i64) -> bool {
+    min <= scalar.wide.smin && scalar.wide.smax <= max
+}

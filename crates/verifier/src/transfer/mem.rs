@@ -1,0 +1,282 @@
+//! Loads, stores and atomics.
+
+use bpf_object::{BPF_F_RDONLY_PROG, MapOrigin};
+use isa::{AtomicOp, Operand, Reg, Size};
+
+use super::Step;
+use super::region::Region;
+use crate::explore::Stop;
+use crate::reason::{Access, Reason};
+use crate::reg::{RegState, RegType};
+use crate::rules::programs::CtxRules;
+use crate::scalar::Scalar;
+
+/// One access to memory by an instruction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) reg: Reg,
+    pub(super) offset: i16,
+    pub(super) size: Size,
+    pub(super) access: Access,
+    /// Atomics must be aligned wherever they are.
+    pub(super) atomic: bool,
+}
+
+impl Step<'_> {
+    pub(super) fn load(
+        &mut self,
+        size: Size,
+        sx: bool,
+        dst: Reg,
+        base: Reg,
+        offset: i16,
+    ) -> Result<(), Stop> {
+        let place = Place { reg: base, offset, size, access: Access::Read, atomic: false };
+        self.load_from(place, sx, dst)
+    }
+
+    pub(super) fn load_acquire(&mut self, size: Size, dst: Reg, base: Reg, offset: i16) -> Result<(), Stop> {
+        self.atomic_target(base)?;
+        let place = Place { reg: base, offset, size, access: Access::Read, atomic: true };
+        self.load_from(place, false, dst)
+    }
+
+    fn load_from(&mut self, place: Place, sx: bool, dst: Reg) -> Result<(), Stop> {
+        let pointer = self.read(place.reg)?;
+        if dst == Reg::R10 {
+            return Err(Reason::FramePointerWrite.into());
+        }
+        let mut value = self.fetch(place, &pointer)?;
+        if value.is_scalar() && place.size != Size::DW {
+            let bits = u32::from(place.size.bits());
+            let cut = if sx { value.scalar.sign_extended(bits) } else { value.scalar.zero_extended(bits) };
+            if cut != value.scalar {
+                value = self.number(cut, &[value.origin]);
+            }
+        }
+        self.facts.access(self.at, pointer.kind)?;
+        Ok(self.write(dst, value)?)
+    }
+
+    pub(super) fn store(&mut self, size: Size, base: Reg, offset: i16, src: Operand) -> Result<(), Stop> {
+        let value = self.operand(src)?;
+        let pointer = self.read(base)?;
+        let place = Place { reg: base, offset, size, access: Access::Write, atomic: false };
+        self.store_to(place, &pointer, &value, src)
+    }
+
+    pub(super) fn store_release(&mut self, size: Size, base: Reg, offset: i16, src: Reg) -> Result<(), Stop> {
+        self.atomic_target(base)?;
+        let value = self.read(src)?;
+        let pointer = self.read(base)?;
+        let place = Place { reg: base, offset, size, access: Access::Write, atomic: true };
+        self.store_to(place, &pointer, &value, Operand::Reg(src))
+    }
+
+    fn store_to(
+        &mut self,
+        place: Place,
+        pointer: &RegState,
+        value: &RegState,
+        src: Operand,
+    ) -> Result<(), Stop> {
+        self.check_place(place, pointer)?;
+        if let RegType::PtrToStack { frame } = pointer.kind {
+            self.stack_write(frame, place, pointer, Some((value, src)))?;
+        }
+        Ok(self.facts.access(self.at, pointer.kind)?)
+    }
+
+    pub(super) fn atomic(
+        &mut self,
+        size: Size,
+        op: AtomicOp,
+        fetch: bool,
+        base: Reg,
+        offset: i16,
+        src: Reg,
+    ) -> Result<(), Stop> {
+        self.read(src)?;
+        self.read(base)?;
+        let returns = if op == AtomicOp::CmpXchg {
+            self.read(Reg::R0)?;
+            Some(Reg::R0)
+        } else {
+            fetch.then_some(src)
+        };
+        self.atomic_target(base)?;
+        let pointer = self.read(base)?;
+        let place = Place { reg: base, offset, size, access: Access::Read, atomic: true };
+        let mut value = self.fetch(place, &pointer)?;
+        if value.is_scalar() && size == Size::W {
+            value = self.number(value.scalar.low_half(), &[value.origin]);
+        }
+        let write = Place { access: Access::Write, ..place };
+        self.check_place(write, &pointer)?;
+        if let RegType::PtrToStack { frame } = pointer.kind {
+            self.stack_write(frame, write, &pointer, None)?;
+        }
+        self.facts.access(self.at, pointer.kind)?;
+        let Some(to) = returns else { return Ok(()) };
+        if pointer.is_arena() {
+            // On a missing page the register stays what it was, whatever the width of the access.
+            let before = self.read(to)?;
+            let narrow = size == Size::DW || (before.is_scalar() && before.scalar.bit_width() <= 32);
+            if !narrow {
+                value = self.unknown(&[]);
+            }
+        }
+        Ok(self.write(to, value)?)
+    }
+
+    /// Atomics work on any memory but the context.
+    fn atomic_target(&self, base: Reg) -> Result<(), Reason> {
+        let pointer = self.read(base)?;
+        if pointer.kind == RegType::PtrToCtx {
+            return Err(Reason::AtomicTarget { reg: base, found: pointer.type_name() });
+        }
+        Ok(())
+    }
+
+    /// What a read of this place gives, before truncation or extension.
+    fn fetch(&mut self, place: Place, pointer: &RegState) -> Result<RegState, Reason> {
+        self.check_place(place, pointer)?;
+        match pointer.kind {
+            RegType::PtrToStack { frame } => self.stack_read(frame, place, pointer),
+            RegType::PtrToMapValue { map } => match self.constant_value(map, place, pointer) {
+                Some(value) => Ok(self.number(Scalar::constant(value), &[])),
+                None => Ok(self.number(Scalar::of_size(place.size), &[])),
+            },
+            _ => Ok(self.number(Scalar::of_size(place.size), &[])),
+        }
+    }
+
+    /// Checks an access that is made with a fixed size.
+    pub(super) fn check_place(&mut self, place: Place, pointer: &RegState) -> Result<(), Reason> {
+        let (reg, size) = (place.reg, u32::from(place.size.bytes()));
+        let offset = i64::from(place.offset);
+        check_alignment(place, pointer)?;
+        if pointer.maybe_null {
+            return Err(Reason::InvalidAccess { reg, found: pointer.type_name() });
+        }
+        match pointer.kind {
+            RegType::PtrToArena => Ok(()),
+            RegType::PtrToStack { frame } => {
+                self.stack_bounds(frame, reg, pointer, offset, u64::from(size), place.access).map(|_| ())
+            }
+            RegType::PtrToCtx => self.check_ctx(reg, pointer, offset, u64::from(size), true),
+            _ => self.check_region(reg, pointer, offset, u64::from(size), place.access),
+        }
+    }
+
+    /// Checks `size` bytes of a map's value or key, or of other memory of known size.
+    pub(super) fn check_region(
+        &mut self,
+        reg: Reg,
+        pointer: &RegState,
+        offset: i64,
+        size: u64,
+        access: Access,
+    ) -> Result<(), Reason> {
+        let found = pointer.type_name();
+        match pointer.kind {
+            RegType::PtrToMapValue { map } => {
+                let region = Region { area: "map value", size: self.plan.value_size(map) };
+                if access == Access::Write && self.is_read_only(map) {
+                    let (map, value_size) = (self.plan.map_name(map), region.size);
+                    let offset = offset + i64::from(pointer.offset);
+                    return Err(Reason::MapPermission { access, map, value_size, offset, size });
+                }
+                region.check(reg, pointer, offset, size)?;
+                self.check_lock_access(reg, map, pointer, offset, size)
+            }
+            RegType::PtrToMapKey { .. } if access == Access::Write => Err(Reason::MapKeyWrite { reg }),
+            RegType::PtrToMapKey { map } => {
+                let size_of_key = self.plan.map(map).map_or(0, |m| m.key_size);
+                Region { area: "map key", size: size_of_key }.check(reg, pointer, offset, size)
+            }
+            RegType::PtrToMem { read_only: true, .. } if access == Access::Write => {
+                Err(Reason::ReadOnly { reg, found })
+            }
+            RegType::PtrToMem { size: region, .. } => {
+                Region { area: "memory", size: region }.check(reg, pointer, offset, size)
+            }
+            _ => Err(Reason::InvalidAccess { reg, found }),
+        }
+    }
+
+    /// Checks an access to the context. A direct access must be aligned and through the unmodified pointer.
+    pub(super) fn check_ctx(
+        &mut self,
+        reg: Reg,
+        pointer: &RegState,
+        offset: i64,
+        size: u64,
+        direct: bool,
+    ) -> Result<(), Reason> {
+        let found = pointer.type_name();
+        let fixed = i64::from(pointer.offset);
+        if direct && fixed != 0 {
+            return Err(Reason::ModifiedPointer { reg, found, offset: fixed });
+        }
+        if !pointer.scalar.is_zero() {
+            return Err(Reason::VariableOffset { found, offset: fixed });
+        }
+        let CtxRules::Bytes { max } = self.plan.rules.ctx;
+        let bound = match self.plan.env.max_ctx_bytes {
+            0 => max,
+            bytes => bytes.min(max),
+        };
+        let start = fixed + offset;
+        let end = start.saturating_add_unsigned(size);
+        let aligned = !direct || size == 0 || start.rem_euclid(size.cast_signed()) == 0;
+        match u32::try_from(end) {
+            Ok(end) if start >= 0 && start < i64::from(max) && end <= bound && aligned => {
+                self.facts.ctx_bytes = self.facts.ctx_bytes.max(end);
+                Ok(())
+            }
+            _ => Err(Reason::CtxAccess { offset: start, size: u32::try_from(size).unwrap_or(u32::MAX) }),
+        }
+    }
+
+    pub(super) fn is_read_only(&self, map: u32) -> bool {
+        self.plan.map(map).is_some_and(|m| {
+            m.flags & BPF_F_RDONLY_PROG != 0 || matches!(m.origin, MapOrigin::Data { read_only: true, .. })
+        })
+    }
+
+    /// The bytes a read-only data section holds there: nobody changes them once the program is loaded.
+    fn constant_value(&self, map: u32, place: Place, pointer: &RegState) -> Option<u64> {
+        let spec = self.plan.map(map)?;
+        if !matches!(spec.origin, MapOrigin::Data { read_only: true, .. }) {
+            return None;
+        }
+        let offset = pointer.scalar.as_constant()?.cast_signed();
+        let start = offset.checked_add(i64::from(pointer.offset))?.checked_add(i64::from(place.offset))?;
+        let start = usize::try_from(start).ok()?;
+        let mut value = 0;
+        for i in (0..usize::from(place.size.bytes())).rev() {
+            let byte = spec.initial.get(start.checked_add(i)?).copied().unwrap_or(0);
+            value = value << 8 | u64::from(byte);
+        }
+        Some(value)
+    }
+}
+
+fn check_alignment(place: Place, pointer: &RegState) -> Result<(), Reason> {
+    let area = match pointer.kind {
+        RegType::PtrToArena | RegType::Scalar => return Ok(()),
+        RegType::PtrToStack { .. } => "stack ",
+        _ if !place.atomic => return Ok(()),
+        RegType::PtrToMapValue { .. } => "value ",
+        RegType::PtrToMapKey { .. } => "key ",
+        _ => "",
+    };
+    let size = u32::from(place.size.bytes());
+    let offset = i64::from(pointer.offset) + i64::from(place.offset);
+    if pointer.scalar.bits.is_aligned(offset.cast_unsigned(), u64::from(size)) {
+        Ok(())
+    } else {
+        Err(Reason::Misaligned { area, offset, size })
+    }
+}

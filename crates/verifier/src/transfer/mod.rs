@@ -1,0 +1,148 @@
+//! What one instruction does to a state: the abstract machine's semantics, one module per instruction class.
+
+mod alu;
+mod call;
+mod helper;
+mod jump;
+mod kfunc;
+mod mem;
+mod region;
+mod stack;
+
+use isa::{Insn, InsnIdx, Operand, Reg};
+
+pub(crate) use kfunc::iterator_at;
+
+use crate::explore::Stop;
+use crate::facts::Facts;
+use crate::origin::{Origin, Origins};
+use crate::plan::Plan;
+use crate::reason::{Reason, Unsupported};
+use crate::reg::{RegState, RegType};
+use crate::saved::Saved;
+use crate::scalar::Scalar;
+use crate::state::State;
+
+/// Where the path goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// At this instruction.
+    At(InsnIdx),
+    /// At this instruction, after a conditional jump.
+    Branch(InsnIdx),
+    /// Nowhere: the program or function verified alone has ended.
+    End,
+}
+
+/// One instruction about to be executed on one state.
+pub(crate) struct Step<'s> {
+    pub(crate) plan: &'s Plan<'s>,
+    pub(crate) facts: &'s mut Facts,
+    pub(crate) origins: &'s mut Origins,
+    pub(crate) saved: &'s Saved,
+    /// The last identity given out.
+    pub(crate) ids: &'s mut u32,
+    pub(crate) state: &'s mut State,
+    pub(crate) at: InsnIdx,
+    /// Further paths that start here.
+    pub(crate) forks: Vec<(InsnIdx, State)>,
+}
+
+impl Step<'_> {
+    /// Executes the instruction.
+    pub(crate) fn execute(&mut self) -> Result<Next, Stop> {
+        let Some(insn) = self.plan.program.code.get(self.at) else {
+            return Err(Reason::Internal { what: "no instruction" }.into());
+        };
+        match insn {
+            Insn::Alu { width, op, dst, src } => self.alu(width, op, dst, src)?,
+            Insn::Neg { width, dst } => self.neg(width, dst)?,
+            Insn::Mov { width, dst, src } => self.mov(width, dst, src)?,
+            Insn::MovSx { width, from, dst, src } => self.mov_sx(width, from, dst, src)?,
+            Insn::ByteSwap { order, bits, dst } => self.byte_swap(order, bits, dst)?,
+            Insn::AddrSpaceCast { dst, src, dst_as, src_as } => self.cast(dst, src, dst_as, src_as)?,
+            Insn::LoadImm64 { dst, value } => self.load_imm64(dst, value)?,
+            Insn::Load { size, sign_extend, dst, base, offset } => {
+                self.load(size, sign_extend, dst, base, offset)?;
+            }
+            Insn::Store { size, base, offset, src } => self.store(size, base, offset, src)?,
+            Insn::Atomic { size, op, fetch, base, offset, src } => {
+                self.atomic(size, op, fetch, base, offset, src)?;
+            }
+            Insn::LoadAcquire { size, dst, base, offset } => self.load_acquire(size, dst, base, offset)?,
+            Insn::StoreRelease { size, base, offset, src } => self.store_release(size, base, offset, src)?,
+            Insn::Jump { offset, .. } => return self.jump_target(offset).map(Next::At),
+            Insn::Branch { width, cond, dst, src, offset } => {
+                return self.branch(width, cond, dst, src, offset);
+            }
+            Insn::MayGoto { offset } => return self.may_goto(offset),
+            Insn::Call { target } => return self.call(target),
+            Insn::Exit => return self.exit(),
+            Insn::LoadPacket { .. } => {
+                return Err(Unsupported::Instruction { what: "legacy packet load" }.into());
+            }
+            Insn::IndirectJump { .. } => return Err(Unsupported::Instruction { what: "gotox" }.into()),
+            _ => return Err(Unsupported::Instruction { what: "unknown to this version" }.into()),
+        }
+        Ok(Next::At(self.following()))
+    }
+
+    /// The instruction after this one.
+    pub(crate) fn following(&self) -> InsnIdx {
+        self.plan.program.code.next(self.at)
+    }
+
+    /// The target of a jump from here.
+    fn jump_target(&self, offset: i32) -> Result<InsnIdx, Stop> {
+        let to = self.at.0.checked_add(1).and_then(|next| InsnIdx(next).offset(i64::from(offset)));
+        to.ok_or_else(|| Reason::JumpOutOfRange { from: self.at, to: i64::from(offset) }.into())
+    }
+
+    /// An initialised register.
+    fn read(&self, reg: Reg) -> Result<RegState, Reason> {
+        let state = *self.state.reg(reg);
+        if state.kind == RegType::NotInit { Err(Reason::Uninitialised { reg }) } else { Ok(state) }
+    }
+
+    /// A source operand as a register state.
+    fn operand(&mut self, src: Operand) -> Result<RegState, Reason> {
+        match src {
+            Operand::Reg(reg) => self.read(reg),
+            Operand::Imm(imm) => Ok(self.number(Scalar::constant(i64::from(imm).cast_unsigned()), &[])),
+        }
+    }
+
+    /// Writes a register.
+    fn write(&mut self, reg: Reg, to: RegState) -> Result<(), Reason> {
+        if reg == Reg::R10 {
+            return Err(Reason::FramePointerWrite);
+        }
+        self.state.set_reg(reg, to);
+        Ok(())
+    }
+
+    /// A number made here from others.
+    fn number(&mut self, scalar: Scalar, from: &[Origin]) -> RegState {
+        RegState::number(scalar, self.origins.derive(Some(self.at), from))
+    }
+
+    /// A number made here of which nothing is known.
+    fn unknown(&mut self, from: &[Origin]) -> RegState {
+        self.number(Scalar::UNKNOWN, from)
+    }
+
+    /// A pointer made here.
+    fn pointer(&mut self, kind: RegType) -> RegState {
+        RegState::pointer(kind, self.origins.derive(Some(self.at), &[]))
+    }
+
+    /// Something depends on the number in this register.
+    fn depend_on(&mut self, reg: &RegState) {
+        self.origins.mark_precise(reg.origin);
+    }
+
+    fn fresh_id(&mut self) -> u32 {
+        *self.ids = self.ids.saturating_add(1);
+        *self.ids
+    }
+}

@@ -1,0 +1,145 @@
+//! From a program to a verdict.
+
+use std::sync::Arc;
+
+use bpf_object::{Linkage, Program};
+use isa::{InsnIdx, Reg};
+
+use crate::diagnose::{self, Site};
+use crate::error::Rejection;
+use crate::events::{Event, Observer};
+use crate::explore::{Explorer, Failure, Stop, Work};
+use crate::facts::Facts;
+use crate::functions::{Parameter, check_stack, parameters};
+use crate::limits::MAX_RESTARTS;
+use crate::origin::{Origin, Origins};
+use crate::plan::Plan;
+use crate::reason::{Reason, Unsupported};
+use crate::reg::{RegState, RegType};
+use crate::scalar::Scalar;
+use crate::state::{Frame, State};
+use crate::verified::{Inner, Stats};
+use crate::{Env, Verified};
+
+/// Verifies a linked program.
+///
+/// # Errors
+/// The program is not safe, or is not understood.
+pub fn verify(program: &Program, env: &Env) -> Result<Verified, Rejection> {
+    verify_with(program, env, &mut ())
+}
+
+/// The same, telling an [`Observer`] what happens.
+///
+/// # Errors
+/// The program is not safe, or is not understood.
+pub fn verify_with(program: &Program, env: &Env, observer: &mut dyn Observer) -> Result<Verified, Rejection> {
+    let plan = Plan::new(program, env).map_err(|(at, reason)| {
+        diagnose::rejection(program, reason, &Site { at, state: None, origins: None, walked: 0 })
+    })?;
+    let mut facts = Facts::new(program.code.len(), program.subprograms.len());
+    let mut work = Work::default();
+    for _ in 0..=MAX_RESTARTS {
+        let mut origins = Origins::new();
+        let failure = match walk(&plan, &mut facts, &mut origins, &mut work, observer) {
+            Ok(()) => return finish(&plan, facts, work),
+            Err(failure) => failure,
+        };
+        match failure.stop {
+            Stop::Restart(conflict) => {
+                observer.event(Event::Restart { at: conflict.0 });
+                facts.restart(conflict);
+            }
+            Stop::Refused(reason) => {
+                let (state, origins) = (failure.state.as_ref(), Some(&origins));
+                let site = Site { at: Some(failure.at), state, origins, walked: work.walked };
+                return Err(diagnose::rejection(program, reason, &site));
+            }
+        }
+    }
+    let what = "arithmetic on arena pointers and numbers by the same instruction, in many places";
+    let site = Site { at: None, state: None, origins: None, walked: work.walked };
+    Err(diagnose::rejection(program, Unsupported::Feature { what }.into(), &site))
+}
+
+/// Walks the entry and then every global function it reaches.
+fn walk(
+    plan: &Plan<'_>,
+    facts: &mut Facts,
+    origins: &mut Origins,
+    work: &mut Work,
+    observer: &mut dyn Observer,
+) -> Result<(), Failure> {
+    facts.reach_function(0, false);
+    let mut done = vec![false; plan.program.subprograms.len()];
+    while let Some(index) = next_function(plan, facts, &done) {
+        if let Some(done) = done.get_mut(index as usize) {
+            *done = true;
+        }
+        observer.event(Event::Function { subprog: index });
+        let start = plan.subprog(index).map_or(InsnIdx(0), |s| s.start);
+        let mut explorer = Explorer::new(plan, facts, origins, work, observer);
+        let state = entry_state(plan, index, &mut explorer).map_err(|reason| Failure {
+            stop: Stop::Refused(reason),
+            at: start,
+            state: None,
+        })?;
+        explorer.run(start, state)?;
+    }
+    Ok(())
+}
+
+/// The next function to be verified on its own: the entry, then global ones that are called.
+fn next_function(plan: &Plan<'_>, facts: &Facts, done: &[bool]) -> Option<u32> {
+    let wanted = |i: usize| {
+        let global = plan.program.subprograms.get(i).is_some_and(|s| s.linkage != Linkage::Static);
+        (i == 0 || global) && facts.frames.get(i).is_some_and(|f| f.reached)
+    };
+    let index = (0..plan.program.subprograms.len()).find(|&i| wanted(i) && done.get(i) == Some(&false))?;
+    u32::try_from(index).ok()
+}
+
+/// The state a function verified on its own starts in.
+fn entry_state(plan: &Plan<'_>, index: u32, explorer: &mut Explorer<'_>) -> Result<State, Reason> {
+    let mut frame = Frame::new(index, InsnIdx(0), 0);
+    if index == 0 {
+        frame.set(Reg::R1, RegState::pointer(RegType::PtrToCtx, Origin::NONE));
+        return Ok(State::new(frame));
+    }
+    for (reg, parameter) in Reg::ARGS.into_iter().zip(parameters(plan, index)?) {
+        let origin = explorer.origins.derive(None, &[]);
+        let value = match parameter {
+            Parameter::Number => RegState::number(Scalar::UNKNOWN, origin),
+            Parameter::Arena => RegState::arena(origin),
+            Parameter::Ctx => RegState::pointer(RegType::PtrToCtx, origin),
+            Parameter::Mem { size, nullable } => {
+                let mut value = RegState::pointer(RegType::PtrToMem { size, read_only: false }, origin);
+                value.maybe_null = nullable;
+                explorer.ids += 1;
+                value.id = explorer.ids;
+                value
+            }
+        };
+        frame.set(reg, value);
+    }
+    Ok(State::new(frame))
+}
+
+/// Checks what can only be checked at the end, and packs up.
+fn finish(plan: &Plan<'_>, facts: Facts, work: Work) -> Result<Verified, Rejection> {
+    let max_stack_bytes = check_stack(plan, &facts.frames).map_err(|reason| {
+        let site = Site { at: None, state: None, origins: None, walked: work.walked };
+        diagnose::rejection(plan.program, reason, &site)
+    })?;
+    let ctx_bytes = facts.ctx_bytes;
+    let (insns, frames) = facts.finish();
+    let stats = Stats {
+        insns_walked: work.walked,
+        total_states: work.states,
+        peak_states: work.peak,
+        max_stack_bytes,
+    };
+    let program = plan.program.clone();
+    let inner = Inner { program, facts: insns, frames, arena: plan.arena, ctx_bytes, stats };
+    Ok(Verified { inner: Arc::new(inner) })
+}
