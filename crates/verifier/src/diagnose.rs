@@ -70,7 +70,6 @@ fn register_of(reason: &Reason) -> Option<Reg> {
         | Reason::Bounds { reg, .. }
         | Reason::OutOfBounds { reg, .. }
         | Reason::ReadOnly { reg, .. }
-        | Reason::MapKeyWrite { reg }
         | Reason::AtomicTarget { reg, .. }
         | Reason::SpecialField { reg, .. }
         | Reason::ArgumentType { reg, .. }

@@ -121,7 +121,7 @@ impl Comparison<'_> {
                 old.scalar.includes(&new.scalar) && ids.pair_numbers(old.id, new.id)
             }
             RegType::PtrToArena => true,
-            RegType::PtrToMapValue { .. } | RegType::PtrToMapKey { .. } | RegType::PtrToMem { .. } => {
+            RegType::PtrToMapValue { .. } | RegType::PtrToMem { .. } => {
                 old.offset == new.offset
                     && old.scalar.includes(&new.scalar)
                     && ids.pair(old.id, new.id)

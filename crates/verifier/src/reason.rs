@@ -234,8 +234,6 @@ pub enum Reason {
     MapPermission { access: Access, map: String, value_size: u32, offset: i64, size: u64 },
     #[error("R{} cannot write into {found}", reg.number())]
     ReadOnly { reg: Reg, found: TypeName },
-    #[error("write to change key R{} not allowed", reg.number())]
-    MapKeyWrite { reg: Reg },
     #[error("BPF_ATOMIC stores into R{} {found} is not allowed", reg.number())]
     AtomicTarget { reg: Reg, found: TypeName },
     #[error("{field} cannot be accessed directly by load/store")]
@@ -367,7 +365,6 @@ impl Reason {
             | Self::OutOfBounds { .. }
             | Self::MapPermission { .. }
             | Self::ReadOnly { .. }
-            | Self::MapKeyWrite { .. }
             | Self::AtomicTarget { .. }
             | Self::SpecialField { .. }
             | Self::ArgumentType { .. }

@@ -22,9 +22,6 @@ pub(crate) enum RegType {
     /// A map itself, for helpers.
     #[doc(alias = "CONST_PTR_TO_MAP")]
     ConstPtrToMap { map: u32 },
-    /// A key of a map.
-    #[doc(alias = "PTR_TO_MAP_KEY")]
-    PtrToMapKey { map: u32 },
     /// A value of a map.
     #[doc(alias = "PTR_TO_MAP_VALUE")]
     PtrToMapValue { map: u32 },
@@ -48,7 +45,6 @@ impl RegType {
             Self::PtrToCtx => "ctx",
             Self::PtrToStack { .. } => "fp",
             Self::ConstPtrToMap { .. } => "map_ptr",
-            Self::PtrToMapKey { .. } => "map_key",
             Self::PtrToMapValue { .. } => "map_value",
             Self::PtrToArena => "arena",
             Self::PtrToMem { read_only: false, .. } => "mem",
@@ -121,11 +117,6 @@ impl RegState {
     /// The number 0.
     pub(crate) fn is_null(&self) -> bool {
         self.is_scalar() && self.scalar.is_zero()
-    }
-
-    /// The constant, if the register holds one.
-    pub(crate) fn as_constant(&self) -> Option<u64> {
-        if self.is_scalar() { self.scalar.as_constant() } else { None }
     }
 
     pub(crate) fn type_name(&self) -> TypeName {

@@ -53,6 +53,7 @@ impl Tnum {
         (self.mask == 0).then_some(self.value)
     }
 
+    #[cfg(test)]
     pub(crate) const fn contains(self, x: u64) -> bool {
         x & !self.mask == self.value
     }

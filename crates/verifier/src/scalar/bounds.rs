@@ -35,6 +35,7 @@ macro_rules! bounds {
                 Self { smin, smax, ..Self::UNKNOWN }.deduce()
             }
 
+            #[cfg(test)]
             pub(crate) const fn contains(&self, value: $unsigned) -> bool {
                 let signed = value.cast_signed();
                 self.umin <= value && value <= self.umax && self.smin <= signed && signed <= self.smax

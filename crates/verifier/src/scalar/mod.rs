@@ -43,6 +43,7 @@ impl Scalar {
     }
 
     /// An unsigned interval.
+    #[cfg(test)]
     pub(crate) fn unsigned(umin: u64, umax: u64) -> Self {
         Self { wide: Bounds64::unsigned(umin, umax), ..Self::UNKNOWN }.sync()
     }
@@ -55,11 +56,6 @@ impl Scalar {
     /// What a zero-extending load of this size gives.
     pub(crate) fn of_size(size: Size) -> Self {
         Self::UNKNOWN.zero_extended(u32::from(size.bits()))
-    }
-
-    /// What a sign-extending load of this size gives.
-    pub(crate) fn of_size_signed(size: Size) -> Self {
-        Self::UNKNOWN.sign_extended(u32::from(size.bits()))
     }
 
     /// The only member, if there is one.
@@ -78,6 +74,7 @@ impl Scalar {
     }
 
     /// Whether `value` is a member.
+    #[cfg(test)]
     pub(crate) fn contains(&self, value: u64) -> bool {
         self.bits.contains(value) && self.wide.contains(value) && self.low.contains(low32(value))
     }

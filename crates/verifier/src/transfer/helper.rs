@@ -23,7 +23,7 @@ struct Arguments {
 impl Step<'_> {
     pub(super) fn call_helper(&mut self, number: u32) -> Result<(), Stop> {
         let Some(helper) = helpers::find(number) else {
-            return Err(Unsupported::Helper { number, name: None }.into());
+            return Err(Unsupported::Helper { number, name: isa::helper_name(number) }.into());
         };
         if helper.gpl && !self.plan.is_gpl() {
             return Err(Reason::License { what: helper.name }.into());
@@ -290,7 +290,6 @@ fn is_memory(pointer: &RegState) -> bool {
             pointer.kind,
             RegType::PtrToStack { .. }
                 | RegType::PtrToMapValue { .. }
-                | RegType::PtrToMapKey { .. }
                 | RegType::PtrToMem { .. }
                 | RegType::PtrToCtx
         )

@@ -173,10 +173,7 @@ fn widen_number(origins: &mut Origins, old: &RegState, new: &mut RegState) {
 fn never_null(pointer: &RegState) -> bool {
     !pointer.maybe_null
         && pointer.offset >= 0
-        && matches!(
-            pointer.kind,
-            RegType::ConstPtrToMap { .. } | RegType::PtrToMapValue { .. } | RegType::PtrToMapKey { .. }
-        )
+        && matches!(pointer.kind, RegType::ConstPtrToMap { .. } | RegType::PtrToMapValue { .. })
 }
 
 /// Sets the number in `reg` and in everything linked to it.

@@ -190,11 +190,6 @@ impl Step<'_> {
                 region.check(reg, pointer, offset, size)?;
                 self.check_lock_access(reg, map, pointer, offset, size)
             }
-            RegType::PtrToMapKey { .. } if access == Access::Write => Err(Reason::MapKeyWrite { reg }),
-            RegType::PtrToMapKey { map } => {
-                let size_of_key = self.plan.map(map).map_or(0, |m| m.key_size);
-                Region { area: "map key", size: size_of_key }.check(reg, pointer, offset, size)
-            }
             RegType::PtrToMem { read_only: true, .. } if access == Access::Write => {
                 Err(Reason::ReadOnly { reg, found })
             }
@@ -269,7 +264,6 @@ fn check_alignment(place: Place, pointer: &RegState) -> Result<(), Reason> {
         RegType::PtrToStack { .. } => "stack ",
         _ if !place.atomic => return Ok(()),
         RegType::PtrToMapValue { .. } => "value ",
-        RegType::PtrToMapKey { .. } => "key ",
         _ => "",
     };
     let size = u32::from(place.size.bytes());
