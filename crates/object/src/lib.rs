@@ -37,3 +37,4 @@ pub use map::{
 };
 pub use object::{LinkOptions, Object, ProgramInfo, Variable};
 pub use program::{Extern, ExternKind, LineInfo, Linkage, ProgType, Program, ProgramKind, Subprogram};
+pub use section_name::AttachType;
