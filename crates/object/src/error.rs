@@ -422,6 +422,14 @@ pub enum LinkError {
         /// Slot in that section.
         target: i64,
     },
+    /// An exception callback (`__exception_cb`) that is no global function of `.text`.
+    #[error("program `{program}`: exception callback `{callback}` is not a global function of the object")]
+    ExceptionCallback {
+        /// The program.
+        program: String,
+        /// The name in the declaration tag.
+        callback: String,
+    },
     /// A CO-RE relocation that failed.
     #[error("section `{section}` instruction {insn}: CO-RE: {error}")]
     Core {

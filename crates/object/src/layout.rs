@@ -8,6 +8,9 @@ use isa::RawInsn;
 use crate::elf::Relocation;
 use crate::{CoreRelo, Linkage, TypeId};
 
+/// The section of functions that are only ever called.
+pub(crate) const TEXT_SECTION: &str = ".text";
+
 /// The linker's view of an object.
 #[derive(Debug, Default)]
 pub(crate) struct Layout {

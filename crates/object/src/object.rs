@@ -13,7 +13,7 @@ use crate::{
 pub struct Object {
     /// Programs in the order of the file.
     pub programs: Vec<ProgramInfo>,
-    /// Maps: those of `.maps`, then data sections, then `.kconfig`.
+    /// Maps in libbpf's order: those of `.maps`, data sections, `.kconfig`, `struct_ops` tables.
     pub maps: Arc<[MapSpec]>,
     /// Global and static variables that live in maps: data sections, arena globals and `.kconfig`.
     pub variables: Vec<Variable>,

@@ -11,10 +11,10 @@ use isa::{Endian, Imm64, Insn, InsnIdx, RawInsn};
 
 use crate::core_relo::Resolver;
 use crate::error::LinkError;
-use crate::layout::{Function, Text};
+use crate::layout::{Function, TEXT_SECTION, Text};
 use crate::limits::MAX_PROGRAM_SLOTS;
-use crate::object::{LinkOptions, Object};
-use crate::{Btf, Extern, LineInfo, MapSpec, Program, ProgramKind, Subprogram};
+use crate::object::{LinkOptions, Object, ProgramInfo};
+use crate::{Btf, Extern, LineInfo, Linkage, MapSpec, Program, ProgramKind, Subprogram};
 
 /// A program linked but not decoded: what [`Object::link_raw`] gives. It may hold slots that are no instruction, which
 /// the kernel's verifier is the one to refuse.
@@ -110,6 +110,7 @@ pub(crate) fn program(object: &Object, name: &str, options: &LinkOptions) -> Res
         lines: Vec::new(),
     };
     linker.join(entry)?;
+    linker.exception_callback(info)?;
     Ok(Linked {
         name: info.name.clone(),
         section: info.section.clone(),
@@ -185,6 +186,24 @@ impl<'a> Linker<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Appends the function that handles the program's exceptions, which a declaration tag names and nothing calls.
+    /// Several tags are for the verifier to refuse.
+    fn exception_callback(&mut self, info: &ProgramInfo) -> Result<(), LinkError> {
+        let (Some(btf), Some(func)) = (&self.object.btf, info.btf_func) else { return Ok(()) };
+        let mut names = btf.decl_tags(func, None).filter_map(|tag| tag.strip_prefix("exception_callback:"));
+        let (Some(name), None) = (names.next(), names.next()) else { return Ok(()) };
+        let layout = &self.object.layout;
+        let is_callback = |f: &Function| {
+            f.name == name
+                && f.linkage != Linkage::Static
+                && layout.texts.get(&f.section).is_some_and(|t| t.name == TEXT_SECTION)
+        };
+        let callback = layout.functions.iter().position(is_callback).ok_or_else(|| {
+            LinkError::ExceptionCallback { program: info.name.clone(), callback: name.to_owned() }
+        })?;
+        if self.placed.contains_key(&callback) { Ok(()) } else { self.join(callback) }
     }
 
     /// Appends a function: its slots, relocated but for calls, its subprogram entry and its lines.

@@ -1,15 +1,17 @@
 //! Data sections: each becomes an array map of one value, arena globals the start of the arena.
 
+use std::collections::HashSet;
+
 use super::Parser;
 use super::maps::{empty_map, var_type};
 use crate::btf::Kind;
-use crate::elf::{Place, R_BPF_64_ABS64, SectionKind, Symbol, SymbolKind};
+use crate::elf::{Place, R_BPF_64_ABS64, Relocation, SectionKind, Symbol, SymbolKind};
 use crate::error::ObjectError;
 use crate::layout::SymbolTarget;
 use crate::limits::MAX_DATA_BYTES;
 use crate::map::ARENA_PAGE_BYTES;
 use crate::object::Variable;
-use crate::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, Linkage, MapOrigin, MapSpec, MapType};
+use crate::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BtfLinkage, Linkage, MapOrigin, MapSpec, MapType, TypeId};
 
 /// Where clang puts variables of address space 1.
 const ARENA_SECTION: &str = ".addr_space.1";
@@ -42,6 +44,10 @@ impl Parser<'_> {
         if section.size > MAX_DATA_BYTES {
             return Err(ObjectError::TooLarge { what: "data section", limit: MAX_DATA_BYTES });
         }
+        // A pointer in an array map's value means nothing: the value's address is the kernel's (or the host's) secret.
+        if let Some(relocation) = section.relocations.first() {
+            return Err(self.refused(section.name, relocation));
+        }
         let name = section.name.to_owned();
         let initial = section.data.to_vec();
         let value_size = u32::try_from(section.size).unwrap_or(u32::MAX);
@@ -72,12 +78,21 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn has_visible_variable(&self, data_sec: Option<crate::TypeId>) -> bool {
+    fn refused(&self, section: &str, relocation: &Relocation) -> ObjectError {
+        ObjectError::DataRelocation {
+            section: section.to_owned(),
+            offset: relocation.offset,
+            kind: relocation.kind,
+            symbol: self.elf.symbol_label(relocation.symbol),
+        }
+    }
+
+    fn has_visible_variable(&self, data_sec: Option<TypeId>) -> bool {
         let Some(btf) = &self.btf else { return false };
         let Some(Kind::DataSec { vars, .. }) = data_sec.and_then(|id| btf.kind(id)) else { return false };
-        vars.iter().any(|v| {
-            matches!(btf.kind(v.ty), Some(Kind::Var { linkage, .. }) if *linkage != crate::BtfLinkage::Static)
-        })
+        vars.iter().any(
+            |v| matches!(btf.kind(v.ty), Some(Kind::Var { linkage, .. }) if *linkage != BtfLinkage::Static),
+        )
     }
 
     /// Arena globals are copied to the start of the only arena.
@@ -113,12 +128,7 @@ impl Parser<'_> {
         let Some(section) = self.elf.sections.get(index) else { return Ok(Vec::new()) };
         let mut bytes = section.data.to_vec();
         for relocation in &section.relocations {
-            let refused = || ObjectError::DataRelocation {
-                section: section.name.to_owned(),
-                offset: relocation.offset,
-                kind: relocation.kind,
-                symbol: self.elf.symbol_label(relocation.symbol),
-            };
+            let refused = || self.refused(section.name, relocation);
             let symbol = self.elf.symbols.get(relocation.symbol).ok_or_else(refused)?;
             if relocation.kind != R_BPF_64_ABS64 || symbol.place != Place::Section(index) || address == 0 {
                 return Err(refused());
@@ -135,18 +145,18 @@ impl Parser<'_> {
     fn section_variables(&mut self, index: usize, map: u32) {
         let Some(section) = self.elf.sections.get(index) else { return };
         let described = self.data_sec(section.name);
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let map = map as usize;
         if let (Some(btf), Some(id)) = (&self.btf, described)
             && let Some(Kind::DataSec { vars, .. }) = btf.kind(id)
         {
-            let weak: std::collections::HashSet<&str> =
+            let weak: HashSet<&str> =
                 self.elf.symbols_in(index).filter(|(_, s)| s.weak).map(|(_, s)| s.name.as_str()).collect();
             for var in vars {
                 let Some(Kind::Var { linkage, .. }) = btf.kind(var.ty) else { continue };
                 let name = btf.name(var.ty).to_owned();
                 let linkage = match linkage {
-                    crate::BtfLinkage::Static => Linkage::Static,
+                    BtfLinkage::Static => Linkage::Static,
                     _ if weak.contains(name.as_str()) => Linkage::Weak,
                     _ => Linkage::Global,
                 };

@@ -68,9 +68,10 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// Lays the variables out by alignment, size and name, as libbpf does, and adds the map that holds them.
+    /// Lays the variables out by descending alignment, then size and name, as libbpf does, and adds the map that holds
+    /// them.
     fn kconfig_map(&mut self, mut pending: Vec<Pending>) -> Result<(), ObjectError> {
-        pending.sort_by(|a, b| (a.align, a.var.size, &a.var.name).cmp(&(b.align, b.var.size, &b.var.name)));
+        pending.sort_by(|a, b| (b.align, a.var.size, &a.var.name).cmp(&(a.align, b.var.size, &b.var.name)));
         let mut end = 0u32;
         for entry in &mut pending {
             entry.var.offset = end.checked_next_multiple_of(entry.align).unwrap_or(u32::MAX);

@@ -9,13 +9,10 @@ use super::{Parser, bad_section, make_static};
 use crate::btf::{Btf, LineInfoRow, StrId, TypeId};
 use crate::elf::{Section, SectionKind, Symbol, SymbolKind};
 use crate::error::{ObjectError, SectionFault};
-use crate::layout::{Function, LineRow, SymbolTarget, Text};
+use crate::layout::{Function, LineRow, SymbolTarget, TEXT_SECTION, Text};
 use crate::limits::{MAX_FUNCTIONS, MAX_LINE_TEXT, MAX_LINE_TEXT_TOTAL};
 use crate::object::ProgramInfo;
 use crate::{Linkage, ProgramKind};
-
-/// Functions that are only ever called.
-const TEXT: &str = ".text";
 
 impl Parser<'_> {
     pub(super) fn functions(&mut self) -> Result<(), ObjectError> {
@@ -86,22 +83,18 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// Global functions outside `.text` are programs. So is the only function of an object if it is in `.text`:
-    /// libbpf keeps that for objects that predate `SEC()`.
+    /// Global functions outside `.text` are programs.
     fn find_programs(&mut self) {
-        let functions = &self.layout.functions;
-        let lone = functions.len() == 1;
-        for function in functions {
+        for function in &self.layout.functions {
             let Some(text) = self.layout.texts.get(&function.section) else { continue };
-            if !lone && (function.linkage == Linkage::Static || text.name == TEXT) {
-                continue;
+            if function.linkage != Linkage::Static && text.name != TEXT_SECTION {
+                self.programs.push(ProgramInfo {
+                    name: function.name.clone(),
+                    section: text.name.clone(),
+                    kind: ProgramKind::from_section(&text.name),
+                    btf_func: function.btf_func,
+                });
             }
-            self.programs.push(ProgramInfo {
-                name: function.name.clone(),
-                section: text.name.clone(),
-                kind: ProgramKind::from_section(&text.name),
-                btf_func: function.btf_func,
-            });
         }
     }
 }

@@ -49,9 +49,9 @@ pub(crate) fn object(bytes: &[u8]) -> Result<Object, ObjectError> {
     parser.fix_data_sections();
     parser.functions()?;
     parser.declared_maps()?;
-    parser.struct_ops()?;
     parser.data_sections()?;
     parser.externs()?;
+    parser.struct_ops()?;
     parser.slots()?;
     parser.finish()
 }
