@@ -26,7 +26,7 @@ pub struct Function {
     pub subprogram: usize,
     /// First byte in the text.
     pub start: u32,
-    /// Byte after the last.
+    /// Byte after the last instruction. Constants that the code reads may follow.
     pub end: u32,
     /// Offset of its [`CallbackFn`](crate::abi::CallbackFn), if it is used as a callback: `lddw Func` loads the
     /// address of this offset.

@@ -60,3 +60,78 @@ fn classify(machine: &Instruction) -> Option<(AccessKind, Option<u8>)> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: InsnIdx = InsnIdx(7);
+
+    fn load(size: Size) -> Insn {
+        Insn::Load { size, sign_extend: false, dst: isa::Reg::R0, base: isa::Reg::R1, offset: 0 }
+    }
+
+    fn store(size: Size) -> Insn {
+        Insn::Store { size, base: isa::Reg::R1, offset: 0, src: isa::Operand::Imm(0) }
+    }
+
+    fn atomic(size: Size) -> Insn {
+        let (base, src) = (isa::Reg::R1, isa::Reg::R2);
+        Insn::Atomic { size, op: isa::AtomicOp::Add, fetch: false, base, offset: 0, src }
+    }
+
+    #[test]
+    fn loads_clear_the_whole_register() {
+        for (code, size, register) in [
+            (&[0x48, 0x8b, 0x07][..], Size::DW, 0),         // mov rax, [rdi]
+            (&[0x45, 0x8b, 0x5d, 0x08], Size::W, 11),       // mov r11d, [r13+8]
+            (&[0x0f, 0xb6, 0x3f], Size::B, 7),              // movzx edi, byte ptr [rdi]
+            (&[0x48, 0x0f, 0xb7, 0x0f], Size::H, 1),        // movzx rcx, word ptr [rdi]
+            (&[0x48, 0x63, 0x17], Size::W, 2),              // movsxd rdx, dword ptr [rdi]
+            (&[0x4c, 0x0f, 0xbe, 0x34, 0x37], Size::B, 14), // movsx r14, byte ptr [rdi+rsi]
+        ] {
+            let site = site(code, 0, AT, load(size)).unwrap();
+            assert_eq!(site.clear, Some(register), "{code:x?}");
+            assert_eq!((site.resume as usize, site.access, site.size), (code.len(), AccessKind::Load, size));
+        }
+    }
+
+    #[test]
+    fn stores_and_atomics_keep_registers() {
+        for (code, insn) in [
+            (&[0x48, 0x89, 0x07][..], store(Size::DW)),        // mov [rdi], rax
+            (&[0x66, 0xc7, 0x07, 0x05, 0x00], store(Size::H)), // mov word ptr [rdi], 5
+            (&[0xf0, 0x48, 0x01, 0x07], atomic(Size::DW)),     // lock add [rdi], rax
+            (&[0xf0, 0x0f, 0xc1, 0x07], atomic(Size::W)),      // lock xadd [rdi], eax
+            (&[0x48, 0x87, 0x07], atomic(Size::DW)),           // xchg [rdi], rax
+            (&[0xf0, 0x48, 0x0f, 0xb1, 0x0f], atomic(Size::DW)), // lock cmpxchg [rdi], rcx
+        ] {
+            let site = site(code, 0, AT, insn).unwrap();
+            assert_eq!((site.clear, site.resume as usize, site.insn), (None, code.len(), AT), "{code:x?}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for (code, insn) in [
+            (&[0x48, 0x03, 0x07][..], load(Size::DW)), // add rax, [rdi]: the register would be wrong
+            (&[0x48, 0x3b, 0x07], load(Size::DW)),     // cmp rax, [rdi]: the flags would
+            (&[0x66, 0x8b, 0x07], load(Size::H)),      // mov ax, [rdi]: keeps 48 bits
+            (&[0x8a, 0x07], load(Size::B)),            // mov al, [rdi]: keeps 56 bits
+            (&[0x0f, 0x10, 0x07], load(Size::DW)),     // movups xmm0, [rdi]
+            (&[0x48, 0x0f, 0x44, 0x07], load(Size::DW)), // cmove rax, [rdi]: touches it either way
+            (&[0x48, 0x8b, 0x07], load(Size::W)),      // of another size
+            (&[0x48, 0x8b, 0x07], store(Size::DW)),    // of another kind
+            (&[0x48, 0x01, 0x07], store(Size::DW)),    // add [rdi], rax: reads too
+            (&[0x48, 0x01, 0x07], atomic(Size::DW)),   // not locked
+            (&[0x48, 0x89, 0xc7], load(Size::DW)),     // mov rdi, rax: no memory at all
+            (&[0xff, 0x37], load(Size::DW)),           // push [rdi]: moves the stack
+            (&[0x48, 0x8b], load(Size::DW)),           // cut off
+            (&[], load(Size::DW)),
+            (&[0x48, 0x8b, 0x07], Insn::Exit),
+        ] {
+            let error = site(code, 0, AT, insn).unwrap_err();
+            assert!(matches!(error, CompileError::UnskippableAccess { at: AT, offset: 0 }), "{code:x?}");
+        }
+    }
+}

@@ -4,9 +4,10 @@
 
 use bpf_object::{Program, Subprogram};
 use isa::{CallTarget, Cond, Insn, InsnIdx, Operand, Reg, Width};
-use verifier::{Memory, Verified};
+use verifier::Memory;
 
 use crate::CompileError;
+use crate::source::Source;
 
 /// One subprogram as basic blocks; execution begins at block 0.
 #[derive(Debug)]
@@ -89,13 +90,13 @@ impl Body {
     /// Splits a subprogram into blocks.
     ///
     /// Instructions that verification did not reach are dropped, whatever they are: only what is reached was checked.
-    pub(crate) fn build(verified: &Verified, subprogram: usize) -> Result<Self, CompileError> {
-        let program = verified.program();
+    pub(crate) fn build(source: Source<'_>, subprogram: usize) -> Result<Self, CompileError> {
+        let program = source.program();
         let Some(function) = program.subprograms.get(subprogram) else {
             return Ok(Self { subprogram, blocks: Vec::new(), uses_budget: false });
         };
-        let leaders = Leaders::find(verified, function)?;
-        let mut builder = Builder { verified, function, leaders: &leaders, uses_budget: false };
+        let leaders = Leaders::find(source, function)?;
+        let mut builder = Builder { source, function, leaders: &leaders, uses_budget: false };
         let mut blocks = Vec::with_capacity(leaders.starts.len());
         for &start in &leaders.starts {
             blocks.push(builder.block(start)?);
@@ -115,8 +116,8 @@ struct Leaders {
 }
 
 impl Leaders {
-    fn find(verified: &Verified, function: &Subprogram) -> Result<Self, CompileError> {
-        let code = &verified.program().code;
+    fn find(source: Source<'_>, function: &Subprogram) -> Result<Self, CompileError> {
+        let code = &source.program().code;
         let mut leads = vec![false; function.end.index().saturating_sub(function.start.index())];
         let mut mark = |target: InsnIdx| -> Option<()> {
             code.get(target)?;
@@ -124,7 +125,7 @@ impl Leaders {
             Some(())
         };
         mark(function.start);
-        for (at, insn) in reached(verified, function) {
+        for (at, insn) in reached(source, function) {
             if let Some(offset) = insn.jump_offset() {
                 let target = at.offset(1 + i64::from(offset)).ok_or(CompileError::BadTarget { at })?;
                 mark(target).ok_or(CompileError::BadTarget { at })?;
@@ -152,20 +153,17 @@ impl Leaders {
 }
 
 /// The reached instructions of a function.
-fn reached<'a>(
-    verified: &'a Verified,
-    function: &Subprogram,
-) -> impl Iterator<Item = (InsnIdx, Insn)> + use<'a> {
-    let program: &'a Program = verified.program();
+fn reached<'a>(source: Source<'a>, function: &Subprogram) -> impl Iterator<Item = (InsnIdx, Insn)> + use<'a> {
+    let program: &'a Program = source.program();
     (function.start.0..function.end.0).map(InsnIdx).filter_map(move |at| {
         let insn = program.code.get(at)?;
-        verified.facts(at).reached.then_some((at, insn))
+        source.facts(at).reached.then_some((at, insn))
     })
 }
 
 /// Fills blocks with instructions.
 struct Builder<'a> {
-    verified: &'a Verified,
+    source: Source<'a>,
     function: &'a Subprogram,
     leaders: &'a Leaders,
     uses_budget: bool,
@@ -173,11 +171,11 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn block(&mut self, start: InsnIdx) -> Result<Block, CompileError> {
-        let code = &self.verified.program().code;
+        let code = &self.source.program().code;
         let mut steps = Vec::new();
         let mut at = start;
         let end = loop {
-            let facts = self.verified.facts(at);
+            let facts = self.source.facts(at);
             let Some(insn) = code.get(at).filter(|_| facts.reached && at < self.function.end) else {
                 break End::Trap { at };
             };

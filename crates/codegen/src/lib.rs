@@ -19,11 +19,15 @@ mod link;
 mod listing;
 mod lower;
 mod machine;
+mod source;
+#[cfg(test)]
+mod tests;
 
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::{CodegenError, Context};
 use cranelift_frontend::FunctionBuilderContext;
 use machine::Effort;
+use source::Source;
 use verifier::Verified;
 
 pub use compiled::{AccessKind, Compiled, FaultSite, Function, Import, Line};
@@ -43,17 +47,21 @@ pub struct Options {
 /// # Errors
 /// The machine is not supported, the program has an instruction that no engine executes, or a limit is exceeded.
 pub fn compile(verified: &Verified, options: &Options) -> Result<Compiled, CompileError> {
+    compile_source(Source::from(verified), options)
+}
+
+fn compile_source(source: Source<'_>, options: &Options) -> Result<Compiled, CompileError> {
     let machine = machine::Machine::host()?;
-    limits::check(0, "instructions", verified.program().code.len() as u64, limits::PROGRAM_INSNS)?;
+    limits::check(0, "instructions", source.program().code.len() as u64, limits::PROGRAM_INSNS)?;
     let (full, linear) = (machine.backend(Effort::Full)?, machine.backend(Effort::Linear)?);
-    let unit = lower::Unit { verified, options, machine, frontend: full.frontend_config() };
+    let unit = lower::Unit { source, options, machine, frontend: full.frontend_config() };
     let mut imports = lower::Imports::default();
     let mut text = link::Text::default();
     let mut context = Context::new();
     let mut scratch = FunctionBuilderContext::new();
     let mut stack_bytes = 0;
-    for subprogram in reached(verified) {
-        let body = flow::Body::build(verified, subprogram)?;
+    for subprogram in reached(source) {
+        let body = flow::Body::build(source, subprogram)?;
         context.clear();
         lower::function(&unit, &body, &mut imports, &mut context.func, &mut scratch)?;
         let backend = match limits::effort(&body) {
@@ -66,14 +74,14 @@ pub fn compile(verified: &Verified, options: &Options) -> Result<Compiled, Compi
         if let Some(code) = context.compiled_code() {
             stack_bytes += code.buffer.frame_layout().map_or(0, |f| u64::from(f.frame_to_fp_offset));
             limits::check(subprogram, "bytes of native stack", stack_bytes, limits::STACK_BYTES)?;
-            text.append(verified, subprogram, code, &context.func.params)?;
+            text.append(source, subprogram, code, &context.func.params)?;
         }
     }
     text.finish(imports.into_order())
 }
 
 /// The subprograms that are executed, the entry first.
-fn reached(verified: &Verified) -> impl Iterator<Item = usize> + '_ {
-    let frames = verified.frames().iter().enumerate().skip(1);
+fn reached(source: Source<'_>) -> impl Iterator<Item = usize> + '_ {
+    let frames = source.frames().iter().enumerate().skip(1);
     core::iter::once(0).chain(frames.filter(|(_, f)| f.reached).map(|(i, _)| i))
 }

@@ -5,9 +5,9 @@ use cranelift_codegen::ir::ExternalName;
 use cranelift_codegen::ir::function::FunctionParameters;
 use cranelift_codegen::{CompiledCode, FinalizedRelocTarget};
 use isa::InsnIdx;
-use verifier::Verified;
 
 use crate::lower::ARENA_TRAP;
+use crate::source::Source;
 use crate::{CompileError, Compiled, FaultSite, Function, Import, Line, faults, limits};
 
 /// Alignment of a function.
@@ -37,7 +37,7 @@ impl Text {
     /// Appends the code of a subprogram.
     pub(crate) fn append(
         &mut self,
-        verified: &Verified,
+        source: Source<'_>,
         subprogram: usize,
         code: &CompiledCode,
         names: &FunctionParameters,
@@ -47,13 +47,15 @@ impl Text {
         let bytes = code.code_buffer();
         let end = aligned.saturating_add(bytes.len());
         limits::check(subprogram, "bytes of machine code", end as u64, limits::TEXT_BYTES)?;
-        let place = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
-        let (start, end) = (place(aligned), place(end));
+        let start = u32::try_from(aligned).unwrap_or(u32::MAX);
         self.bytes.extend_from_slice(bytes);
+        // Constants may follow the instructions; only these have locations, be it the one that says nothing.
+        let code_bytes = code.buffer.get_srclocs_sorted().iter().map(|l| l.end).max().unwrap_or(0);
+        let end = start + code_bytes;
 
         let first = self.lines.len();
-        self.append_lines(verified, subprogram, start, code);
-        self.append_faults(verified, start, first, code)?;
+        self.append_lines(source, subprogram, start, code);
+        self.append_faults(source, start, first, code)?;
         for relocation in code.buffer.relocs() {
             let unresolved = CompileError::Unresolved { subprogram, offset: relocation.offset };
             let to = match (&relocation.kind, &relocation.target) {
@@ -66,14 +68,14 @@ impl Text {
             let at = start + relocation.offset;
             self.references.push(Reference { at, from: subprogram, to, addend: relocation.addend });
         }
-        let is_callback = verified.frames().get(subprogram).is_some_and(|f| f.callback);
+        let is_callback = source.frames().get(subprogram).is_some_and(|f| f.callback);
         self.functions.push(Function { subprogram, start, end, callback: is_callback.then_some(start) });
         Ok(())
     }
 
     /// Where the code of each BPF instruction begins; the function's first bytes belong to its first instruction.
-    fn append_lines(&mut self, verified: &Verified, subprogram: usize, start: u32, code: &CompiledCode) {
-        let first = verified.program().subprograms.get(subprogram).map_or(InsnIdx(0), |s| s.start);
+    fn append_lines(&mut self, source: Source<'_>, subprogram: usize, start: u32, code: &CompiledCode) {
+        let first = source.program().subprograms.get(subprogram).map_or(InsnIdx(0), |s| s.start);
         self.lines.push(Line { offset: start, insn: first });
         for location in code.buffer.get_srclocs_sorted() {
             if location.loc.is_default() {
@@ -90,7 +92,7 @@ impl Text {
 
     fn append_faults(
         &mut self,
-        verified: &Verified,
+        source: Source<'_>,
         start: u32,
         first_line: usize,
         code: &CompiledCode,
@@ -102,7 +104,7 @@ impl Text {
             let line = before.checked_sub(1).and_then(|i| lines.get(i));
             let at = line.map_or(InsnIdx(0), |l| l.insn);
             let refused = CompileError::UnskippableAccess { at, offset: trap.offset };
-            let insn = verified.program().code.get(at).ok_or(refused)?;
+            let insn = source.program().code.get(at).ok_or(refused)?;
             let site = faults::site(bytes, trap.offset, at, insn)?;
             self.faults.push(FaultSite { offset: start + site.offset, resume: start + site.resume, ..site });
         }

@@ -28,6 +28,11 @@ impl Lower<'_, '_> {
         };
         self.reload_budget();
         self.set(Reg::R0, result);
+        // The program cannot read its argument registers any more, but a later call passes all five: give them
+        // something that is at hand anyway, or the backend keeps the old values alive.
+        for reg in Reg::ARGS {
+            self.set(reg, self.frame);
+        }
         Ok(())
     }
 
@@ -35,9 +40,9 @@ impl Lower<'_, '_> {
     pub(super) fn subprogram_at(&self, at: InsnIdx, offset: i32) -> Result<usize, CompileError> {
         let bad = CompileError::BadTarget { at };
         let Some(start) = at.offset(1 + i64::from(offset)) else { return Err(bad) };
-        let program: &Program = self.unit.verified.program();
+        let program: &Program = self.unit.source.program();
         let found = program.subprograms.binary_search_by_key(&start, |s| s.start).ok();
-        let reached = |i: &usize| *i == 0 || self.unit.verified.frames().get(*i).is_some_and(|f| f.reached);
+        let reached = |i: &usize| *i == 0 || self.unit.source.frames().get(*i).is_some_and(|f| f.reached);
         found.filter(reached).ok_or(bad)
     }
 

@@ -20,11 +20,11 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use isa::{Insn, InsnIdx, Operand, Reg, Size, Width};
-use verifier::Verified;
 
 use crate::abi::VmContext;
 use crate::flow::{Block, Body, Step};
 use crate::machine::{Effort, Machine};
+use crate::source::Source;
 use crate::{CompileError, Import, Options, limits};
 
 /// Marks an access to arena memory in the backend's table of traps.
@@ -59,7 +59,7 @@ impl Imports {
 /// What is the same for every function of a program.
 pub(crate) struct Unit<'a> {
     /// The program.
-    pub(crate) verified: &'a Verified,
+    pub(crate) source: Source<'a>,
     /// How to compile.
     pub(crate) options: &'a Options,
     /// For which machine.
@@ -153,12 +153,13 @@ impl<'a, 'f> Lower<'a, 'f> {
         let registers: [Register; 10] = core::array::from_fn(|number| {
             let register = Register::new(&mut b, effort);
             let argument = number.checked_sub(1).and_then(|i| arguments.get(i));
-            register.set(&mut b, argument.copied().unwrap_or(zero));
+            // What the program cannot read before it writes it is only ever passed on, unread, by calls.
+            register.set(&mut b, argument.copied().unwrap_or(frame));
             register
         });
         let window =
             b.ins().load(types::I64, constant_memory(), context, field(offset_of!(VmContext, window_base)));
-        let frames = unit.verified.frames();
+        let frames = unit.source.frames();
         let stack_bytes = frames.get(body.subprogram).map_or(0, |f| i64::from(f.stack_bytes));
         let labels: Vec<_> = body.blocks.iter().map(|_| b.create_block()).collect();
         let mut lower = Self {

@@ -1,0 +1,101 @@
+//! Programs as text, with the facts verification would find.
+//!
+//! The language is the assembler's. Comments of instructions say the facts: `arena` or `proven` (whose memory; what is
+//! addressed by `r10` is proven without saying so), `narrow`, `unreached`. A label that begins with `sub_` begins a
+//! subprogram; its line's comment may say `callback` and `stack N`, bytes.
+
+use bpf_object::{Program, Subprogram};
+use isa::{Assembly, CallTarget, Insn, InsnIdx, Reg};
+use verifier::{FrameFacts, InsnFacts, Memory};
+
+use crate::source::Source;
+use crate::{CompileError, Compiled, Options};
+
+/// A program and its claimed facts.
+pub(super) struct Fixture {
+    pub(super) program: Program,
+    pub(super) facts: Vec<InsnFacts>,
+    pub(super) frames: Vec<FrameFacts>,
+}
+
+impl Fixture {
+    /// Reads a text.
+    pub(super) fn parse(text: &str) -> Self {
+        let kfunc = |name: &str| (name == "some_kfunc").then_some(CallTarget::Kfunc { btf_id: 0, module: 0 });
+        let assembly = isa::assemble_with(text, &kfunc).expect("the fixture assembles");
+        let comments: Vec<&str> = text.lines().map(|l| l.split_once(';').map_or("", |(_, c)| c)).collect();
+        let facts = (0..assembly.code.len())
+            .map(|slot| {
+                let line = assembly.lines[slot] as usize;
+                facts(assembly.code.get(InsnIdx(slot as u32)), comments[line - 1])
+            })
+            .collect();
+        let mut program = Program::from_code("test", "syscall", assembly.code.clone());
+        let frames = functions(text, &assembly, &mut program.subprograms);
+        Self { program, facts, frames }
+    }
+
+    pub(super) fn source(&self) -> Source<'_> {
+        Source::claimed(&self.program, &self.frames, &self.facts)
+    }
+
+    pub(super) fn compile(&self) -> Result<Compiled, CompileError> {
+        crate::compile_source(self.source(), &Options::default())
+    }
+
+    pub(super) fn compile_checked(&self) -> Result<Compiled, CompileError> {
+        crate::compile_source(self.source(), &Options { checked_arena: true })
+    }
+}
+
+fn facts(insn: Option<Insn>, comment: &str) -> InsnFacts {
+    let mut facts = InsnFacts::default();
+    let Some(insn) = insn else { return facts };
+    let says = |word: &str| comment.split_whitespace().any(|w| w == word);
+    facts.reached = !says("unreached");
+    facts.narrow = says("narrow");
+    facts.memory = match base(insn) {
+        Some(Reg::R10) => Some(Memory::Proven),
+        Some(_) if says("arena") => Some(Memory::Arena),
+        Some(_) if says("proven") => Some(Memory::Proven),
+        _ => None,
+    };
+    facts
+}
+
+fn base(insn: Insn) -> Option<Reg> {
+    match insn {
+        Insn::Load { base, .. }
+        | Insn::Store { base, .. }
+        | Insn::Atomic { base, .. }
+        | Insn::LoadAcquire { base, .. }
+        | Insn::StoreRelease { base, .. } => Some(base),
+        _ => None,
+    }
+}
+
+/// Splits at the `sub_` labels.
+fn functions(text: &str, assembly: &Assembly, subprograms: &mut Vec<Subprogram>) -> Vec<FrameFacts> {
+    let entry = subprograms[0].clone();
+    let mut frames = vec![FrameFacts::default()];
+    frames[0].reached = true;
+    let mut starts: Vec<_> = assembly.labels.iter().filter(|(name, _)| name.starts_with("sub_")).collect();
+    starts.sort_by_key(|(_, at)| **at);
+    for (name, &start) in starts {
+        let line = text.lines().find(|l| l.trim_start().starts_with(&format!("{name}:"))).unwrap();
+        let mut words = line.split(';').nth(1).unwrap_or("").split_whitespace();
+        let mut frame = FrameFacts::default();
+        frame.reached = true;
+        while let Some(word) = words.next() {
+            match word {
+                "callback" => frame.callback = true,
+                "stack" => frame.stack_bytes = words.next().unwrap().parse().unwrap(),
+                other => panic!("unknown fact {other} of {name}"),
+            }
+        }
+        subprograms.last_mut().unwrap().end = start;
+        subprograms.push(Subprogram { name: name.clone(), start, ..entry.clone() });
+        frames.push(frame);
+    }
+    frames
+}

@@ -1,0 +1,62 @@
+//! Golden listings: `tests/lowering/*.txt` hold a program and, behind a line `; code:`, what becomes of it.
+//!
+//! `BLESS=1 cargo test -p bpf-arena-codegen` writes the present state into the files, to be read before it is
+//! committed.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::fixture::Fixture;
+use crate::Compiled;
+
+const MARK: &str = "; code:\n";
+
+#[test]
+fn listings_are_as_committed() {
+    if crate::machine::Machine::host().is_err() {
+        return; // The listings are of another machine's code.
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lowering");
+    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= 8, "fixtures are missing");
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut differ = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (program, committed) = text.split_once(MARK).unwrap_or((&text, ""));
+        let compiled = Fixture::parse(program).compile().unwrap();
+        let now = describe(&compiled);
+        if bless {
+            std::fs::write(&file, format!("{program}{MARK}{now}")).unwrap();
+        } else if now != committed {
+            differ.push(format!("{}:\n{now}", file.display()));
+        }
+    }
+    assert!(differ.is_empty(), "not as committed (BLESS=1 accepts):\n{}", differ.join("\n"));
+}
+
+/// The code with the BPF instruction of each stretch, the sites, and what is imported.
+fn describe(compiled: &Compiled) -> String {
+    let mut text = String::new();
+    let mut last = None;
+    for machine in compiled.disassemble() {
+        if last != Some(machine.insn) {
+            writeln!(text, "; {}:", machine.insn).unwrap();
+            last = Some(machine.insn);
+        }
+        write!(text, ";   {:4x} {}", machine.offset, machine.text).unwrap();
+        if let Some(site) = compiled.faults.iter().find(|f| f.offset == machine.offset) {
+            let clear = site.clear.map_or("keeps".to_owned(), |r| format!("clears {r}"));
+            write!(text, "   ! {:?} {:?}: {clear}, to {:x}", site.access, site.size, site.resume).unwrap();
+        }
+        text.push('\n');
+    }
+    for function in compiled.functions.iter().filter(|f| f.callback.is_some()) {
+        writeln!(text, "; callback: {:x}", function.start).unwrap();
+    }
+    if !compiled.imports.is_empty() {
+        writeln!(text, "; imports: {:?}", compiled.imports).unwrap();
+    }
+    text
+}

@@ -1,0 +1,150 @@
+//! What must hold of every program's code.
+
+use std::collections::BTreeSet;
+
+use iced_x86::{Decoder, DecoderOptions, FlowControl};
+use isa::InsnIdx;
+use verifier::Memory;
+
+use super::fixture::Fixture;
+use crate::{AccessKind, CompileError, Compiled, Import, faults};
+
+const ACCESSES: &str = "
+    r1 = addr_space_cast(r1, 0, 1)
+    r2 = *(u64 *)(r1 +0)                          ; arena
+    *(u8 *)(r1 -3) = r2                           ; arena
+    *(u8 *)(r1 -3) = r2                           ; arena
+    *(u8 *)(r1 -3) = r2                           ; arena
+    r3 = *(s32 *)(r1 +0)                          ; arena
+    r3 = *(s32 *)(r1 +0)                          ; arena
+    *(u32 *)(r1 +0) = r3                          ; arena
+    lock *(u64 *)(r1 +0) ^= r2                    ; arena
+    w2 = xchg32_32(r1 +0, w2)                     ; arena
+    r0 = cmpxchg_64(r1 +0, r0, r2)                ; arena
+    r4 = atomic64_fetch_xor((u64 *)(r1 +0), r4)   ; arena
+    r5 = *(u64 *)(r1 +0)                          ; proven
+    *(u64 *)(r10 -8) = r5
+    r0 = *(u64 *)(r10 -8)
+    exit
+";
+
+/// Checks what must hold of all code, for the tests of this folder.
+pub(super) fn check(fixture: &Fixture, compiled: &Compiled) {
+    let text = compiled.text.len() as u32;
+    assert!(compiled.functions.is_sorted_by(|a, b| a.end <= b.start), "functions overlap");
+    assert!(compiled.functions.iter().all(|f| f.start < f.end && f.end <= text));
+    assert!(compiled.lines.is_sorted_by(|a, b| a.offset < b.offset), "lines are not in order");
+    assert!(compiled.faults.is_sorted_by(|a, b| a.offset < b.offset), "sites are not in order");
+    for site in &compiled.faults {
+        let function = compiled.functions.iter().find(|f| (f.start..f.end).contains(&site.offset)).unwrap();
+        assert!(site.resume > site.offset && site.resume < function.end, "{site:?} goes on outside");
+        assert_eq!(compiled.insn_at(site.offset), Some(site.insn));
+        let insn = fixture.program.code.get(site.insn).unwrap();
+        assert_eq!(faults::access_of(insn), Some((site.access, site.size)), "{site:?}");
+        assert_eq!(site.clear.is_some(), site.access == AccessKind::Load);
+        assert_eq!(fixture.source().facts(site.insn).memory, Some(Memory::Arena));
+    }
+    let starts: BTreeSet<u64> = compiled.functions.iter().map(|f| u64::from(f.start)).collect();
+    for function in &compiled.functions {
+        let bytes = &compiled.text[function.start as usize..function.end as usize];
+        let mut decoder = Decoder::with_ip(64, bytes, u64::from(function.start), DecoderOptions::NONE);
+        let mut last = FlowControl::Next;
+        while decoder.can_decode() {
+            let machine = decoder.decode();
+            last = machine.flow_control();
+            assert!(!machine.is_invalid(), "no code at {:x}", machine.ip());
+            assert!(compiled.insn_at(machine.ip() as u32).is_some());
+            if machine.flow_control() == FlowControl::Call {
+                assert!(starts.contains(&machine.near_branch_target()), "call into nowhere");
+            }
+        }
+        let leaves = [FlowControl::Return, FlowControl::UnconditionalBranch, FlowControl::Exception];
+        assert!(leaves.contains(&last), "execution falls out of the function");
+    }
+}
+
+#[test]
+fn each_arena_access_has_a_site_or_an_import() {
+    let fixture = Fixture::parse(ACCESSES);
+    let compiled = fixture.compile().unwrap();
+    check(&fixture, &compiled);
+    let sites: Vec<u32> = compiled.faults.iter().map(|f| f.insn.0).collect();
+    assert_eq!(sites, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], "every access, in order, none twice or merged");
+    assert_eq!(compiled.imports, [Import::ArenaAtomic(isa::Size::DW, isa::AtomicOp::Xor)]);
+}
+
+#[test]
+fn without_fault_support_every_arena_access_is_a_call() {
+    let fixture = Fixture::parse(ACCESSES);
+    let compiled = fixture.compile_checked().unwrap();
+    check(&fixture, &compiled);
+    assert_eq!(compiled.faults, []);
+    let called: BTreeSet<InsnIdx> =
+        compiled.disassemble().filter(|m| m.text.starts_with("call")).map(|m| m.insn).collect();
+    assert_eq!(called.into_iter().map(|i| i.0).collect::<Vec<_>>(), (1..=11).collect::<Vec<_>>());
+}
+
+#[test]
+fn return_addresses_lead_to_their_call() {
+    let fixture = Fixture::parse(
+        "
+        r1 = 1
+        call sub_one
+        r1 = 2
+        call sub_one
+        exit
+    sub_one:
+        r0 = r1
+        call bpf_ktime_get_ns
+        r0 += 1
+        exit
+    ",
+    );
+    let compiled = fixture.compile().unwrap();
+    check(&fixture, &compiled);
+    let calls: Vec<_> = compiled
+        .disassemble()
+        .filter(|m| m.text.starts_with("call"))
+        .map(|m| compiled.insn_at(m.offset + u32::from(m.length) - 1).unwrap().0)
+        .collect();
+    assert_eq!(calls, [1, 3, 6]);
+}
+
+#[test]
+fn huge_functions_are_compiled_with_little_effort() {
+    // A branch each few instructions, to and fro, and as many arena accesses: over the limit of blocks.
+    let mut text = String::from("start:\n");
+    for i in 0..2_500 {
+        text.push_str(&format!("l{i}: r2 = *(u64 *)(r1 +8) ; arena\n r3 += r2\n"));
+        text.push_str(&format!("if r3 == {i} goto l{}\n", (i * 7919) % 2_500));
+    }
+    text.push_str("r0 = r3\nexit\n");
+    let fixture = Fixture::parse(&text);
+    let compiled = fixture.compile().unwrap();
+    check(&fixture, &compiled);
+    assert_eq!(compiled.faults.len(), 2_500);
+}
+
+#[test]
+fn refusals_name_the_instruction() {
+    let refused = |text: &str| Fixture::parse(text).compile().unwrap_err();
+    let at = InsnIdx(1);
+    let unsupported = |e: &CompileError| matches!(e, CompileError::UnsupportedInsn { at: a, .. } if *a == at);
+    assert!(unsupported(&refused("r0 = 0\ngotox r1\nexit")));
+    assert!(unsupported(&refused("r0 = 0\ncallx r1\nexit")));
+    assert!(unsupported(&refused("r0 = 0\nr0 = *(u16 *)skb[4]\nexit")));
+    assert!(unsupported(&refused("r0 = 0\nr1 = map[fd:3]\nexit")));
+    let error = refused("r0 = 0\nr0 = *(u64 *)(r1 +0)\nexit");
+    assert!(matches!(error, CompileError::UnknownMemory { at: a } if a == at), "{error}");
+    for text in ["r0 = 0\ngoto +9\nexit", "r0 = 0\ngoto -3\nexit", "r0 = 0\ncall pc+7\nexit"] {
+        let error = refused(text);
+        assert!(matches!(error, CompileError::BadTarget { at: a } if a == at), "{text}: {error}");
+    }
+}
+
+#[test]
+fn an_empty_program_traps() {
+    let fixture = Fixture::parse("");
+    let compiled = fixture.compile().unwrap();
+    assert!(compiled.disassemble().any(|m| m.text == "ud2"));
+}
