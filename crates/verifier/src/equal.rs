@@ -74,6 +74,7 @@ impl Comparison<'_> {
     pub(crate) fn states(&self, at: InsnIdx, old: &State, new: &State) -> bool {
         let mut ids = Ids::default();
         let held = old.preempt_off == new.preempt_off
+            && old.rcu == new.rcu
             && old.refs.len() == new.refs.len()
             && old.refs.iter().zip(&new.refs).all(|(o, n)| ids.pair(o.id, n.id))
             && match (old.lock, new.lock) {

@@ -326,6 +326,10 @@ pub enum Reason {
     SpinLockOffset { offset: i64, expected: u32 },
     #[error("unmatched attempt to enable preemption")]
     PreemptUnbalanced,
+    #[error("nested rcu read lock (kernel function bpf_rcu_read_lock)")]
+    RcuNested,
+    #[error("unmatched rcu read unlock (kernel function bpf_rcu_read_unlock)")]
+    RcuUnbalanced,
 
     #[error("verifier fault: {what}")]
     Internal { what: &'static str },

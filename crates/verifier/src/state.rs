@@ -73,6 +73,8 @@ pub(crate) struct State {
     pub(crate) lock: Option<Lock>,
     /// Depth of `bpf_preempt_disable`.
     pub(crate) preempt_off: u32,
+    /// Inside `bpf_rcu_read_lock`.
+    pub(crate) rcu: bool,
     /// Times a `may_goto` was passed.
     pub(crate) may_goto_depth: u32,
     /// Callbacks entered on this path.
@@ -89,6 +91,7 @@ impl State {
             refs: Vec::new(),
             lock: None,
             preempt_off: 0,
+            rcu: false,
             may_goto_depth: 0,
             callback_depth: 0,
             parent: None,

@@ -1,6 +1,6 @@
 //! Helpers: arguments, results and where they may be called (`bpf-helpers(7)`, `struct bpf_func_proto`).
 
-/// What a helper wants in one register. The names are the kernel's (`enum bpf_arg_type`).
+/// What a helper wants in one register; registers a row does not name may hold anything, even nothing. The names are the kernel's (`enum bpf_arg_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arg {
     /// `ARG_ANYTHING`.
@@ -17,6 +17,10 @@ pub(crate) enum Arg {
     MemOrNull,
     /// `ARG_PTR_TO_UNINIT_MEM`: writable bytes, as many as the next argument says.
     UninitMem,
+    /// The same, or NULL.
+    UninitMemOrNull,
+    /// `ARG_PTR_TO_CONST_STR`: a string in a read-only data section.
+    ConstString,
     /// `ARG_CONST_SIZE`: a bounded size above 0.
     Size,
     /// `ARG_CONST_SIZE_OR_ZERO`.
@@ -100,13 +104,13 @@ const fn helper(number: u32, name: &'static str, args: &'static [Arg], ret: Ret)
 }
 
 #[rustfmt::skip]
-static HELPERS: [Helper; 17] = [
+static HELPERS: [Helper; 19] = [
     helper(1, "bpf_map_lookup_elem", &[Arg::ConstMap, Arg::MapKey], Ret::MapValueOrNull),
     helper(2, "bpf_map_update_elem", &[Arg::ConstMap, Arg::MapKey, Arg::MapValue, Arg::Anything], Ret::Integer),
     helper(3, "bpf_map_delete_elem", &[Arg::ConstMap, Arg::MapKey], Ret::Integer),
     helper(5, "bpf_ktime_get_ns", &[], Ret::Integer),
     Helper { gpl: true,
-        ..helper(6, "bpf_trace_printk", &[Arg::Mem, Arg::Size, Arg::Anything, Arg::Anything, Arg::Anything], Ret::Integer) },
+        ..helper(6, "bpf_trace_printk", &[Arg::Mem, Arg::Size], Ret::Integer) },
     helper(7, "bpf_get_prandom_u32", &[], Ret::Integer),
     helper(8, "bpf_get_smp_processor_id", &[], Ret::Range(0, MAX_CPU)),
     helper(14, "bpf_get_current_pid_tgid", &[], Ret::Integer),
@@ -114,9 +118,12 @@ static HELPERS: [Helper; 17] = [
     helper(16, "bpf_get_current_comm", &[Arg::UninitMem, Arg::Size], Ret::Integer),
     Helper { effect: Effect::Lock, ..helper(93, "bpf_spin_lock", &[Arg::SpinLock], Ret::Void) },
     Helper { effect: Effect::Unlock, ..helper(94, "bpf_spin_unlock", &[Arg::SpinLock], Ret::Void) },
+    Helper { gpl: true, ..helper(113, "bpf_probe_read_kernel", &[Arg::UninitMem, Arg::SizeOrZero, Arg::Anything], Ret::Integer) },
     helper(118, "bpf_jiffies64", &[], Ret::Integer),
     helper(125, "bpf_ktime_get_boot_ns", &[], Ret::Integer),
     helper(160, "bpf_ktime_get_coarse_ns", &[], Ret::Integer),
+    Helper { gpl: true,
+        ..helper(165, "bpf_snprintf", &[Arg::UninitMemOrNull, Arg::SizeOrZero, Arg::ConstString, Arg::MemOrNull, Arg::SizeOrZero], Ret::Integer) },
     Helper { gpl: true,
         ..helper(177, "bpf_trace_vprintk", &[Arg::Mem, Arg::Size, Arg::MemOrNull, Arg::SizeOrZero], Ret::Integer) },
     Helper { effect: Effect::Loop,

@@ -43,6 +43,8 @@ pub(crate) enum KfuncEffect {
     IterDestroy,
     PreemptDisable,
     PreemptEnable,
+    RcuLock,
+    RcuUnlock,
 }
 
 /// A kfunc.
@@ -82,7 +84,7 @@ const fn kfunc(name: &'static str, args: &'static [KfuncArg], ret: KfuncRet) -> 
 use KfuncArg::{Arena, ConstString, Ignored, Implicit, Iter, MemSized, NewIter, Scalar, Size};
 
 #[rustfmt::skip]
-static KFUNCS: [Kfunc; 9] = [
+static KFUNCS: [Kfunc; 12] = [
     Kfunc { sleepable: true, ..kfunc("bpf_arena_alloc_pages", &[Arena, Ignored, Scalar, Scalar, Scalar], KfuncRet::Number) },
     Kfunc { sleepable: true, ..kfunc("bpf_arena_free_pages", &[Arena, Ignored, Scalar], KfuncRet::Void) },
     Kfunc { sleepable: true, ..kfunc("bpf_arena_reserve_pages", &[Arena, Ignored, Scalar], KfuncRet::Number) },
@@ -91,5 +93,9 @@ static KFUNCS: [Kfunc; 9] = [
     Kfunc { effect: KfuncEffect::IterDestroy, with_lock: true, ..kfunc("bpf_iter_num_destroy", &[Iter], KfuncRet::Void) },
     Kfunc { effect: KfuncEffect::PreemptDisable, ..kfunc("bpf_preempt_disable", &[], KfuncRet::Void) },
     Kfunc { effect: KfuncEffect::PreemptEnable, ..kfunc("bpf_preempt_enable", &[], KfuncRet::Void) },
+    Kfunc { effect: KfuncEffect::RcuLock, ..kfunc("bpf_rcu_read_lock", &[], KfuncRet::Void) },
+    Kfunc { effect: KfuncEffect::RcuUnlock, ..kfunc("bpf_rcu_read_unlock", &[], KfuncRet::Void) },
+    // Linux 6.18 renamed it.
+    kfunc("bpf_stream_vprintk_impl", &[Scalar, ConstString, MemSized, Size, Implicit], KfuncRet::Number),
     kfunc("bpf_stream_vprintk", &[Scalar, ConstString, MemSized, Size, Implicit], KfuncRet::Number),
 ];

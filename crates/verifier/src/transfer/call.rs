@@ -205,6 +205,9 @@ impl Step<'_> {
         if self.state.lock.is_some() {
             return Err(Reason::StillHeld { region: "bpf_spin_lock", by });
         }
+        if self.state.rcu {
+            return Err(Reason::StillHeld { region: "bpf_rcu_read_lock", by });
+        }
         if let Some(held) = self.state.refs.first() {
             return Err(Reason::UnreleasedReference { id: held.id, at: held.at });
         }

@@ -89,13 +89,15 @@ impl Step<'_> {
                 }
                 self.check_memory(reg, &value, u64::from(size), Access::Read)
             }
-            Arg::Mem | Arg::MemOrNull | Arg::UninitMem => {
-                if arg == Arg::MemOrNull && value.is_null() {
+            Arg::ConstString => self.check_const_string(reg, &value),
+            Arg::Mem | Arg::MemOrNull | Arg::UninitMem | Arg::UninitMemOrNull => {
+                let nullable = matches!(arg, Arg::MemOrNull | Arg::UninitMemOrNull);
+                if nullable && value.is_null() {
                     self.depend_on(&value);
                     return Ok(());
                 }
                 // The size that follows decides.
-                let null_ok = arg == Arg::MemOrNull || !value.maybe_null;
+                let null_ok = nullable || !value.maybe_null;
                 // The table's functions do not take the context as memory; kernel functions do.
                 let memory = is_memory(&RegState { maybe_null: false, ..value });
                 if memory && null_ok && value.kind != RegType::PtrToCtx {
@@ -107,7 +109,8 @@ impl Step<'_> {
             Arg::Size | Arg::SizeOrZero => {
                 let pointer = index.checked_sub(1).and_then(|i| Reg::ARGS.get(i)).copied().unwrap_or(Reg::R1);
                 let of = index.checked_sub(1).and_then(|i| helper.args.get(i));
-                let access = if of == Some(&Arg::UninitMem) { Access::Write } else { Access::Read };
+                let written = matches!(of, Some(Arg::UninitMem | Arg::UninitMemOrNull));
+                let access = if written { Access::Write } else { Access::Read };
                 self.check_size(pointer, reg, arg == Arg::SizeOrZero, access)
             }
             Arg::Func => match value.kind {

@@ -46,6 +46,10 @@ impl Step<'_> {
                 let left = self.state.preempt_off.checked_sub(1);
                 self.state.preempt_off = left.ok_or(Reason::PreemptUnbalanced)?;
             }
+            KfuncEffect::RcuLock if self.state.rcu => return Err(Reason::RcuNested.into()),
+            KfuncEffect::RcuLock => self.state.rcu = true,
+            KfuncEffect::RcuUnlock if !self.state.rcu => return Err(Reason::RcuUnbalanced.into()),
+            KfuncEffect::RcuUnlock => self.state.rcu = false,
         }
         self.clobber_arguments();
         if kfunc.ret == KfuncRet::Number {
@@ -64,6 +68,9 @@ impl Step<'_> {
         if kfunc.sleepable {
             if !self.plan.program.kind.sleepable {
                 return Err(Reason::NotSleepable { function });
+            }
+            if self.state.rcu {
+                return Err(Reason::SleepsHere { function, region: "rcu_read_lock region" });
             }
             if self.state.preempt_off > 0 {
                 return Err(Reason::SleepsHere { function, region: "non-preemptible region" });
@@ -109,7 +116,7 @@ impl Step<'_> {
     }
 
     /// A zero-terminated string at a known place of a read-only data section.
-    fn check_const_string(&mut self, reg: Reg, value: &RegState) -> Result<(), Reason> {
+    pub(super) fn check_const_string(&mut self, reg: Reg, value: &RegState) -> Result<(), Reason> {
         let fail = Reason::NotConstString { reg };
         let RegType::PtrToMapValue { map } = value.kind else { return Err(fail) };
         let offset =
