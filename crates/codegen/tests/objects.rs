@@ -1,0 +1,91 @@
+//! Every program of the repository's own objects that verification accepts.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use bpf_arena_codegen::{Compiled, Import, Options, compile};
+use bpf_object::Object;
+use isa::{AtomicOp, Insn, InsnIdx};
+use verifier::{Env, Memory, Verified, verify};
+
+/// Calls `check` with each program, its file and its code.
+fn each_program(options: Options, mut check: impl FnMut(&str, &Verified, &Compiled)) {
+    if !cfg!(target_arch = "x86_64") {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bpf");
+    let mut programs = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.to_string_lossy().ends_with(".bpf.o") {
+            continue;
+        }
+        let object = Object::parse(&std::fs::read(&path).unwrap()).unwrap();
+        for info in &object.programs {
+            let program = object.link(&info.name).unwrap();
+            let Ok(verified) = verify(&program, &Env::default()) else { continue };
+            let what = format!("{} {}", path.display(), info.name);
+            let compiled = compile(&verified, &options).unwrap_or_else(|e| panic!("{what}: {e}"));
+            check(&what, &verified, &compiled);
+            programs += 1;
+        }
+    }
+    assert!(programs >= 20, "only {programs} programs: the objects are missing");
+}
+
+/// The reached arena accesses, without those the runtime does.
+fn expected_sites(verified: &Verified) -> BTreeSet<InsnIdx> {
+    let by_runtime = |insn: Insn| {
+        matches!(insn, Insn::Atomic { op: AtomicOp::Or | AtomicOp::And | AtomicOp::Xor, fetch: true, .. })
+    };
+    verified
+        .program()
+        .code
+        .iter()
+        .filter(|&(at, insn)| {
+            let facts = verified.facts(at);
+            facts.reached && facts.memory == Some(Memory::Arena) && !by_runtime(insn)
+        })
+        .map(|(at, _)| at)
+        .collect()
+}
+
+#[test]
+fn each_arena_access_has_one_site() {
+    each_program(Options::default(), |what, verified, compiled| {
+        let sites: Vec<InsnIdx> = compiled.faults.iter().map(|f| f.insn).collect();
+        let distinct: BTreeSet<InsnIdx> = sites.iter().copied().collect();
+        assert_eq!(distinct.len(), sites.len(), "{what}: an access has two sites");
+        assert_eq!(distinct, expected_sites(verified), "{what}");
+    });
+}
+
+#[test]
+fn without_fault_support_nothing_may_fault() {
+    let mut options = Options::default();
+    options.checked_arena = true;
+    each_program(options, |what, verified, compiled| {
+        assert_eq!(compiled.faults, [], "{what}");
+        let calls = compiled
+            .imports
+            .iter()
+            .any(|i| matches!(i, Import::ArenaLoad(_) | Import::ArenaStore(_) | Import::ArenaAtomic(..)));
+        assert_eq!(calls, !expected_sites(verified).is_empty(), "{what}");
+    });
+}
+
+#[test]
+fn every_call_is_of_a_function_or_an_import() {
+    each_program(Options::default(), |what, verified, compiled| {
+        for info in &compiled.imports {
+            if let Import::Kfunc(index) = info {
+                assert!(verified.program().externs.get(*index as usize).is_some(), "{what}: {info:?}");
+            }
+        }
+        let starts: BTreeSet<String> = compiled.functions.iter().map(|f| format!("{:#x}", f.start)).collect();
+        for machine in compiled.disassemble() {
+            let Some(target) = machine.text.strip_prefix("call 0x") else { continue };
+            assert!(starts.contains(&format!("0x{target}")), "{what}: {}", machine.text);
+        }
+    });
+}
