@@ -1,12 +1,25 @@
 //! Changing a BTF and writing it back as bytes.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::parse::{HEADER_BYTES, MAGIC};
 use super::{Btf, Composite, Int, Kind, StrId, Type, TypeId};
 use isa::Endian;
 
 impl Btf {
+    /// An empty BTF that continues `base`.
+    #[must_use]
+    pub fn split(base: Arc<Self>) -> Self {
+        let (first_id, first_str, endian) = (base.end_id(), base.end_str(), base.endian);
+        let (types, strings) = (Vec::new(), Vec::new());
+        Self { base: Some(base), first_id, first_str, types, strings, endian, names: OnceLock::new() }
+    }
+
+    /// Sets the byte order that [`Btf::to_bytes`] writes.
+    pub fn set_endian(&mut self, endian: Endian) {
+        self.endian = endian;
+    }
+
     /// Appends a type and gives its id. References in it are the caller's to keep valid.
     pub fn push(&mut self, ty: Type) -> TypeId {
         self.names = OnceLock::new();

@@ -1,0 +1,141 @@
+//! CO-RE relocations of `core.bpf.c` against the types of `core_target.bpf.c`.
+
+use std::sync::Arc;
+
+use bpf_arena_object::{Btf, CoreError, CoreReloKind, KindTag, LinkError, LinkOptions, Program};
+use isa::{CallTarget, Imm64, Insn, Operand, Size};
+
+use crate::object;
+
+/// The helper number that no kernel has.
+const POISON: u32 = 195_896_080;
+
+fn target() -> Arc<Btf> {
+    object("core_target").btf.unwrap()
+}
+
+fn link(program: &str, strict_core: bool) -> Result<Program, LinkError> {
+    let options = LinkOptions { target_btf: Some(target()), strict_core, ..LinkOptions::default() };
+    object("core").link_with(program, &options)
+}
+
+/// The number that the relocated instruction holds, and the size of its access if it is a load.
+fn answer(program: &str) -> (u64, Option<Size>) {
+    let program = link(program, false).unwrap_or_else(|error| panic!("{program}: {error}"));
+    for (_, insn) in program.code.iter() {
+        match insn {
+            Insn::Load { size, offset, .. } => return (u64::try_from(offset).unwrap(), Some(size)),
+            Insn::Mov { src: Operand::Imm(imm), .. } if program.code.len() > 2 => {
+                return (u64::from(imm.cast_unsigned()), None);
+            }
+            Insn::LoadImm64 { value: Imm64::Const(value), .. } => return (value, None),
+            Insn::Call { target: CallTarget::Helper(POISON) } => panic!("poisoned"),
+            _ => {}
+        }
+    }
+    panic!("no relocated instruction in {program:?}");
+}
+
+fn is_poisoned(program: &str) -> bool {
+    let program = link(program, false).unwrap_or_else(|error| panic!("{program}: {error}"));
+    program.code.iter().any(|(_, i)| i == Insn::Call { target: CallTarget::Helper(POISON) })
+}
+
+#[test]
+fn fields_move() {
+    assert_eq!(answer("offset"), (44, Some(Size::W)));
+    assert_eq!(answer("nested"), (52, Some(Size::W)), "inside an anonymous union of the target");
+    assert_eq!(answer("element"), (36, Some(Size::H)));
+    assert_eq!(answer("flexible"), (72 + 3 * 8, Some(Size::DW)));
+    assert_eq!(answer("flavor"), (44, Some(Size::W)), "struct shape___other is struct shape");
+}
+
+#[test]
+fn accesses_take_the_size_of_an_unsigned_field_and_no_other() {
+    assert_eq!(answer("widened"), (16, Some(Size::DW)));
+    assert!(is_poisoned("signed_widened"), "a signed field of another size would be read wrong");
+}
+
+#[test]
+fn fields_are_measured() {
+    assert_eq!(answer("size"), (12, None));
+    assert_eq!(answer("exists"), (1, None));
+    assert_eq!(answer("exists_not"), (0, None));
+    assert_eq!(answer("is_signed"), (1, None));
+}
+
+#[test]
+fn bit_fields_are_found_by_load_and_shifts() {
+    // Both lie after 3 bits of padding: `bits`, a u32 of 7 bits, and `signed_bits`, an s64 of 11.
+    let btf = target();
+    let shape = btf.find("shape", KindTag::Struct).unwrap();
+    let (member, bits) = btf.member(shape, "signed_bits").unwrap();
+    let (offset, width) = (bits / 64 * 8, u64::from(member.bit_size));
+    assert_eq!(width, 11);
+    assert_eq!(answer("lshift").0, 64 - (bits + width - offset * 8));
+    assert_eq!(answer("rshift").0, 64 - width);
+    let (_, bits) = btf.member(shape, "bits").unwrap();
+    assert_eq!(answer("bit_offset").0, bits / 32 * 4);
+}
+
+#[test]
+fn types_are_identified_sized_and_compared() {
+    let own = object("core");
+    let local = own.btf.as_ref().unwrap().find("nested", KindTag::Struct).unwrap();
+    assert_eq!(answer("type_local").0, u64::from(local.0));
+    assert_eq!(answer("type_target").0, u64::from(target().find("nested", KindTag::Struct).unwrap().0));
+    assert_eq!(answer("type_exists").0, 1);
+    assert_eq!(answer("type_exists_not").0, 0);
+    assert_eq!(answer("type_size").0, 12);
+    assert_eq!(answer("type_matches").0, 1);
+    assert_eq!(answer("type_matches_not").0, 0, "a member has another size");
+}
+
+#[test]
+fn enumerators_have_values_of_up_to_64_bits() {
+    assert_eq!(answer("enum_exists").0, 1);
+    assert_eq!(answer("enum_exists_not").0, 0);
+    assert_eq!(answer("enum_value").0, 77);
+    assert_eq!(answer("enum_huge").0, 0x0123_4567_89ab_cdef);
+}
+
+#[test]
+fn what_nothing_answers_cannot_run() {
+    for program in ["gone", "flavor_gone", "absent_field", "enum_value_gone"] {
+        assert!(is_poisoned(program), "{program}");
+        let error = link(program, true).unwrap_err();
+        assert!(matches!(error, LinkError::Core { error: CoreError::NoMatch { .. }, .. }), "{error}");
+    }
+    let error = link("gone", true).unwrap_err().to_string();
+    assert!(error.contains("struct shape.gone") && error.contains("raw_tp"), "{error}");
+}
+
+#[test]
+fn candidates_that_disagree_are_an_error() {
+    let LinkError::Core { error: CoreError::Ambiguous { kind, spec, first, second }, .. } =
+        link("ambiguous", false).unwrap_err()
+    else {
+        panic!("no ambiguity");
+    };
+    assert_eq!(kind, CoreReloKind::FieldByteOffset);
+    assert!(spec.starts_with("struct twice.x"), "{spec}");
+    assert_ne!(first, second);
+}
+
+#[test]
+fn without_a_target_the_question_is_named() {
+    let error = object("core").link("offset").unwrap_err();
+    let LinkError::Core { error: CoreError::NoTarget { root }, .. } = error else { panic!("{error}") };
+    assert_eq!(root, "shape");
+}
+
+#[test]
+fn an_objects_own_types_answer_as_the_compiler_did() {
+    let object = object("core");
+    let options = LinkOptions { target_btf: object.btf.clone(), ..LinkOptions::default() };
+    for name in ["offset", "widened", "nested", "element", "is_signed", "rshift", "enum_huge", "type_size"] {
+        let program = object.link_with(name, &options).unwrap();
+        let raw = object.link_raw(name, &options).unwrap();
+        assert_eq!(program.code.encode(isa::Endian::Little).unwrap(), raw.bytes(), "{name}");
+    }
+}
