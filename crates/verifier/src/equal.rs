@@ -119,7 +119,8 @@ impl Comparison<'_> {
                 if self.how == Match::Covers && !self.origins.is_precise(old.origin) {
                     return true;
                 }
-                old.scalar.includes(&new.scalar) && ids.pair_numbers(old.id, new.id)
+                let linked = old.id == 0 || new.id == 0 || old.offset == new.offset;
+                linked && old.scalar.includes(&new.scalar) && ids.pair_numbers(old.id, new.id)
             }
             RegType::PtrToArena => true,
             RegType::PtrToMapValue { .. } | RegType::PtrToMem { .. } => {

@@ -25,3 +25,6 @@ pub const MAX_STATE_BYTES: usize = 256 << 20;
 /// Times verification is started over because one instruction turned out to work on arena pointers on one path and
 /// on numbers on another. Ours.
 pub const MAX_RESTARTS: u32 = 32;
+/// `bpf_get_smp_processor_id` gives a number below this, so that arrays of `NR_CPUS` elements can be indexed with it; a run
+/// time with more processors folds them. Ours: the kernel's is the number of possible processors.
+pub const CPUS: u32 = 256;

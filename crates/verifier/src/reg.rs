@@ -64,11 +64,11 @@ pub(crate) struct RegState {
     pub(crate) kind: RegType,
     /// The pointer may be NULL; only comparing it is allowed.
     pub(crate) maybe_null: bool,
-    /// Registers with the same id (not 0) hold the same number, or pointers that are NULL together.
+    /// Numbers with the same id (not 0) differ by the difference of their offsets; pointers are NULL together.
     pub(crate) id: u32,
     /// The reference (not 0) without which the pointer is dead.
     pub(crate) ref_id: u32,
-    /// Constant part of a pointer's offset.
+    /// Constant part of a pointer's offset; for a number, what was added since it was linked with others.
     pub(crate) offset: i32,
     /// The number; for a pointer the variable part of its offset.
     pub(crate) scalar: Scalar,

@@ -28,10 +28,10 @@ pub(super) fn prandom(run: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, Trap
     Ok(u64::from(run.random()))
 }
 
-/// `u32 bpf_get_smp_processor_id(void)`. The thread may be moved at any time, which no program can prevent here.
+/// `u32 bpf_get_smp_processor_id(void)`, below what the verifier told the program. The thread may be moved at any time, which no program can prevent here.
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
 pub(super) fn processor(_: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
-    Ok(u64::from(sys::host::current_cpu()))
+    Ok(u64::from(sys::host::current_cpu() % verifier::limits::CPUS))
 }
 
 /// `u64 bpf_get_current_pid_tgid(void)`: process above, thread below.

@@ -130,5 +130,5 @@ static HELPERS: [Helper; 19] = [
         ..helper(181, "bpf_loop", &[Arg::Anything, Arg::Func, Arg::StackOrNull, Arg::Anything], Ret::Integer) },
 ];
 
-/// Highest processor number: kernels have fewer than 8192 (`NR_CPUS`).
-const MAX_CPU: i64 = 8191;
+/// Highest processor number a program is told.
+const MAX_CPU: i64 = crate::limits::CPUS as i64 - 1;

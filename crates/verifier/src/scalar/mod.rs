@@ -84,6 +84,13 @@ impl Scalar {
         self.bits.includes(inner.bits) && self.wide.includes(&inner.wide) && self.low.includes(&inner.low)
     }
 
+    /// The values in both, or `None` if there is none.
+    pub(crate) fn meet(&self, other: &Self) -> Option<Self> {
+        let bits = self.bits.meet(other.bits)?;
+        let met = Self { bits, wide: self.wide.meet(other.wide), low: self.low.meet(other.low) }.sync();
+        (!met.is_empty()).then_some(met)
+    }
+
     /// Whether no value fits.
     pub(crate) fn is_empty(&self) -> bool {
         self.wide.is_empty() || self.low.is_empty()

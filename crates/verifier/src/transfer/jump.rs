@@ -1,6 +1,6 @@
 //! Conditional jumps and `may_goto`.
 
-use isa::{Cond, InsnIdx, Operand, Reg, Width};
+use isa::{AluOp, Cond, InsnIdx, Operand, Reg, Width};
 
 use super::{Next, Step};
 use crate::explore::Stop;
@@ -178,17 +178,22 @@ fn never_null(pointer: &RegState) -> bool {
 
 /// Sets the number in `reg` and in everything linked to it.
 fn update_linked(state: &mut State, reg: Reg, before: &RegState, scalar: Scalar, origin: Origin) {
+    if before.id == 0 {
+        state.set_reg(reg, RegState { scalar, origin, ..*before });
+        return;
+    }
     let set = |r: &mut RegState| {
-        r.scalar = scalar;
+        // Both offsets are 32 bits wide: no overflow.
+        let distance = i64::from(r.offset) - i64::from(before.offset);
+        let shifted = if distance == 0 {
+            scalar
+        } else {
+            scalar.alu(Width::W64, AluOp::Add, Scalar::constant(distance.cast_unsigned()))
+        };
+        r.scalar = r.scalar.meet(&shifted).unwrap_or(shifted);
         r.origin = origin;
     };
-    if before.id != 0 {
-        state.update_all(|r| r.is_scalar() && r.id == before.id, set);
-    } else {
-        let mut changed = *before;
-        set(&mut changed);
-        state.set_reg(reg, changed);
-    }
+    state.update_all(|r| r.is_scalar() && r.id == before.id, set);
 }
 
 /// Pointers with this id turned out to be NULL, or not.
