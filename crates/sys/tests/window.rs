@@ -1,6 +1,7 @@
 //! Windows: placement, accesses, pages, in both modes.
 
 #![allow(unsafe_code, reason = "host code holds raw pointers into the arena; that is what is tested")]
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 use bpf_arena_sys as sys;
 use sys::window::{Mode, SEGV_ON_FAULT, Window, WindowSpec};
