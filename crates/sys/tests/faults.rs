@@ -158,13 +158,14 @@ fn other_faults_and_sent_signals_kill_as_before() {
             // SAFETY: as above.
             unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
             let _window = window(0);
+            let myself = std::process::id().cast_signed();
             match std::env::var("CASE").unwrap().as_str() {
                 "null" => drop(read(8)),
                 "file" => drop(read(past_the_end_of_a_file())),
                 // SAFETY: sends a signal to this process.
-                "kill-bus" => drop(unsafe { libc::kill(libc::getpid(), libc::SIGBUS) }),
+                "kill-bus" => drop(unsafe { libc::kill(myself, libc::SIGBUS) }),
                 // SAFETY: as above.
-                _ => drop(unsafe { libc::kill(libc::getpid(), libc::SIGSEGV) }),
+                _ => drop(unsafe { libc::kill(myself, libc::SIGSEGV) }),
             }
             std::thread::sleep(std::time::Duration::from_secs(5));
             std::process::exit(0);

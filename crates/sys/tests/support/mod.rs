@@ -1,5 +1,5 @@
 //! What several test binaries need.
-#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failed test")]
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
