@@ -9,7 +9,6 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARENA);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 65536);
-	__ulong(map_extra, 0x1ull << 44);
 } arena SEC(".maps");
 
 struct pages_ctx {
@@ -52,6 +51,19 @@ int pages(struct pages_ctx *ctx)
 		bpf_arena_free_pages(&arena, chunks[i], pages);
 	ctx->free_ns = bpf_ktime_get_ns() - middle;
 	ctx->alloc_ns = middle - start;
+	return 0;
+}
+
+/* Frees `count` pages from `first` on: what the host touched. */
+struct drop_ctx {
+	u64 first;
+	u64 count;
+};
+
+SEC("syscall")
+int drop_pages(struct drop_ctx *ctx)
+{
+	bpf_arena_free_pages(&arena, arena_from_user(void, ctx->first), ctx->count);
 	return 0;
 }
 

@@ -1,5 +1,6 @@
 //! Tasks a developer repeats: `cargo xtask TASK`.
 
+mod bench;
 mod objects;
 
 use std::process::ExitCode;
@@ -16,6 +17,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measures, side by side in one run.
+    Bench(bench::Args),
     /// Compiles every `*.bpf.c` into the `*.bpf.o` beside it.
     Objects(objects::Args),
 }
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
+        Task::Bench(args) => bench::run(&args),
         Task::Objects(args) => objects::run(&args),
     }
 }

@@ -1,0 +1,43 @@
+//! `cargo xtask bench`: measurements, side by side in one run.
+//!
+//! Absolute times say little on shared machines. Every measure is taken in rounds that alternate between the sides, and
+//! what counts is the median of the ratios of one round.
+
+mod arena;
+mod stats;
+
+use std::process::Command;
+
+use anyhow::ensure;
+use clap::Subcommand;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Page allocation, first touch, faults, calls and creation, beside the running kernel's arena.
+    Arena(arena::Args),
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        return again_in_release();
+    }
+    match &args.what {
+        What::Arena(args) => arena::run(args),
+    }
+}
+
+/// Measures with optimised code whichever way the task was started.
+fn again_in_release() -> anyhow::Result<()> {
+    let status = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--release", "--package", "xtask", "--"])
+        .args(std::env::args_os().skip(1))
+        .status()?;
+    ensure!(status.success(), "the benchmark failed: {status}");
+    Ok(())
+}
