@@ -9,7 +9,7 @@ use bpf_arena::{App, Engine, LoadError, Object, Stream, UserEngine};
 use crate::args::{EngineArgs, EngineName};
 use crate::failure::Failure;
 use crate::json::Message;
-use crate::{output, verify};
+use crate::{output, report};
 
 /// What programs printed and nobody has taken yet.
 #[derive(Clone, Debug, Default)]
@@ -86,7 +86,7 @@ fn refuse(object: &Object, error: LoadError) -> Failure {
     match &error {
         LoadError::Rejected { program, source } => match object.link(program) {
             Ok(linked) => {
-                output::note(&verify::refusal(&linked, source));
+                output::note(&report::refusal(&linked, source));
                 Failure::Reported
             }
             Err(_) => Failure::refused(error),

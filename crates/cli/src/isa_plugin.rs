@@ -19,7 +19,7 @@ use crate::args::IsaPluginArgs;
 use crate::engine::{self, Printed};
 use crate::failure::Failure;
 use crate::output::{self, say};
-use crate::{context, verify};
+use crate::{context, report};
 
 /// Memory up to this size goes on the stack of the calling function, which leaves the test as much stack of its own.
 const MAX_STACK_MEMORY: usize = 256;
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &IsaPluginArgs) -> Result<(), Failure> {
     let maps = MapSet::create(&Arc::from([])).map_err(Failure::refused)?;
     let loaded = engine.load_program(&program, &maps).map_err(|error| match error {
         bpf_arena::LoadError::Rejected { source, .. } if args.debug => {
-            output::note(&verify::refusal(&program, &source));
+            output::note(&report::refusal(&program, &source));
             Failure::Reported
         }
         other => Failure::refused(other),

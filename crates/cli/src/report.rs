@@ -1,12 +1,17 @@
 //! Messages that show the C source they are about.
 
+use std::ops::Range;
+
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, renderer::DecorStyle};
 use bpf_arena::Fault;
 use bpf_arena::fault::Frame;
 use bpf_object::{LineInfo, Program};
-use isa::InsnIdx;
+use verifier::Rejection;
 
 use crate::output;
+
+/// Most lines shown that led to a refusal.
+const MAX_CAUSES: usize = 3;
 
 /// A line of C with a label under it.
 struct Excerpt<'a> {
@@ -17,19 +22,26 @@ struct Excerpt<'a> {
 
 impl<'a> Excerpt<'a> {
     fn snippet(&'a self) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
-        let source = self.line.source.as_ref();
-        let code = source.trim_end();
-        let start = match (self.line.column as usize).checked_sub(1) {
-            // Columns count bytes; a wrong one marks the whole line.
-            Some(start) if code.get(start..).is_some_and(|rest| !rest.is_empty()) => start,
-            _ => code.len() - code.trim_start().len(),
-        };
+        let source = self.line.source.trim_end();
         let kind = if self.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
-        Snippet::source(code)
+        Snippet::source(source)
             .line_start(self.line.line as usize)
             .path(file_name(self.line))
-            .annotation(kind.span(start..code.len().max(start)).label(self.label.as_str()))
+            .annotation(kind.span(code_range(source, self.line.column)).label(self.label.as_str()))
     }
+}
+
+/// The code that begins at a column (counted in bytes from 1; 0 is unknown): up to a comment or the end of a statement.
+fn code_range(source: &str, column: u32) -> Range<usize> {
+    let indent = source.len() - source.trim_start().len();
+    let start =
+        (column as usize).checked_sub(1).filter(|&at| source.get(at..).is_some_and(|rest| !rest.is_empty()));
+    let start = start.unwrap_or(indent);
+    let rest = source.get(start..).unwrap_or_default();
+    let comment = ["/*", "//"].iter().filter_map(|mark| rest.find(mark)).min();
+    let code = rest.get(..comment.unwrap_or(rest.len())).unwrap_or(rest).trim_end();
+    let code = code.trim_end_matches(['{', ';']).trim_end();
+    start..(start + code.len()).max(start + 1).min(source.len().max(start))
 }
 
 /// A file name without the `./` that compilers put in front of relative ones.
@@ -37,22 +49,38 @@ pub(crate) fn file_name(line: &LineInfo) -> &str {
     line.file.strip_prefix("./").unwrap_or(&line.file)
 }
 
-/// An error at an instruction, with the source line it comes from.
-pub(crate) fn at_instruction(program: &Program, at: InsnIdx, title: &str, message: &str) -> String {
-    let insn = program.code.get(at).map(|insn| insn.to_string()).unwrap_or_default();
-    match program.line_at(at) {
-        Some(line) => {
-            let excerpt = Excerpt { line, label: message.to_owned(), primary: true };
-            let note = format!("at instruction {at}: {insn}");
-            let group = Level::ERROR.primary_title(title).element(excerpt.snippet());
-            render(&[group.element(Level::NOTE.message(note.as_str()))])
-        }
-        None => {
-            let note = format!("at instruction {at}: {insn}");
-            let text = format!("{title}: {message}");
-            render(&[Level::ERROR.primary_title(text.as_str()).element(Level::NOTE.message(note.as_str()))])
+/// Why a program was refused: the line that broke a rule, and those that made the value that broke it.
+pub(crate) fn refusal(program: &Program, rejection: &Rejection) -> String {
+    let title = format!("program `{}` was refused", program.name);
+    let reason = rejection.reason().to_string();
+    let place = rejection.at().map(|at| {
+        let insn = program.code.get(at).map(|insn| insn.to_string()).unwrap_or_default();
+        format!("at instruction {at}: {insn}")
+    });
+    let mut excerpts = Vec::new();
+    if let Some(line) = rejection.line() {
+        excerpts.push(Excerpt { line, label: reason.clone(), primary: true });
+    }
+    for cause in rejection.causes().iter().take(MAX_CAUSES) {
+        let Some(line) = &cause.line else { continue };
+        // Compilers make several instructions of a line; it is shown once.
+        if excerpts.iter().all(|e| (e.line.line, &e.line.file) != (line.line, &line.file)) {
+            let label = match rejection.register() {
+                Some(register) => format!("this is where r{} comes from", register.number()),
+                None => "this is where the value comes from".to_owned(),
+            };
+            excerpts.push(Excerpt { line, label, primary: false });
         }
     }
+    let title = if excerpts.is_empty() { format!("{title}: {reason}") } else { title };
+    let mut group = Group::with_title(Level::ERROR.primary_title(title.as_str()));
+    for excerpt in &excerpts {
+        group = group.element(excerpt.snippet());
+    }
+    if let Some(place) = &place {
+        group = group.element(Level::NOTE.message(place.as_str()));
+    }
+    render(&[group])
 }
 
 /// An arena fault, with the chain of calls that led to it.
@@ -94,4 +122,26 @@ fn excerpt(frame: &Frame, depth: usize) -> Result<Excerpt<'_>, String> {
 fn render(groups: &[Group<'_>]) -> String {
     let renderer = if output::colours() { Renderer::styled() } else { Renderer::plain() };
     renderer.decor_style(DecorStyle::Ascii).render(groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_at_a_column_ends_before_comments() {
+        let line = "\treturn *at; /* a load */";
+        assert_eq!(line.get(code_range(line, 9)), Some("*at"));
+        assert_eq!(line.get(code_range(line, 0)), Some("return *at"));
+        assert_eq!("int f() {".get(code_range("int f() {", 1)), Some("int f()"));
+    }
+
+    #[test]
+    fn columns_that_do_not_exist_are_harmless() {
+        assert_eq!(code_range("x;", 99), 0..1);
+        assert_eq!(code_range("", 0), 0..0);
+        assert_eq!(code_range("", 7), 0..0);
+        assert_eq!(code_range("\u{e9}x", 2), 0..3);
+        assert_eq!(code_range(";", 1), 0..1);
+    }
 }

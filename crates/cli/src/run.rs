@@ -154,10 +154,15 @@ fn values(app: &App, plan: &Plan) -> Result<Vec<(String, Value)>, Failure> {
 }
 
 fn global(app: &App, name: &str) -> Result<Value, Failure> {
-    app.global_value(name).map_err(|error| match error {
-        GlobalError::Arena { .. } | GlobalError::Map { .. } => Failure::refused(error),
-        _ => Failure::usage(error),
-    })
+    app.global_value(name).map_err(|error| judge(error, &format!("--print {name}")))
+}
+
+/// Whether it is the question that is wrong, or what the program left.
+fn judge(error: GlobalError, asked: &str) -> Failure {
+    let wrong_answer =
+        matches!(error, GlobalError::Arena { .. } | GlobalError::Map { .. } | GlobalError::Endless { .. });
+    let error = anyhow::Error::new(error).context(asked.to_owned());
+    if wrong_answer { Failure::Refused(error) } else { Failure::Usage(error) }
 }
 
 fn last_context(plan: &Plan) -> Value {
@@ -170,7 +175,7 @@ fn lists(app: &App, plan: &Plan) -> Result<Vec<(String, Vec<Value>)>, Failure> {
     let mut lists = Vec::new();
     for (head, link) in &plan.lists {
         let nodes = app.list_values(head, link);
-        let nodes = nodes.with_context(|| format!("--list {head}:{link}")).map_err(Failure::Refused)?;
+        let nodes = nodes.map_err(|error| judge(error, &format!("--list {head}:{link}")))?;
         lists.push((format!("{head}:{link}"), nodes));
     }
     Ok(lists)

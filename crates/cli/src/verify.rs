@@ -34,7 +34,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
             }
             Err(rejection) => {
                 say!("{name}: refused")?;
-                output::note(&refusal(&program, &rejection));
+                output::note(&report::refusal(&program, &rejection));
             }
         }
     }
@@ -44,15 +44,9 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
 /// The proof that a program is safe, or a failure that says why it is not.
 pub(crate) fn accept(program: &Program) -> Result<Verified, Failure> {
     verifier::verify(program, &Env::default()).map_err(|rejection| {
-        output::note(&refusal(program, &rejection));
+        output::note(&report::refusal(program, &rejection));
         Failure::Reported
     })
-}
-
-/// Why a program was refused, with its source.
-pub(crate) fn refusal(program: &Program, rejection: &Rejection) -> String {
-    let title = format!("program `{}` was refused", program.name);
-    report::at_instruction(program, isa::InsnIdx(0), &title, &rejection.to_string())
 }
 
 fn to_json(name: &str, verdict: &Result<Verified, Rejection>) -> Verdict {

@@ -260,7 +260,8 @@ impl App {
     pub fn list_values(&self, head: &str, link: &str) -> Result<Vec<Value>, GlobalError> {
         let part = find(self.object(), head)?;
         let error = |error| GlobalError::Path { path: format!("{head}->{link}"), error };
-        let target = pointer_target(part.btf, part.place).map_err(error)?;
+        let no_head = |error| GlobalError::Path { path: head.to_owned(), error };
+        let target = pointer_target(part.btf, part.place).map_err(no_head)?;
         let node = Place::whole(part.btf, target).map_err(error)?;
         let link = node.follow(part.btf, &format!(".{link}")).map_err(error)?;
         pointer_target(part.btf, link).map_err(error)?;
