@@ -22,6 +22,9 @@ use isa::{AtomicOp, Size};
 /// Alignment of every block: what the strictest of the accesses and of C types needs.
 const ALIGN: usize = 16;
 
+/// Bytes that are copied at once where they are aligned.
+const WORD: usize = 8;
+
 /// Zeroed memory at an address that does not change.
 #[derive(Debug)]
 pub(crate) struct Block {
@@ -177,9 +180,12 @@ impl Place<'_> {
         self.start.expose_provenance() as u64
     }
 
-    /// Zeroes all bytes.
-    pub(crate) fn clear(&self) {
-        (0..self.len).for_each(|at| self.set_byte(at, 0));
+    /// The part from `offset` on.
+    pub(crate) fn at(&self, offset: usize) -> Option<Self> {
+        let len = self.len.checked_sub(offset)?;
+        // SAFETY: `offset` is inside of or just past the place.
+        let start = unsafe { self.start.add(offset) };
+        Some(Self { start, len, memory: PhantomData })
     }
 
     /// Whether the first byte's address is a multiple of `size`.
@@ -256,12 +262,32 @@ impl Place<'_> {
 
     /// Copies bytes out, each read once; as many as both sides have.
     pub(crate) fn read(&self, bytes: &mut [u8]) {
-        bytes.iter_mut().take(self.len).enumerate().for_each(|(i, byte)| *byte = self.byte(i));
+        let len = bytes.len().min(self.len);
+        let mut chunks = bytes.chunks_mut(WORD).zip((0..len).step_by(WORD));
+        chunks.by_ref().for_each(|(chunk, at)| {
+            match (self.word(at), <&mut [u8; WORD]>::try_from(&mut *chunk)) {
+                (Some(word), Ok(chunk)) => *chunk = word.load(Ordering::Relaxed).to_le_bytes(),
+                _ => chunk.iter_mut().zip(at..len).for_each(|(byte, at)| *byte = self.byte(at)),
+            }
+        });
     }
 
     /// Copies bytes in, each written once; as many as both sides have.
     pub(crate) fn write(&self, bytes: &[u8]) {
-        bytes.iter().take(self.len).enumerate().for_each(|(i, byte)| self.set_byte(i, *byte));
+        let len = bytes.len().min(self.len);
+        let chunks = bytes.chunks(WORD).zip((0..len).step_by(WORD));
+        chunks.for_each(|(chunk, at)| match (self.word(at), <[u8; WORD]>::try_from(chunk)) {
+            (Some(word), Ok(chunk)) => word.store(u64::from_le_bytes(chunk), Ordering::Relaxed),
+            _ => chunk.iter().zip(at..len).for_each(|(byte, at)| self.set_byte(at, *byte)),
+        });
+    }
+
+    /// Zeroes all bytes.
+    pub(crate) fn clear(&self) {
+        (0..self.len).step_by(WORD).for_each(|at| match self.word(at) {
+            Some(word) => word.store(0, Ordering::Relaxed),
+            None => (at..self.len.min(at + WORD)).for_each(|at| self.set_byte(at, 0)),
+        });
     }
 
     /// A copy of all bytes.
@@ -289,6 +315,17 @@ impl Place<'_> {
         let start = unsafe { self.start.add(at) };
         // SAFETY: the place is live memory; a byte is always aligned.
         unsafe { AtomicU8::from_ptr(start) }.store(value, Ordering::Relaxed);
+    }
+
+    /// The aligned word that begins `at` bytes in, if all of it is inside.
+    fn word(&self, at: usize) -> Option<&AtomicU64> {
+        if at.checked_add(WORD)? > self.len || !(self.start.addr().wrapping_add(at)).is_multiple_of(WORD) {
+            return None;
+        }
+        // SAFETY: `at` is inside of the place.
+        let start = unsafe { self.start.add(at) };
+        // SAFETY: the place is live memory, eight bytes of it begin here, aligned.
+        Some(unsafe { AtomicU64::from_ptr(start.cast()) })
     }
 
     // The callers of these four have checked length and alignment.
@@ -340,6 +377,28 @@ mod tests {
                 place.read(&mut bytes);
                 assert_eq!(u64::from_le_bytes(bytes), 0x8877_6655_4433_2211 & mask);
             }
+        }
+    }
+
+    #[test]
+    fn copies_of_every_length_and_alignment() {
+        let pattern: Vec<u8> = (1..=40).collect();
+        for (start, len) in (0..9).flat_map(|start| (0..=24).map(move |len| (start, len))) {
+            let block = Block::new(40).unwrap();
+            block.place(0, 40).unwrap().write(&pattern);
+            let place = block.place(start, len).unwrap();
+            let range = start as usize..(start + len) as usize;
+            assert_eq!(place.to_vec(), pattern[range.clone()]);
+            let mut short = vec![0; len as usize / 2];
+            place.read(&mut short);
+            assert_eq!(short, pattern[range.start..range.start + len as usize / 2]);
+            place.write(&[0xaa; 40]);
+            let mut expected = pattern.clone();
+            expected[range.clone()].fill(0xaa);
+            assert_eq!(block.place(0, 40).unwrap().to_vec(), expected);
+            place.clear();
+            expected[range].fill(0);
+            assert_eq!(block.place(0, 40).unwrap().to_vec(), expected);
         }
     }
 

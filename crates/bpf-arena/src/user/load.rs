@@ -75,7 +75,7 @@ impl UserEngine {
     pub fn load(&self, object: &Arc<Object>) -> Result<App, LoadError> {
         let link_options = self.link_options();
         let specs = object.maps_with(&link_options)?;
-        let maps = self.maps(&specs)?;
+        let maps = MapSet::create_with(&specs, object.btf.as_deref(), self.options.checked_arena)?;
         let mut programs = Vec::new();
         for info in object.programs.iter().filter(|info| self.wants(&info.name, info.kind.optional)) {
             let program = object.link_with(&info.name, &link_options)?;
@@ -86,12 +86,12 @@ impl UserEngine {
         Ok(App::new(Arc::clone(object), programs, maps.maps(), arena))
     }
 
-    /// Creates the maps of an object or linked program as this engine does.
+    /// Creates the maps of a linked program as this engine does.
     ///
     /// # Errors
     /// As for [`MapSet::create`].
-    pub fn maps(&self, specs: &Arc<[bpf_object::MapSpec]>) -> Result<MapSet, LoadError> {
-        MapSet::create_with(specs, self.options.checked_arena)
+    pub fn maps(&self, program: &Program) -> Result<MapSet, LoadError> {
+        MapSet::create_with(&program.maps, program.btf.as_deref(), self.options.checked_arena)
     }
 
     /// Verifies a linked program, prepares it for execution, and joins it with its maps.

@@ -4,16 +4,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bpf_arena::{App, Engine, Instance, MapSet, Object, Outcome, RunError, UserEngine};
+use bpf_arena::{App, Engine, Instance, Object, Outcome, RunError, UserEngine};
 use bpf_object::{Extern, ExternKind, MapOrigin, MapSpec, MapType, Program, Subprogram};
 use isa::{CallTarget, InsnIdx};
 
 /// The two executors, with names for messages.
-pub const EXECUTORS: [(&str, fn() -> UserEngine); 2] =
+pub(crate) const EXECUTORS: [(&str, fn() -> UserEngine); 2] =
     [("interpreter", || Engine::user().interpreter()), ("jit", Engine::user)];
 
 /// A program from assembly text. Labels that begin with `fn_` start subprograms; kfuncs are called by name.
-pub fn program(text: &str, maps: Vec<MapSpec>) -> Program {
+pub(crate) fn program(text: &str, maps: Vec<MapSpec>) -> Program {
     let externs: Vec<String> = text
         .lines()
         .filter_map(|line| line.trim().strip_prefix("call bpf_"))
@@ -49,7 +49,7 @@ pub fn program(text: &str, maps: Vec<MapSpec>) -> Program {
 }
 
 /// An array map.
-pub fn array(name: &str, value_size: u32, max_entries: u32) -> MapSpec {
+pub(crate) fn array(name: &str, value_size: u32, max_entries: u32) -> MapSpec {
     MapSpec {
         name: name.to_owned(),
         map_type: MapType::Array,
@@ -70,20 +70,20 @@ pub fn array(name: &str, value_size: u32, max_entries: u32) -> MapSpec {
 }
 
 /// A `.bss` of this size.
-pub fn bss(size: u32) -> MapSpec {
+pub(crate) fn bss(size: u32) -> MapSpec {
     let origin = MapOrigin::Data { section: ".bss".to_owned(), read_only: false };
     MapSpec { origin, ..array("bss", size, 1) }
 }
 
 /// A `.rodata` with these contents.
-pub fn rodata(bytes: &[u8]) -> MapSpec {
+pub(crate) fn rodata(bytes: &[u8]) -> MapSpec {
     let origin = MapOrigin::Data { section: ".rodata".to_owned(), read_only: true };
     let size = u32::try_from(bytes.len()).expect("small");
     MapSpec { origin, initial: bytes.to_vec(), flags: 1 << 7, ..array("rodata", size, 1) }
 }
 
 /// An arena.
-pub fn arena(pages: u32, flags: u32) -> MapSpec {
+pub(crate) fn arena(pages: u32, flags: u32) -> MapSpec {
     MapSpec {
         map_type: MapType::Arena,
         key_size: 0,
@@ -93,13 +93,13 @@ pub fn arena(pages: u32, flags: u32) -> MapSpec {
 }
 
 /// An instance with maps of its own.
-pub fn instance(engine: &UserEngine, program: &Program) -> Instance {
-    let maps = MapSet::create(&program.maps).unwrap_or_else(|error| panic!("{error}"));
+pub(crate) fn instance(engine: &UserEngine, program: &Program) -> Instance {
+    let maps = engine.maps(program).unwrap_or_else(|error| panic!("{error}"));
     engine.load_program(program, &maps).unwrap_or_else(|error| panic!("{error}\n{}", program.code))
 }
 
 /// Runs the program on both executors, with fresh maps each, and gives what `look` makes of it; both must agree.
-pub fn both<T: PartialEq + std::fmt::Debug>(
+pub(crate) fn both<T: PartialEq + std::fmt::Debug>(
     program: &Program,
     ctx: &[u8],
     look: impl Fn(Result<Outcome, RunError>, &[u8], &Instance) -> T,
@@ -108,7 +108,7 @@ pub fn both<T: PartialEq + std::fmt::Debug>(
 }
 
 /// As [`both`], with options for the engine.
-pub fn both_with<T: PartialEq + std::fmt::Debug>(
+pub(crate) fn both_with<T: PartialEq + std::fmt::Debug>(
     program: &Program,
     ctx: &[u8],
     options: impl Fn(UserEngine) -> UserEngine,
@@ -125,18 +125,18 @@ pub fn both_with<T: PartialEq + std::fmt::Debug>(
 }
 
 /// The program's `r0` on both executors, with this context.
-pub fn r0_of(text: &str, maps: Vec<MapSpec>, ctx: &[u8]) -> u64 {
+pub(crate) fn r0_of(text: &str, maps: Vec<MapSpec>, ctx: &[u8]) -> u64 {
     both(&program(text, maps), ctx, |outcome, _, _| outcome.unwrap_or_else(|error| panic!("{error}")).r0)
 }
 
 /// An object of the repository.
-pub fn object(name: &str) -> Object {
+pub(crate) fn object(name: &str) -> Object {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../bpf").join(name);
     Object::open(path).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The object loaded with each executor.
-pub fn apps(name: &str) -> [(&'static str, App); 2] {
+pub(crate) fn apps(name: &str) -> [(&'static str, App); 2] {
     EXECUTORS.map(|(executor, engine)| {
         (executor, object(name).load(engine()).unwrap_or_else(|error| panic!("{executor}: {error}")))
     })

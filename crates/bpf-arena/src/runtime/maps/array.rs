@@ -1,5 +1,6 @@
 //! `BPF_MAP_TYPE_ARRAY`, and the global data sections, which are arrays of one value.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bpf_object::{BPF_F_RDONLY_PROG, MapOrigin, MapSpec};
@@ -18,13 +19,15 @@ pub(super) struct ArrayMap {
     spec: MapSpec,
     block: Arc<Block>,
     stride: u64,
+    /// The lock in each value, which copies in and out leave alone.
+    lock: Option<Range<u64>>,
     /// `.rodata` once it is loaded: nobody writes it any more.
     frozen: bool,
 }
 
 impl ArrayMap {
     /// Creates it with its initial contents.
-    pub(super) fn create(spec: MapSpec) -> Result<Self, MapError> {
+    pub(super) fn create(spec: MapSpec, lock: Option<Range<u64>>) -> Result<Self, MapError> {
         let bad = |attribute, value: u32| MapError::BadAttribute { attribute, value: u64::from(value) };
         if spec.key_size != 4 {
             return Err(bad("key_size", spec.key_size));
@@ -42,7 +45,7 @@ impl ArrayMap {
             place.write(&spec.initial);
         }
         let frozen = matches!(spec.origin, MapOrigin::Data { read_only: true, .. } | MapOrigin::Kconfig);
-        Ok(Self { spec, block: Arc::new(block), stride, frozen })
+        Ok(Self { spec, block: Arc::new(block), stride, lock, frozen })
     }
 
     /// The value at a key; `None` past the end.
@@ -73,7 +76,11 @@ impl LoadedMap for ArrayMap {
     }
 
     fn lookup(&self, key: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
-        Ok(self.value(key)?.map(Place::to_vec))
+        let mut value = self.value(key)?.map(Place::to_vec);
+        if let (Some(value), Some(lock)) = (&mut value, &self.lock) {
+            value.iter_mut().zip(0..).filter(|(_, at)| lock.contains(at)).for_each(|(byte, _)| *byte = 0);
+        }
+        Ok(value)
     }
 
     fn update(&self, key: &[u8], value: &[u8], mode: UpdateMode) -> Result<(), MapError> {
@@ -87,7 +94,15 @@ impl LoadedMap for ArrayMap {
         if mode == UpdateMode::NoExist {
             return Err(MapError::Exists);
         }
-        place.write(value);
+        match self.lock.as_ref().and_then(|lock| split(value, lock)) {
+            None => place.write(value),
+            Some((before, after)) => {
+                place.write(before);
+                if let Some(place) = place.at(value.len() - after.len()) {
+                    place.write(after);
+                }
+            }
+        }
         Ok(())
     }
 
@@ -136,6 +151,12 @@ impl UserMap for ArrayMap {
     }
 }
 
+/// What lies before and after the lock.
+fn split<'v>(value: &'v [u8], lock: &Range<u64>) -> Option<(&'v [u8], &'v [u8])> {
+    let (start, end) = (usize::try_from(lock.start).ok()?, usize::try_from(lock.end).ok()?);
+    Some((value.get(..start)?, value.get(end..)?))
+}
+
 #[cfg(test)]
 mod tests {
     use bpf_object::MapType;
@@ -168,7 +189,7 @@ mod tests {
 
     #[test]
     fn elements_as_the_kernel_has_them() {
-        let map = ArrayMap::create(spec(3, 2)).unwrap();
+        let map = ArrayMap::create(spec(3, 2), None).unwrap();
         assert_eq!(map.lookup(&key(1)), Ok(Some(vec![0; 3])));
         assert_eq!(map.lookup(&key(2)), Ok(None));
         assert_eq!(map.update(&key(1), &[1, 2, 3], UpdateMode::Any), Ok(()));
@@ -193,16 +214,16 @@ mod tests {
 
     #[test]
     fn bad_attributes_are_refused() {
-        assert!(ArrayMap::create(spec(0, 1)).is_err());
-        assert!(ArrayMap::create(spec(1, 0)).is_err());
-        assert!(ArrayMap::create(MapSpec { key_size: 8, ..spec(1, 1) }).is_err());
-        let huge = ArrayMap::create(spec(i32::MAX as u32, u32::MAX));
+        assert!(ArrayMap::create(spec(0, 1), None).is_err());
+        assert!(ArrayMap::create(spec(1, 0), None).is_err());
+        assert!(ArrayMap::create(MapSpec { key_size: 8, ..spec(1, 1) }, None).is_err());
+        let huge = ArrayMap::create(spec(i32::MAX as u32, u32::MAX), None);
         assert!(matches!(huge, Err(MapError::NoMemory { .. })));
     }
 
     #[test]
     fn data_sections_are_read_and_written_in_place() {
-        let map = ArrayMap::create(MapSpec { initial: vec![1, 2], ..spec(8, 1) }).unwrap();
+        let map = ArrayMap::create(MapSpec { initial: vec![1, 2], ..spec(8, 1) }, None).unwrap();
         let mut bytes = [0; 3];
         map.read_at(0, &mut bytes).unwrap();
         assert_eq!(bytes, [1, 2, 0]);
@@ -213,9 +234,20 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_is_left_alone() {
+        let map = ArrayMap::create(spec(12, 1), Some(4..8)).unwrap();
+        map.write_at(0, &[1; 12]).unwrap();
+        assert_eq!(map.lookup(&key(0)), Ok(Some(vec![1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1])));
+        map.update(&key(0), &[2; 12], UpdateMode::Any).unwrap();
+        let mut bytes = [0; 12];
+        map.read_at(0, &mut bytes).unwrap();
+        assert_eq!(bytes, [2, 2, 2, 2, 1, 1, 1, 1, 2, 2, 2, 2]);
+    }
+
+    #[test]
     fn constants_stay() {
         let origin = MapOrigin::Data { section: ".rodata".to_owned(), read_only: true };
-        let map = ArrayMap::create(MapSpec { origin, ..spec(8, 1) }).unwrap();
+        let map = ArrayMap::create(MapSpec { origin, ..spec(8, 1) }, None).unwrap();
         assert_eq!(map.write_at(0, &[1]), Err(MapError::ReadOnly));
         assert_eq!(map.update(&key(0), &[1; 8], UpdateMode::Any), Err(MapError::ReadOnly));
     }

@@ -4,9 +4,10 @@ mod arena;
 mod array;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-use bpf_object::{MapSpec, MapType};
+use bpf_object::{Btf, MapSpec, MapType, Program};
 use sys::window::Window;
 
 use self::arena::ArenaMap;
@@ -50,19 +51,19 @@ struct Inner {
 const FIRST_HANDLE: u64 = 0x6d61_7000;
 
 impl MapSet {
-    /// Creates the maps of a linked program or object, with their initial contents.
+    /// Creates the maps of a linked program, with their initial contents.
     ///
     /// # Errors
     /// A type or attribute that is not supported, several arenas, or no memory.
-    pub fn create(specs: &Arc<[MapSpec]>) -> Result<Self, LoadError> {
-        Self::create_with(specs, false)
+    pub fn create(program: &Program) -> Result<Self, LoadError> {
+        Self::create_with(&program.maps, program.btf.as_deref(), false)
     }
 
-    /// As [`MapSet::create`]; with `checked`, the arena does without fault signals.
+    /// Creates maps; `btf` has the types of their values. With `checked`, the arena does without fault signals.
     ///
     /// # Errors
     /// As for [`MapSet::create`].
-    pub fn create_with(specs: &Arc<[MapSpec]>, checked: bool) -> Result<Self, LoadError> {
+    pub fn create_with(specs: &Arc<[MapSpec]>, btf: Option<&Btf>, checked: bool) -> Result<Self, LoadError> {
         let unsupported: Vec<_> =
             specs.iter().filter(|spec| !supported(spec.map_type)).map(refused).collect();
         if !unsupported.is_empty() {
@@ -80,7 +81,7 @@ impl MapSet {
                 maps.push(Arc::new(ArenaMap::new(spec.clone(), created.clone())));
                 arena = Some((index, created));
             } else {
-                let map = ArrayMap::create(spec.clone());
+                let map = ArrayMap::create(spec.clone(), btf.and_then(|btf| lock_of(spec, btf)));
                 let named = |source| LoadError::Map { map: spec.name.clone(), source };
                 maps.push(Arc::new(map.map_err(named)?));
             }
@@ -179,6 +180,15 @@ fn refused(spec: &MapSpec) -> Unsupported {
         insn: None,
         line: None,
     }
+}
+
+/// Where the lock lies in a map's values: a member of type `struct bpf_spin_lock`.
+fn lock_of(spec: &MapSpec, btf: &Btf) -> Option<Range<u64>> {
+    let value = btf.composite(spec.value_btf?)?;
+    let is_lock = |member: &&bpf_object::Member| btf.name(btf.resolve(member.ty)) == "bpf_spin_lock";
+    let lock = value.members.iter().find(is_lock)?;
+    let start = u64::from(lock.bit_offset) / 8;
+    Some(start..start + btf.size_of(lock.ty)?)
 }
 
 /// Creates an arena and copies its globals to its start.
