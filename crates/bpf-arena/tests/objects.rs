@@ -5,7 +5,7 @@ mod common;
 use bpf_arena::error::{LoadError, UnsupportedKind};
 use bpf_arena::{App, Engine, Stream};
 use codegen::AccessKind;
-use common::{EXECUTORS, apps, object};
+use common::{EXECUTORS, each_app, each_app_with, object};
 use std::sync::{Arc, Mutex};
 
 /// Reads a variable of a data section.
@@ -23,33 +23,36 @@ fn run(app: &App, program: &str) -> bpf_arena::Outcome {
 
 #[test]
 fn every_service_of_the_runtime() {
-    for (executor, app) in apps("runtime.bpf.o") {
+    each_app("runtime.bpf.o", |executor, app| {
         for program in app.programs() {
-            let outcome = run(&app, program.name());
+            let outcome = run(app, program.name());
             assert_eq!(outcome.return_value, 0, "{executor}: {}", program.name());
             assert!(outcome.faults.is_empty(), "{executor}: {}: {:?}", program.name(), outcome.faults);
         }
-    }
+    });
 }
 
 #[test]
 fn output_goes_to_its_stream() {
-    for (executor, engine) in EXECUTORS {
-        let messages = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&messages);
-        let engine = engine().output(move |stream: Stream, text: &[u8]| {
-            sink.lock().unwrap().push((stream, String::from_utf8_lossy(text).into_owned()));
-        });
-        let app = object("runtime.bpf.o").load(engine).unwrap_or_else(|error| panic!("{error}"));
-        run(&app, "trace");
-        run(&app, "stream");
-        let expected = [
-            (Stream::Trace, "traced 1 of 2".to_owned()),
-            (Stream::Stdout, "out 7 8\n".to_owned()),
-            (Stream::Stderr, "err feed\n".to_owned()),
-        ];
-        assert_eq!(*messages.lock().unwrap(), expected, "{executor}");
-    }
+    let messages = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&messages);
+    let record = move |stream: Stream, text: &[u8]| {
+        sink.lock().unwrap().push((stream, String::from_utf8_lossy(text).into_owned()));
+    };
+    each_app_with(
+        "runtime.bpf.o",
+        |engine| engine.output(record.clone()),
+        |executor, app| {
+            run(app, "trace");
+            run(app, "stream");
+            let expected = [
+                (Stream::Trace, "traced 1 of 2".to_owned()),
+                (Stream::Stdout, "out 7 8\n".to_owned()),
+                (Stream::Stderr, "err feed\n".to_owned()),
+            ];
+            assert_eq!(std::mem::take(&mut *messages.lock().unwrap()), expected, "{executor}");
+        },
+    );
 }
 
 #[test]
@@ -65,10 +68,10 @@ fn faults_name_kind_address_and_source_line() {
             "return __sync_fetch_and_add(at, value); /* an atomic that faults */",
         ),
     ];
-    for (executor, app) in apps("faults.bpf.o") {
+    each_app("faults.bpf.o", |executor, app| {
         let start = app.arena().unwrap().user_vm_start().get();
         for (program, kind, offset, function, source) in rows {
-            let outcome = run(&app, program);
+            let outcome = run(app, program);
             assert_eq!((outcome.return_value, outcome.faults.total()), (0, 1), "{executor}: {program}");
             let fault = &outcome.faults.records()[0];
             assert_eq!((fault.kind, fault.size), (kind, 8), "{executor}: {program}");
@@ -82,44 +85,44 @@ fn faults_name_kind_address_and_source_line() {
             assert!(text.contains("faults.bpf.c:"), "{text}");
             assert!(text.contains("called from"), "{text}");
         }
-        assert_eq!(variable(&app, "loaded"), 0, "{executor}");
-        assert_eq!(variable(&app, "survived"), 3, "{executor}");
-    }
+        assert_eq!(variable(app, "loaded"), 0, "{executor}");
+        assert_eq!(variable(app, "survived"), 3, "{executor}");
+    });
 }
 
 #[test]
 fn a_null_pointer_reads_zero() {
-    for (executor, app) in apps("faults.bpf.o") {
-        let outcome = run(&app, "load_null");
+    each_app("faults.bpf.o", |executor, app| {
+        let outcome = run(app, "load_null");
         assert_eq!(outcome.faults.total(), 1, "{executor}");
         assert_eq!(outcome.faults.records()[0].address.low32(), 8, "{executor}");
-        assert_eq!(variable(&app, "loaded"), 0, "{executor}");
-    }
+        assert_eq!(variable(app, "loaded"), 0, "{executor}");
+    });
 }
 
 #[test]
 fn globals_of_every_section() {
-    for (executor, app) in apps("globals.bpf.o") {
-        assert_eq!(run(&app, "step").return_value, 0, "{executor}");
+    each_app("globals.bpf.o", |executor, app| {
+        assert_eq!(run(app, "step").return_value, 0, "{executor}");
         // (-4 - 5,000,000,000) * 2
-        assert_eq!(variable(&app, "result").cast_signed(), -10_000_000_008, "{executor}");
+        assert_eq!(variable(app, "result").cast_signed(), -10_000_000_008, "{executor}");
         let triangle = app.object().variable("triangle").unwrap();
         let start = app.arena().unwrap().user_vm_start().get();
-        assert_eq!(variable(&app, "first"), start + u64::from(triangle.offset), "{executor}");
-    }
+        assert_eq!(variable(app, "first"), start + u64::from(triangle.offset), "{executor}");
+    });
 }
 
 #[test]
 fn constants_are_set_before_loading() {
-    for (executor, engine) in EXECUTORS {
-        let mut object = object("globals.bpf.o");
-        object.set_variable("factor", &3u32.to_le_bytes()).unwrap();
-        assert!(object.set_variable("factor", &[1]).is_err());
-        assert!(object.set_variable("no_such", &[1]).is_err());
-        let app = object.load(engine()).unwrap_or_else(|error| panic!("{error}"));
-        run(&app, "step");
-        assert_eq!(variable(&app, "result").cast_signed(), -15_000_000_012, "{executor}");
-    }
+    let mut changed = object("globals.bpf.o");
+    changed.set_variable("factor", &3u32.to_le_bytes()).unwrap();
+    assert!(changed.set_variable("factor", &[1]).is_err());
+    assert!(changed.set_variable("no_such", &[1]).is_err());
+    let variable = changed.spec().variable("factor").unwrap().clone();
+    let at = variable.offset as usize;
+    assert_eq!(changed.spec().maps[variable.map].initial[at..at + 4], [3, 0, 0, 0]);
+    // The original is another copy.
+    assert_eq!(object("globals.bpf.o").spec().maps[variable.map].initial[at..at + 4], [2, 0, 0, 0]);
 }
 
 #[test]

@@ -70,12 +70,12 @@ fn subprograms_have_frames_of_their_own() {
 #[test]
 fn global_data_is_shared_with_the_host() {
     let text = "
-        r1 = map[idx:0][0]+8 ll
+        r1 = map[idx:0][0]+8
         r2 = 41
         *(u64 *)(r1 +0) = r2
         r3 = 1
         lock *(u64 *)(r1 +0) += r3
-        r1 = map[idx:1][0]+4 ll
+        r1 = map[idx:1][0]+4
         r0 = *(u32 *)(r1 +0)
         exit
     ";
@@ -94,7 +94,7 @@ fn array_elements() {
         r6 = 0
         *(u32 *)(r10 -4) = 1
         *(u64 *)(r10 -16) = 99
-        r1 = map[idx:0] ll
+        r1 = map[idx:0]
         r2 = r10
         r2 += -4
         r3 = r10
@@ -102,7 +102,7 @@ fn array_elements() {
         r4 = 0
         call bpf_map_update_elem
         r6 = r0
-        r1 = map[idx:0] ll
+        r1 = map[idx:0]
         r2 = r10
         r2 += -4
         r3 = r10
@@ -110,19 +110,19 @@ fn array_elements() {
         r4 = 1
         call bpf_map_update_elem
         r6 += r0
-        r1 = map[idx:0] ll
+        r1 = map[idx:0]
         r2 = r10
         r2 += -4
         call bpf_map_delete_elem
         r6 += r0
         *(u32 *)(r10 -4) = 2
-        r1 = map[idx:0] ll
+        r1 = map[idx:0]
         r2 = r10
         r2 += -4
         call bpf_map_lookup_elem
         if r0 != 0 goto wrong
         *(u32 *)(r10 -4) = 1
-        r1 = map[idx:0] ll
+        r1 = map[idx:0]
         r2 = r10
         r2 += -4
         call bpf_map_lookup_elem
@@ -143,7 +143,7 @@ fn loops_with_callbacks() {
     let text = "
         *(u64 *)(r10 -8) = 0
         r1 = 100
-        r2 = subprog[fn_round] ll
+        r2 = subprog[fn_round]
         r3 = r10
         r3 += -8
         r4 = 0
@@ -172,7 +172,7 @@ fn loops_that_are_too_long_or_flagged_are_refused() {
         format!(
             "
         r1 = {count}
-        r2 = subprog[fn_round] ll
+        r2 = subprog[fn_round]
         r3 = 0
         r4 = {flags}
         call bpf_loop
@@ -301,7 +301,7 @@ fn random_numbers_follow_the_seed() {
 #[test]
 fn messages_reach_the_output() {
     let text = "
-        r1 = map[idx:0][0]+0 ll
+        r1 = map[idx:0][0]+0
         r2 = 14
         r3 = 7
         r4 = -1
@@ -328,7 +328,7 @@ fn messages_reach_the_output() {
 #[test]
 fn a_panicking_output_ends_the_run_with_an_error() {
     let text = "
-        r1 = map[idx:0][0]+0 ll
+        r1 = map[idx:0][0]+0
         r2 = 3
         call bpf_trace_printk
         r0 = 0
@@ -351,7 +351,7 @@ fn a_panicking_output_ends_the_run_with_an_error() {
 #[test]
 fn arena_pages_come_and_go() {
     let text = "
-        r1 = map[idx:0] ll
+        r1 = map[idx:0]
         r2 = 0
         r3 = 1
         r4 = -1
@@ -362,7 +362,7 @@ fn arena_pages_come_and_go() {
         r7 = addr_space_cast(r6, 0, 1)
         *(u64 *)(r7 +16) = 0x1234
         r8 = *(u64 *)(r7 +16)
-        r1 = map[idx:0] ll
+        r1 = map[idx:0]
         r2 = r6
         r3 = 1
         call bpf_arena_free_pages

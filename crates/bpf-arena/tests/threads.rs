@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{EXECUTORS, apps};
+use common::{EXECUTORS, each_app};
 
 const THREADS: u64 = 8;
 const ROUNDS: u64 = 200;
@@ -24,21 +24,21 @@ fn on_threads(app: &bpf_arena::App, program: &str, ctx: &[u8]) {
 
 #[test]
 fn atomics_lose_no_update() {
-    for (executor, app) in apps("atomics.bpf.o") {
-        on_threads(&app, "add", &10u64.to_le_bytes());
+    each_app("atomics.bpf.o", |executor, app| {
+        on_threads(app, "add", &10u64.to_le_bytes());
         let counter = app.object().variable("counter").unwrap();
         let arena = app.arena().unwrap();
         let at = arena.addr_of(bpf_arena::arena::ArenaOffset::new(u64::from(counter.offset))).unwrap();
         let mut bytes = [0; 8];
         arena.read_bytes(at, &mut bytes).unwrap();
         assert_eq!(u64::from_le_bytes(bytes), THREADS * ROUNDS * 10, "{executor}");
-    }
+    });
 }
 
 #[test]
 fn a_spin_lock_excludes() {
-    for (executor, app) in apps("runtime.bpf.o") {
-        on_threads(&app, "spin_lock", &[]);
+    each_app("runtime.bpf.o", |executor, app| {
+        on_threads(app, "spin_lock", &[]);
         let value = app.map("cell").unwrap().lookup(&[0; 4]).unwrap().unwrap();
         assert_eq!(value[..4], [0; 4], "{executor}: the lock is free");
         assert_eq!(
@@ -46,12 +46,12 @@ fn a_spin_lock_excludes() {
             THREADS * ROUNDS,
             "{executor}"
         );
-    }
+    });
 }
 
 #[test]
 fn faults_stay_with_the_thread_that_made_them() {
-    for (executor, app) in apps("faults.bpf.o") {
+    each_app("faults.bpf.o", |executor, app| {
         let program = app.program("load_null").unwrap();
         std::thread::scope(|scope| {
             for _ in 0..THREADS {
@@ -62,25 +62,34 @@ fn faults_stay_with_the_thread_that_made_them() {
                 });
             }
         });
-    }
+    });
 }
 
 #[test]
 fn a_run_inside_of_a_run() {
-    use std::sync::{Arc, OnceLock};
-
-    // The sink runs another program of the same app while the first one waits.
+    // The sink runs another program while the first one waits.
+    let text = "
+        r0 = 0
+        r0 = *(u64 *)(r10 -8)
+        exit
+    ";
+    let inner = common::program(&text.replace("r0 = 0\n", "*(u64 *)(r10 -8) = 7\n"), vec![]);
+    let outer = common::program(
+        "
+        *(u64 *)(r10 -8) = 35
+        r1 = map[idx:0][0]+0
+        r2 = 3
+        call bpf_trace_printk
+        r0 = *(u64 *)(r10 -8)
+        exit
+    ",
+        vec![common::rodata(b"in\0")],
+    );
     for (executor, engine) in EXECUTORS {
-        let slot: Arc<OnceLock<bpf_arena::App>> = Arc::new(OnceLock::new());
-        let inner = Arc::clone(&slot);
+        let inner = common::instance(&engine(), &inner);
         let engine = engine().output(move |_: bpf_arena::Stream, _: &[u8]| {
-            let app = inner.get().unwrap();
-            let outcome = app.program("count_with_loop").unwrap().run(&mut ()).unwrap();
-            assert_eq!(outcome.return_value, 0);
+            assert_eq!(inner.run(&mut []).unwrap().r0, 7);
         });
-        let app = common::object("runtime.bpf.o").load(engine).unwrap_or_else(|error| panic!("{error}"));
-        slot.set(app).unwrap();
-        let outcome = slot.get().unwrap().program("trace").unwrap().run(&mut ()).unwrap();
-        assert_eq!(outcome.return_value, 0, "{executor}");
+        assert_eq!(common::instance(&engine, &outer).run(&mut []).unwrap().r0, 35, "{executor}");
     }
 }

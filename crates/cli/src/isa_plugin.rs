@@ -11,7 +11,6 @@ use std::io::Read;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
-use bpf_arena::MapSet;
 use bpf_object::{Linkage, Program, Subprogram};
 use isa::{CallTarget, Code, Imm64, Insn, InsnIdx};
 
@@ -32,7 +31,7 @@ pub(crate) fn run(args: &IsaPluginArgs) -> Result<(), Failure> {
         context::hex(args.memory.as_deref().unwrap_or_default()).context("memory").map_err(Failure::Usage)?;
     let program = program(args, memory.len()).map_err(Failure::Usage)?;
     let engine = engine::user(args.interp, &Printed::default());
-    let maps = MapSet::create(&Arc::from([])).map_err(Failure::refused)?;
+    let maps = engine.maps(&program).map_err(Failure::refused)?;
     let loaded = engine.load_program(&program, &maps).map_err(|error| match error {
         bpf_arena::LoadError::Rejected { source, .. } if args.debug => {
             output::note(&report::refusal(&program, &source));

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bpf_arena::{App, Engine, Instance, Object, Outcome, RunError, UserEngine};
 use bpf_object::{Extern, ExternKind, MapOrigin, MapSpec, MapType, Program, Subprogram};
@@ -135,9 +135,23 @@ pub(crate) fn object(name: &str) -> Object {
     Object::open(path).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The object loaded with each executor.
-pub(crate) fn apps(name: &str) -> [(&'static str, App); 2] {
-    EXECUTORS.map(|(executor, engine)| {
-        (executor, object(name).load(engine()).unwrap_or_else(|error| panic!("{executor}: {error}")))
-    })
+/// Loads the object with each executor in turn. The objects' arenas all want the same address, so that a process has
+/// room for one of them at a time.
+pub(crate) fn each_app(name: &str, check: impl Fn(&'static str, &App)) {
+    each_app_with(name, |engine| engine, check);
+}
+
+/// As [`each_app`], with options for the engine.
+pub(crate) fn each_app_with(
+    name: &str,
+    options: impl Fn(UserEngine) -> UserEngine,
+    check: impl Fn(&'static str, &App),
+) {
+    static ADDRESS: Mutex<()> = Mutex::new(());
+    let _taken = ADDRESS.lock().unwrap_or_else(PoisonError::into_inner);
+    for (executor, engine) in EXECUTORS {
+        let app =
+            object(name).load(options(engine())).unwrap_or_else(|error| panic!("{executor}: {error:?}"));
+        check(executor, &app);
+    }
 }
