@@ -2,8 +2,9 @@
 
 mod common;
 
-use bpf_arena::error::RunError;
+use bpf_arena::error::{LoadError, RunError, UnsupportedKind};
 use bpf_arena::{Cancel, LoopLimit, Stream};
+use bpf_object::{Extern, ExternKind};
 use common::{arena, array, both, both_with, bss, program, r0_of, rodata};
 use std::sync::{Arc, Mutex};
 
@@ -186,6 +187,42 @@ fn loops_that_are_too_long_or_flagged_are_refused() {
     assert_eq!(r0_of(&text("8388609", "0"), vec![], &[]).cast_signed(), -7);
     assert_eq!(r0_of(&text("1", "1"), vec![], &[]).cast_signed(), -22);
     assert_eq!(r0_of(&text("0", "0"), vec![], &[]), 0);
+}
+
+#[test]
+fn weak_externs_that_nobody_provides_are_null() {
+    let text = "
+        r1 = btf_var[id:0,fd:0]
+        r2 = btf_var[id:1,fd:0]
+        r0 = 7
+        if r1 == 0 goto missing
+        exit
+    missing:
+        if r2 == 0 goto out
+        r0 = 42
+    out:
+        exit
+    ";
+    let mut program = program(text, vec![]);
+    let external = |name: &str, kind, weak| Extern { name: name.to_owned(), kind, weak, btf: None };
+    program.externs = vec![
+        external("bpf_no_such_kfunc", ExternKind::Function, true),
+        external("bpf_iter_num_new", ExternKind::Function, true),
+    ];
+    assert_eq!(both(&program, &[], |outcome, _, _| outcome.unwrap().r0), 42);
+    program.externs[1] = external("runqueues", ExternKind::TypedVariable, false);
+    for (_, engine) in common::EXECUTORS {
+        let maps = engine().maps(&program).unwrap();
+        match engine().load_program(&program, &maps) {
+            Err(LoadError::Unsupported(list)) => {
+                assert_eq!(
+                    (list[0].kind, list[0].name.as_str()),
+                    (UnsupportedKind::KernelVariable, "runqueues")
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

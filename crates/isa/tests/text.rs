@@ -204,6 +204,13 @@ fn errors_have_a_place_and_a_kind() {
 }
 
 #[test]
+fn a_branch_to_a_label_keeps_its_number() {
+    let text = "if r1 < 49 goto out\nif w2 s> -5 goto out\nout: exit";
+    let code = assemble(text).unwrap().code;
+    assert_eq!(code, assemble("if r1 < 49 goto +1\nif w2 s> -5 goto +0\nexit").unwrap().code);
+}
+
+#[test]
 fn a_label_too_far_away() {
     let text = format!("goto end\n{}end: exit\n", "r0 = 0\n".repeat(40_000));
     let error = assemble(&text).expect_err("too far");

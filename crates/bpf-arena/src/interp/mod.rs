@@ -224,9 +224,7 @@ impl Machine {
                 let target = self.at.offset(1 + i64::from(offset)).ok_or(TrapKind::BadJump)?;
                 Ok(FUNCTION_TAG | u64::from(target.0))
             }
-            // Loading accepts only weak variables that nobody provides: address 0.
-            Imm64::BtfVar { .. } => Ok(0),
-            Imm64::MapFd(_) | Imm64::MapValue { .. } => Err(TrapKind::BadInstruction),
+            Imm64::BtfVar { .. } | Imm64::MapFd(_) | Imm64::MapValue { .. } => Err(TrapKind::BadInstruction),
         }
     }
 

@@ -1,8 +1,9 @@
 //! From an object to programs that run in this process.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use bpf_object::{ExternKind, Kconfig, KconfigValue, LinkOptions, Object, ProgType, Program};
+use bpf_object::{Extern, ExternKind, Kconfig, KconfigValue, LinkOptions, Object, ProgType, Program};
 use isa::{CallTarget, Imm64, Insn, InsnIdx};
 use verifier::Verified;
 
@@ -108,6 +109,7 @@ impl UserEngine {
                 line: None,
             }]));
         }
+        let program = &with_externs(program);
         let verified = verifier::verify(program, &self.options.env).map_err(|source| {
             // A list of all that is missing tells more than the verifier's first stumble over it.
             match unsupported(program, |_| true) {
@@ -179,6 +181,28 @@ impl UserEngine {
     }
 }
 
+/// The program with the addresses of kernel functions and weak variables as constants, as a loader resolves them: 0 for
+/// what this runtime lacks, so that the verifier sees which branches are taken. Nothing can be done with the addresses
+/// but compare them with 0.
+fn with_externs(program: &Program) -> Cow<'_, Program> {
+    let mut program = Cow::Borrowed(program);
+    for (at, insn) in program.clone().code.iter() {
+        let Insn::LoadImm64 { dst, value: Imm64::BtfVar { btf_id, .. } } = insn else { continue };
+        let Some(external) = external(&program, btf_id) else { continue };
+        let provided = external.kind == ExternKind::Function && runtime::kfunc(&external.name).is_some();
+        if provided || external.weak {
+            let value = Imm64::Const(u64::from(provided));
+            program.to_mut().code.replace(at, Insn::LoadImm64 { dst, value });
+        }
+    }
+    program
+}
+
+/// The extern with this index.
+fn external(program: &Program, index: i32) -> Option<&Extern> {
+    program.externs.get(usize::try_from(index).ok()?)
+}
+
 /// Everything in the instructions that `counts` which the runtime does not have, each once, at its first use.
 fn unsupported(program: &Program, counts: impl Fn(InsnIdx) -> bool) -> Vec<Unsupported> {
     let mut found: Vec<Unsupported> = Vec::new();
@@ -199,21 +223,19 @@ fn unsupported(program: &Program, counts: impl Fn(InsnIdx) -> bool) -> Vec<Unsup
 
 /// What the runtime lacks to execute this instruction.
 fn missing(program: &Program, at: InsnIdx, insn: Insn) -> Option<(UnsupportedKind, String)> {
-    let external = |index: i32| usize::try_from(index).ok().and_then(|index| program.externs.get(index));
     match insn {
         Insn::Call { target: CallTarget::Helper(number) } if runtime::helper(number).is_none() => {
             let name = isa::helper_name(number).unwrap_or("unknown").to_owned();
             Some((UnsupportedKind::Helper(number), name))
         }
         Insn::Call { target: CallTarget::Kfunc { btf_id, .. } } => {
-            let name = external(btf_id).map_or_else(String::new, |function| function.name.clone());
+            let name = external(program, btf_id).map_or_else(String::new, |function| function.name.clone());
             runtime::kfunc(&name).is_none().then_some((UnsupportedKind::Kfunc, name))
         }
-        Insn::LoadImm64 { value: Imm64::BtfVar { btf_id, .. }, .. } => match external(btf_id) {
-            Some(variable) if variable.weak && variable.kind != ExternKind::Function => None,
-            Some(variable) => Some((UnsupportedKind::KernelVariable, variable.name.clone())),
-            None => Some((UnsupportedKind::KernelVariable, String::new())),
-        },
+        Insn::LoadImm64 { value: Imm64::BtfVar { btf_id, .. }, .. } => {
+            let name = external(program, btf_id).map_or_else(String::new, |variable| variable.name.clone());
+            Some((UnsupportedKind::KernelVariable, name))
+        }
         Insn::LoadPacket { .. }
         | Insn::IndirectJump { .. }
         | Insn::Call { target: CallTarget::Register(_) } => {

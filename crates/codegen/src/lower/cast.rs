@@ -36,9 +36,15 @@ impl Lower<'_, '_> {
                 self.b.ins().iadd_imm_s(base, i64::from(offset))
             }
             Imm64::Func(offset) => {
-                let subprogram = self.subprogram_at(step.at, offset)?;
-                let function = self.function(subprogram);
-                self.b.ins().func_addr(types::I64, function)
+                // A callback that no path enters (a loop of no iterations) has no code.
+                match self.subprogram_at(step.at, offset) {
+                    Ok(subprogram) => {
+                        let function = self.function(subprogram);
+                        self.b.ins().func_addr(types::I64, function)
+                    }
+                    Err(CompileError::BadTarget { .. }) => self.b.ins().iconst(types::I64, 0),
+                    Err(other) => return Err(other),
+                }
             }
             Imm64::MapFd(_) | Imm64::MapValue { .. } | Imm64::BtfVar { .. } => return Err(bad()),
         };

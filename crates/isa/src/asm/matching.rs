@@ -230,7 +230,10 @@ impl<'t, 'a, S: Symbols> Matcher<'t, 'a, S> {
                     0
                 }
             };
-            self.matched.fields.raw.imm = distance;
+            // A branch keeps the number it compares with in `imm`.
+            if hole != Hole::Near {
+                self.matched.fields.raw.imm = distance;
+            }
             self.next += 1;
             return Ok(());
         }
