@@ -20,7 +20,7 @@ impl LoadedBtf {
     /// older ones of the same size.
     pub(super) fn of(object: &Object) -> Result<Option<Self>, KernelError> {
         let Some(btf) = object.btf.as_deref() else { return Ok(None) };
-        let btf = &without_externs(btf);
+        let btf = &for_kernel(btf);
         let bytes = btf.to_bytes();
         let fd = match BtfFd::load(&bytes) {
             Ok(fd) => fd,
@@ -42,15 +42,17 @@ impl LoadedBtf {
 
 /// A BTF in which nothing is defined elsewhere: the kernel does not know externs. Functions and variables become
 /// global; `.ksyms` becomes a section of integers, which is what libbpf makes of it.
-fn without_externs(btf: &Btf) -> Btf {
+fn for_kernel(btf: &Btf) -> Btf {
     let mut out = btf.clone();
     let types: Vec<(TypeId, Type)> = btf.own_types().map(|(id, ty)| (id, ty.clone())).collect();
     let mut dummy = None;
     for (id, Type { name, kind }) in types {
         let kind = match kind {
-            Kind::Func { proto, linkage: BtfLinkage::Extern } => {
+            // Nameless parameters (`int prog(void *)`) are not to the kernel's taste either.
+            Kind::Func { proto, linkage } => {
                 name_parameters(&mut out, proto);
-                Kind::Func { proto, linkage: BtfLinkage::Global }
+                let linkage = if linkage == BtfLinkage::Extern { BtfLinkage::Global } else { linkage };
+                Kind::Func { proto, linkage }
             }
             Kind::Var { ty, linkage: BtfLinkage::Extern } => Kind::Var { ty, linkage: BtfLinkage::Global },
             Kind::DataSec { vars, .. } if btf.str(name) == ".ksyms" => {
@@ -74,11 +76,15 @@ fn push_dummy(btf: &mut Btf) -> TypeId {
     btf.push(Type { name, kind: Kind::Var { ty: int, linkage: BtfLinkage::Global } })
 }
 
-/// Functions that are not extern must have names for their parameters.
+/// Functions must have names for their parameters.
 fn name_parameters(btf: &mut Btf, proto: TypeId) {
-    let param = btf.add_str("param");
     let Some(Type { name, kind: Kind::FuncProto(mut function) }) = btf.get(proto).cloned() else { return };
-    for each in function.params.iter_mut().filter(|p| p.ty != TypeId::VOID && p.name.0 == 0) {
+    let nameless = |p: &bpf_object::Param| p.ty != TypeId::VOID && p.name.0 == 0;
+    if !function.params.iter().any(nameless) {
+        return;
+    }
+    let param = btf.add_str("param");
+    for each in function.params.iter_mut().filter(|p| nameless(p)) {
         each.name = param;
     }
     btf.replace(proto, Type { name, kind: Kind::FuncProto(function) });

@@ -59,15 +59,21 @@ pub enum KernelError {
         /// The name.
         target: String,
     },
-    /// A map's memory could not be mapped, or does not hold its initial contents.
-    #[error("map `{map}` could not be mapped at {address:#x}: {errno}")]
+    /// A data section could not be mapped into this process.
+    #[error("map `{map}` could not be mapped: {errno}")]
     Mapping {
         /// Name of the map.
         map: String,
-        /// `map_extra`; 0 for anywhere.
-        address: u64,
-        /// What mmap(2) answered: EEXIST if the range is in use.
+        /// What mmap(2) answered.
         errno: Errno,
+    },
+    /// An arena could not be mapped, or its globals do not fit.
+    #[error("map `{map}`: {source}")]
+    Arena {
+        /// Name of the map.
+        map: String,
+        /// Why.
+        source: crate::arena::ArenaError,
     },
     /// The section's name does not say what type the program has.
     #[error("program `{program}`: section `{section}` names no program type")]
@@ -120,6 +126,7 @@ impl KernelError {
             Self::Feature(error) | Self::Btf(error) => error.errno(),
             Self::Map { source, .. } | Self::Program { source, .. } => source.errno(),
             Self::Mapping { errno, .. } => Some(*errno),
+            Self::Arena { source, .. } => Some(source.errno()),
             Self::Rejected(rejection) => Some(rejection.errno),
             _ => None,
         }

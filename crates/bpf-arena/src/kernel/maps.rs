@@ -3,12 +3,14 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use bpf_object::{MapOrigin, MapSpec, MapType, Object};
+use bpf_object::{KindTag, MapOrigin, MapSpec, MapType, Object};
 use sys::bpf::{BpfError, Errno, Map, MapBtf, MapMemory, MapOptions, possible_cpus};
 
 use super::KernelError;
 use super::btf::LoadedBtf;
+use super::running::Running;
 use crate::UpdateMode;
+use crate::arena::{Arena, ArenaError, ArenaSpec};
 use crate::backend::LoadedMap;
 use crate::error::MapError;
 
@@ -16,14 +18,20 @@ use crate::error::MapError;
 #[derive(Debug)]
 pub(super) struct KernelMap {
     spec: MapSpec,
-    // The mapping is dropped before the descriptor; order is of no consequence to the kernel, it is to readers.
+    /// Of data sections that can be mapped.
     memory: Option<MapMemory>,
+    /// Of arenas.
+    arena: Option<Arena>,
     map: Map,
 }
 
 impl KernelMap {
     pub(super) fn map(&self) -> &Map {
         &self.map
+    }
+
+    pub(super) fn arena(&self) -> Option<&Arena> {
+        self.arena.as_ref()
     }
 }
 
@@ -33,10 +41,12 @@ pub(super) fn create_all(
     object: &Object,
     specs: &[MapSpec],
     btf: Option<&LoadedBtf>,
+    running: &Running,
 ) -> Result<Vec<Arc<KernelMap>>, KernelError> {
+    let creator = Creator { object, btf, running };
     let mut maps = Vec::with_capacity(specs.len());
     for spec in specs {
-        maps.push(Arc::new(create(spec, btf)?));
+        maps.push(Arc::new(creator.create(spec)?));
     }
     for (spec, map) in specs.iter().zip(&maps) {
         if !holds_maps(spec.map_type) {
@@ -67,61 +77,103 @@ pub(super) fn store_descriptor(
         .map_err(|source| KernelError::Map { map: map.spec.name.clone(), source })
 }
 
-fn create(spec: &MapSpec, btf: Option<&LoadedBtf>) -> Result<KernelMap, KernelError> {
-    let failed = |source| KernelError::Map { map: spec.name.clone(), source };
-    let map = create_empty(spec, btf).map_err(failed)?;
-    let is_arena = spec.map_type == MapType::Arena;
-    let read_only = matches!(spec.origin, MapOrigin::Data { read_only: true, .. } | MapOrigin::Kconfig);
-    let is_data = !matches!(spec.origin, MapOrigin::Declared);
-    if is_data && !spec.initial.is_empty() {
-        let mut value = spec.initial.clone();
-        value.resize(map.value_bytes(), 0);
-        map.update(&0_u32.to_ne_bytes(), &value, sys::bpf::UpdateMode::Any).map_err(failed)?;
-    }
-    let mappable = is_arena || (is_data && spec.flags & bpf_object::BPF_F_MMAPABLE != 0 && !read_only);
-    let memory = if mappable {
-        let refused = |errno| KernelError::Mapping { map: spec.name.clone(), address: spec.extra, errno };
-        let memory = map.mmap().map_err(refused)?;
-        if is_arena && !memory.write(0, &spec.initial) {
-            return Err(refused(Errno::NOSPC));
-        }
-        Some(memory)
-    } else {
-        None
-    };
-    if read_only {
-        map.freeze().map_err(failed)?;
-    }
-    Ok(KernelMap { spec: spec.clone(), memory, map })
+/// What maps of one object are created with.
+struct Creator<'a> {
+    object: &'a Object,
+    btf: Option<&'a LoadedBtf>,
+    running: &'a Running,
 }
 
-/// Creates a map without its contents; without BTF types if the kernel does not want them for this map.
-fn create_empty(spec: &MapSpec, btf: Option<&LoadedBtf>) -> Result<Map, BpfError> {
-    // A map of maps is created from an example of what it will hold.
-    let inner = match &spec.inner {
-        Some(inner) if holds_maps(spec.map_type) => Some(create_empty(inner, btf)?),
-        _ => None,
-    };
-    let types = btf.filter(|_| knows_types(spec.map_type)).and_then(|btf| {
-        let (key, value) = (spec.key_btf.map_or(0, |id| id.0), spec.value_btf.map_or(0, |id| id.0));
-        (value != 0).then(|| MapBtf { fd: btf.fd.as_fd(), key, value, vmlinux_value: 0 })
-    });
-    let options = MapOptions {
-        name: &spec.name,
-        map_type: spec.map_type as u32,
+impl Creator<'_> {
+    fn create(&self, spec: &MapSpec) -> Result<KernelMap, KernelError> {
+        let failed = |source| KernelError::Map { map: spec.name.clone(), source };
+        let map = self.create_empty(spec).map_err(failed)?;
+        let read_only = matches!(spec.origin, MapOrigin::Data { read_only: true, .. } | MapOrigin::Kconfig);
+        let is_data = is_data(spec);
+        if is_data && !spec.initial.is_empty() {
+            let mut value = spec.initial.clone();
+            value.resize(map.value_bytes(), 0);
+            map.update(&0_u32.to_ne_bytes(), &value, sys::bpf::UpdateMode::Any).map_err(failed)?;
+        }
+        let memory = if is_data && spec.flags & bpf_object::BPF_F_MMAPABLE != 0 && !read_only {
+            let refused = |errno| KernelError::Mapping { map: spec.name.clone(), errno };
+            Some(map.mmap().map_err(refused)?)
+        } else {
+            None
+        };
+        if read_only {
+            map.freeze().map_err(failed)?;
+        }
+        let arena = if spec.map_type == MapType::Arena {
+            let refused = |source| KernelError::Arena { map: spec.name.clone(), source };
+            Some(map_arena(spec, &map).map_err(failed)?.map_err(refused)?)
+        } else {
+            None
+        };
+        Ok(KernelMap { spec: spec.clone(), memory, arena, map })
+    }
+
+    /// Creates a map without its contents; without BTF types if the kernel does not want them for this map.
+    fn create_empty(&self, spec: &MapSpec) -> Result<Map, BpfError> {
+        // A map of maps is created from an example of what it will hold.
+        let inner = match &spec.inner {
+            Some(inner) if holds_maps(spec.map_type) => Some(self.create_empty(inner)?),
+            _ => None,
+        };
+        let table = self.struct_ops_type(spec);
+        let types = self.btf.filter(|_| knows_types(spec.map_type)).and_then(|btf| {
+            let (key, value) = (spec.key_btf.map_or(0, |id| id.0), spec.value_btf.map_or(0, |id| id.0));
+            (value != 0).then(|| match table {
+                Some((vmlinux_value, _)) => MapBtf { fd: btf.fd.as_fd(), key: 0, value: 0, vmlinux_value },
+                None => MapBtf { fd: btf.fd.as_fd(), key, value, vmlinux_value: 0 },
+            })
+        });
+        let options = MapOptions {
+            name: &spec.name,
+            map_type: spec.map_type as u32,
+            key_size: spec.key_size,
+            value_size: table.map_or(spec.value_size, |(_, size)| size),
+            max_entries: entries(spec),
+            flags: spec.flags,
+            numa_node: spec.numa_node,
+            extra: spec.extra,
+            inner: inner.as_ref().map(AsFd::as_fd),
+            btf: types,
+        };
+        match Map::create(&options) {
+            Err(BpfError::Call { .. }) if types.is_some() => {
+                Map::create(&MapOptions { btf: None, ..options })
+            }
+            result => result,
+        }
+    }
+
+    /// For a `struct_ops` table: id and size of the kernel's type that holds one.
+    fn struct_ops_type(&self, spec: &MapSpec) -> Option<(u32, u32)> {
+        if spec.map_type != MapType::StructOps {
+            return None;
+        }
+        let name = self.object.btf.as_ref()?.name(spec.value_btf?);
+        let id = self.running.btf.find(&format!("bpf_struct_ops_{name}"), KindTag::Struct)?;
+        let size = self.running.btf.size_of(id)?;
+        Some((id.0, u32::try_from(size).ok()?))
+    }
+}
+
+/// Maps an arena into this process, at the address it asks for, and puts its globals where they belong.
+fn map_arena(spec: &MapSpec, map: &Map) -> Result<Result<Arena, ArenaError>, BpfError> {
+    let attributes = ArenaSpec {
+        max_entries: spec.max_entries,
+        map_flags: spec.flags,
+        map_extra: spec.extra,
         key_size: spec.key_size,
         value_size: spec.value_size,
-        max_entries: entries(spec),
-        flags: spec.flags,
-        numa_node: spec.numa_node,
-        extra: spec.extra,
-        inner: inner.as_ref().map(AsFd::as_fd),
-        btf: types,
     };
-    match Map::create(&options) {
-        Err(BpfError::Call { .. }) if types.is_some() => Map::create(&MapOptions { btf: None, ..options }),
-        result => result,
-    }
+    let fd = map.try_clone()?.into_fd();
+    Ok(Arena::of_kernel(fd, &attributes).and_then(|arena| {
+        arena.write_bytes(arena.user_vm_start(), &spec.initial)?;
+        Ok(arena)
+    }))
 }
 
 /// Entries, with what libbpf fills in: a ring buffer is a power of two pages, a perf event array as large as the machine.
@@ -136,6 +188,11 @@ fn entries(spec: &MapSpec) -> u32 {
         }
         _ => spec.max_entries,
     }
+}
+
+/// Whether the map is a data section: an array of one value with the section's contents.
+fn is_data(spec: &MapSpec) -> bool {
+    !matches!(spec.origin, MapOrigin::Declared) && spec.map_type == MapType::Array
 }
 
 fn holds_maps(kind: MapType) -> bool {
@@ -223,10 +280,7 @@ impl LoadedMap for KernelMap {
 
 impl KernelMap {
     fn check_data(&self) -> Result<(), MapError> {
-        match self.spec.origin {
-            MapOrigin::Declared => Err(MapError::Unsupported),
-            _ => Ok(()),
-        }
+        if is_data(&self.spec) { Ok(()) } else { Err(MapError::Unsupported) }
     }
 }
 

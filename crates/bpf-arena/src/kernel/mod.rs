@@ -28,6 +28,7 @@ use self::maps::KernelMap;
 use self::program::Shared;
 use self::running::Running;
 use crate::App;
+use crate::arena::Arena;
 
 /// Loads objects into the running kernel.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +43,7 @@ impl KernelEngine {
     /// # Errors
     /// [`KernelError::MissingCapability`] names what is missing.
     pub fn new() -> Result<Self, KernelError> {
-        match CapabilitySet::effective().first_missing(&[Capability::Bpf, Capability::Perfmon]) {
+        match CapabilitySet::effective().first_missing(&[Capability::Bpf]) {
             Some(capability) => Err(KernelError::MissingCapability { capability }),
             None => Ok(Self::default()),
         }
@@ -91,7 +92,7 @@ impl KernelEngine {
         let programs =
             specs.into_iter().zip(programs).map(|(spec, p)| crate::Program::new(spec, Arc::new(p)));
         let maps = kernel_object.maps().collect();
-        Ok(App::new(Arc::clone(object), programs.collect(), maps, None))
+        Ok(App::new(Arc::clone(object), programs.collect(), maps, kernel_object.arena().cloned()))
     }
 }
 
@@ -130,7 +131,7 @@ impl KernelObject {
         }
         let specs = object.maps_with(&options).map_err(KernelError::Kconfig)?;
         let btf = LoadedBtf::of(object)?;
-        let maps = maps::create_all(object, &specs, btf.as_ref())?;
+        let maps = maps::create_all(object, &specs, btf.as_ref(), running)?;
         Ok(Self { running, options, btf, maps })
     }
 
@@ -176,6 +177,12 @@ impl KernelObject {
             }
         }
         Ok(())
+    }
+
+    /// The object's arena.
+    #[must_use]
+    pub fn arena(&self) -> Option<&Arena> {
+        self.maps.iter().find_map(|map| map.arena())
     }
 
     /// The object's maps, in its order.

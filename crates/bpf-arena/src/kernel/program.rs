@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
-use bpf_object::{Extern, ExternKind, KindTag, LineInfo, Linked, ProgType};
+use bpf_object::{Extern, ExternKind, KindTag, LineInfo, Linked, MapType, ProgType};
 use isa::{Endian, InsnIdx};
 use sys::bpf::{self, BpfError, BtfFd, LogMode, ObjectKind, Prog, ProgSpec, VerifierLog, system};
 
@@ -74,7 +74,10 @@ impl Shared<'_> {
         let spec = ProgSpec {
             name: &program.name,
             prog_type: prog_type as u32,
-            attach_type: program.kind.attach_type.unwrap_or(0),
+            attach_type: match prog_type {
+                ProgType::StructOps => self.struct_ops_member(program).map_or(0, |(_, member)| member),
+                _ => program.kind.attach_type.unwrap_or(0),
+            },
             insns: &insns,
             license: &program.license,
             flags,
@@ -205,6 +208,7 @@ impl Shared<'_> {
             (ProgType::Tracing, Some(TRACE_ITER)) => ("bpf_iter_", KindTag::Func),
             (ProgType::Tracing, _) => ("", KindTag::Func),
             (ProgType::Lsm, _) => ("bpf_lsm_", KindTag::Func),
+            (ProgType::StructOps, _) => return Ok(self.struct_ops_member(program).map(|(found, _)| found)),
             _ => return Ok(None),
         };
         // Without a target the kernel has the last word: EINVAL.
@@ -214,6 +218,23 @@ impl Shared<'_> {
             Some(found) => Ok(Some(found)),
             None => Err(KernelError::NoAttachTarget { program: program.name.clone(), target: name }),
         }
+    }
+
+    /// The kernel's type of the `struct_ops` table that a program is a member of, and which member: the program's "attach
+    /// type".
+    fn struct_ops_member(&self, program: &Linked) -> Option<(KernelType, u32)> {
+        let btf = program.btf.as_ref()?;
+        let tables = program.maps.iter().filter(|spec| spec.map_type == MapType::StructOps);
+        let (table, slot) = tables
+            .filter_map(|table| Some((table, table.slots.iter().find(|slot| slot.target == program.name)?)))
+            .next()?;
+        let local = btf.composite(table.value_btf?)?;
+        let member = local.members.iter().find(|m| m.bit_offset == slot.index.saturating_mul(8))?;
+        let name = btf.str(member.name);
+        let id = self.running.btf.find(btf.name(table.value_btf?), KindTag::Struct)?;
+        let members = &self.running.btf.composite(id)?.members;
+        let index = members.iter().position(|m| self.running.btf.str(m.name) == name)?;
+        Some((KernelType { id, module: None }, u32::try_from(index).ok()?))
     }
 
     /// Function and line information, or neither: the kernel wants a function for every subprogram, and a line at the

@@ -7,6 +7,7 @@ mod annotation;
 mod judge;
 mod kernel;
 mod pattern;
+mod user;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ pub use annotation::{Annotations, BadAnnotation, Expectation, Message, ReturnVal
 pub use judge::{Answer, Judge, Mismatch, Question, Verdict};
 pub use kernel::KernelJudge;
 pub use pattern::Pattern;
+pub use user::UserJudge;
 
 /// One test of an object.
 #[derive(Clone, Debug)]

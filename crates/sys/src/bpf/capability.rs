@@ -1,6 +1,7 @@
 //! Which of the capabilities that bpf(2) asks for this thread has.
 
-use rustix::thread::{CapabilitySet as Set, capabilities};
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet as Set, CapabilitySets, capabilities, set_capabilities};
 
 /// A capability that bpf(2) asks for (capabilities(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,5 +69,36 @@ impl CapabilitySet {
     #[must_use]
     pub fn first_missing(&self, needed: &[Capability]) -> Option<Capability> {
         needed.iter().copied().find(|&c| !self.has(c))
+    }
+}
+
+/// Capabilities taken from the calling thread's effective ones, for as long as this lives. Dropping it on another thread
+/// gives that thread its permitted capabilities back instead, so keep it where it was made.
+#[derive(Debug)]
+#[must_use = "dropping it gives the capabilities back"]
+pub struct WithoutCapabilities {
+    taken: Set,
+}
+
+impl WithoutCapabilities {
+    /// Takes these away; those that are not there stay away.
+    ///
+    /// # Errors
+    /// As capset(2) answers.
+    pub fn take(capabilities_to_take: &[Capability]) -> Result<Self, Errno> {
+        let sets = capabilities(None)?;
+        let asked = capabilities_to_take.iter().fold(Set::empty(), |all, c| all | c.bit());
+        let taken = sets.effective & asked;
+        set_capabilities(None, CapabilitySets { effective: sets.effective - taken, ..sets })?;
+        Ok(Self { taken })
+    }
+}
+
+impl Drop for WithoutCapabilities {
+    fn drop(&mut self) {
+        // Permitted capabilities were not touched, so making them effective again cannot be refused.
+        if let Ok(sets) = capabilities(None) {
+            let _ = set_capabilities(None, CapabilitySets { effective: sets.effective | self.taken, ..sets });
+        }
     }
 }

@@ -163,6 +163,12 @@ impl Map {
         Ok(Self { fd, info: self.info })
     }
 
+    /// The descriptor alone.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     /// Bytes of a key as the system call takes it.
     #[must_use]
     pub fn key_bytes(&self) -> usize {

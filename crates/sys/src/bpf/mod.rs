@@ -17,7 +17,7 @@ mod raw;
 pub mod system;
 
 pub use btf::{BtfFd, BtfObjectInfo};
-pub use capability::{Capability, CapabilitySet};
+pub use capability::{Capability, CapabilitySet, WithoutCapabilities};
 pub use error::{BpfError, VerifierLog};
 pub use ids::{ObjectKind, object_ids};
 pub use link::{

@@ -1,0 +1,82 @@
+//! The user engine as a judge.
+
+use std::sync::Arc;
+
+use bpf_object::{LinkError, Object};
+
+use super::judge::{Answer, Judge, Question, Verdict};
+use crate::error::LoadError;
+use crate::{UpdateMode, UserEngine};
+
+/// The user engine, with the options it was given.
+#[derive(Clone, Debug)]
+pub struct UserJudge {
+    name: &'static str,
+    engine: UserEngine,
+}
+
+impl UserJudge {
+    /// Compiled programs.
+    #[must_use]
+    pub fn new(engine: UserEngine) -> Self {
+        Self { name: "user", engine }
+    }
+
+    /// Interpreted programs.
+    #[must_use]
+    pub fn interpreter(engine: UserEngine) -> Self {
+        Self { name: "user-interp", engine: engine.interpreter() }
+    }
+}
+
+impl Judge for UserJudge {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn judge(&self, object: &Arc<Object>, question: &Question) -> Answer {
+        let target = question.target.as_ref().and_then(|t| t.btf.clone());
+        let engine = match target {
+            Some(btf) => self.engine.clone().target_btf(btf),
+            None => self.engine.clone(),
+        };
+        answer(&engine, object, question).unwrap_or_else(|error| refusal(&error))
+    }
+}
+
+fn answer(engine: &UserEngine, object: &Arc<Object>, question: &Question) -> Result<Answer, LoadError> {
+    let options = engine.link_options();
+    let program = object.link_with(&question.program, &options)?;
+    let maps = engine.maps(&program)?;
+    let instance = engine.load_program(&program, &maps)?;
+    let mut answer = Answer::default();
+    if !question.run {
+        return Ok(answer);
+    }
+    for (name, key, value) in &question.map_values {
+        let Some(map) = maps.maps().into_iter().find(|m| m.name() == name) else {
+            answer.run_error = Some(format!("no map `{name}`"));
+            return Ok(answer);
+        };
+        if let Err(error) = map.update(key, value, UpdateMode::Any) {
+            answer.run_error = Some(format!("map `{name}`: {error}"));
+            return Ok(answer);
+        }
+    }
+    match instance.run(&mut []) {
+        Ok(outcome) => answer.return_value = Some(outcome.return_value),
+        Err(error) => answer.run_error = Some(error.to_string()),
+    }
+    Ok(answer)
+}
+
+fn refusal(error: &LoadError) -> Answer {
+    let reason = error.to_string();
+    let verdict = match error {
+        LoadError::Rejected { source, .. } => Verdict::Rejected { errno: None, reason: source.to_string() },
+        // What is no instruction is refused before verification.
+        LoadError::Link(LinkError::Decode { .. }) => Verdict::Rejected { errno: None, reason },
+        _ => Verdict::Undecided { reason },
+    };
+    Answer { verdict, ..Answer::default() }
+}
