@@ -1,6 +1,7 @@
 //! Tasks a developer repeats: `cargo xtask TASK`.
 
 mod bench;
+mod conformance;
 mod objects;
 
 use std::process::ExitCode;
@@ -19,6 +20,8 @@ struct Cli {
 enum Task {
     /// Measures, side by side in one run.
     Bench(bench::Args),
+    /// Runs the kernel's own BPF selftests on every engine and compares with what is expected.
+    Conformance(conformance::Args),
     /// Compiles every `*.bpf.c` into the `*.bpf.o` beside it.
     Objects(objects::Args),
 }
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Bench(args) => bench::run(&args),
+        Task::Conformance(args) => conformance::run(&args),
         Task::Objects(args) => objects::run(&args),
     }
 }

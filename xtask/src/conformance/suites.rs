@@ -1,0 +1,362 @@
+//! The suites, each run in a process of its own: a suite that crashes says so and leaves the others alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use bpf_arena::suite::{Answer, Judge, KernelJudge, Test, TestResult, UserJudge, Verdict};
+use bpf_arena::{Engine, Object, UserEngine};
+use sys::bpf::{Capability, CapabilitySet, KernelVersion, WithoutCapabilities};
+use testkit::selftests::CHECKS;
+
+use super::outcome::{State, TestOutcome};
+
+/// What runs the programs of a suite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runs {
+    Jit,
+    Interpreter,
+    Kernel,
+}
+
+/// What a suite consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Material {
+    /// Arena objects at v3 and v4: our host code, and their own annotations.
+    Arena,
+    /// Every annotated `verifier_*` program.
+    Verifier,
+}
+
+/// A suite.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Suite {
+    name: &'static str,
+    runs: Runs,
+    material: Material,
+    /// Run as an ordinary user (when the task is run by root).
+    pub(super) unprivileged: bool,
+}
+
+/// All suites.
+pub(super) const SUITES: &[Suite] = &[
+    Suite { name: "arena-user-jit", runs: Runs::Jit, material: Material::Arena, unprivileged: false },
+    Suite {
+        name: "arena-user-interp",
+        runs: Runs::Interpreter,
+        material: Material::Arena,
+        unprivileged: false,
+    },
+    Suite { name: "arena-user-jit-nobody", runs: Runs::Jit, material: Material::Arena, unprivileged: true },
+    Suite {
+        name: "arena-user-interp-nobody",
+        runs: Runs::Interpreter,
+        material: Material::Arena,
+        unprivileged: true,
+    },
+    Suite { name: "arena-kernel", runs: Runs::Kernel, material: Material::Arena, unprivileged: false },
+    Suite { name: "verifier-kernel", runs: Runs::Kernel, material: Material::Verifier, unprivileged: false },
+];
+
+impl Suite {
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The name in the expectation file: what a kernel answers depends on its version.
+    pub(super) fn expectation_name(&self) -> String {
+        match self.runs {
+            Runs::Kernel => format!("{}@{}", self.name, KernelVersion::running()),
+            _ => self.name.to_owned(),
+        }
+    }
+
+    /// Why the suite cannot be run here, if so.
+    pub(super) fn impossible(&self) -> Option<String> {
+        let needed = [Capability::Bpf, Capability::Perfmon, Capability::NetAdmin];
+        match self.runs {
+            Runs::Kernel => {
+                let missing = CapabilitySet::effective().first_missing(&needed)?;
+                Some(format!("{missing} is missing"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Runs every test whose name contains `filter`.
+    pub(super) fn run(&self, objects: &Path, filter: &str) -> anyhow::Result<Vec<TestOutcome>> {
+        let mut outcomes = Vec::new();
+        match self.material {
+            Material::Arena => {
+                for (cpu, dir) in [("v3", objects.join("v3")), ("v4", objects.to_owned())] {
+                    self.checks(&dir, cpu, filter, &mut outcomes)?;
+                    for name in names(&dir, "verifier_arena")? {
+                        self.annotated(&dir, &name, Some(cpu), filter, &mut outcomes)?;
+                    }
+                }
+            }
+            Material::Verifier => {
+                for name in names(objects, "verifier_")? {
+                    self.annotated(objects, &name, None, filter, &mut outcomes)?;
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+
+    fn engine(&self) -> Result<Engine, String> {
+        match self.runs {
+            Runs::Jit => Ok(user_engine().into()),
+            Runs::Interpreter => Ok(user_engine().interpreter().into()),
+            Runs::Kernel => Engine::kernel().map(Engine::from).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn judge(&self) -> Box<dyn Judge> {
+        match self.runs {
+            Runs::Jit => Box::new(UserJudge::new(user_engine())),
+            Runs::Interpreter => Box::new(UserJudge::interpreter(user_engine())),
+            Runs::Kernel => Box::new(KernelJudge),
+        }
+    }
+
+    /// Our host code on the arena objects.
+    fn checks(
+        &self,
+        dir: &Path,
+        cpu: &str,
+        filter: &str,
+        outcomes: &mut Vec<TestOutcome>,
+    ) -> anyhow::Result<()> {
+        for check in CHECKS {
+            let test = format!("{cpu}/{}/{}", check.object, check.name);
+            if !test.contains(filter) {
+                continue;
+            }
+            let path = dir.join(format!("{}.bpf.o", check.object));
+            if !path.exists() {
+                outcomes.push(TestOutcome { test, state: State::Skip, detail: "not compiled".to_owned() });
+                continue;
+            }
+            let object = Object::open(&path)?;
+            let (state, detail) = match check.run(&object, &|| self.engine()) {
+                Ok(()) => (State::Agree, String::new()),
+                Err(error) => (State::Differ, one_line(&error.to_string())),
+            };
+            outcomes.push(TestOutcome { test, state, detail });
+        }
+        Ok(())
+    }
+
+    /// The annotated programs of one object.
+    fn annotated(
+        &self,
+        dir: &Path,
+        name: &str,
+        cpu: Option<&str>,
+        filter: &str,
+        outcomes: &mut Vec<TestOutcome>,
+    ) -> anyhow::Result<()> {
+        let path = dir.join(format!("{name}.bpf.o"));
+        let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+        let prefix = cpu.map_or_else(String::new, |cpu| format!("{cpu}/"));
+        let object = match bpf_object::Object::parse(&bytes) {
+            Ok(object) => Arc::new(object),
+            Err(error) => {
+                let (test, detail) = (format!("{prefix}{name}"), one_line(&error.to_string()));
+                outcomes.push(TestOutcome { test, state: State::Differ, detail });
+                return Ok(());
+            }
+        };
+        let judge = self.judge();
+        let _privileges = self.privileges_of(name)?;
+        for (test, annotations) in tests(&object)? {
+            let id = format!("{prefix}{name}/{}", test_name(&test));
+            if !id.contains(filter) {
+                continue;
+            }
+            let test = prepare(test, name, annotations.as_deref(), dir)?;
+            let (result, answer) = test.run(&object, judge.as_ref());
+            outcomes.push(outcome(id, &test, result, answer.as_ref()));
+        }
+        Ok(())
+    }
+
+    /// The selftests are run without `CAP_SYS_ADMIN`, one of them without `CAP_PERFMON` too: pointers of the kernel are then
+    /// not to be leaked, and some checks are stricter.
+    fn privileges_of(&self, name: &str) -> anyhow::Result<Option<WithoutCapabilities>> {
+        if self.runs != Runs::Kernel {
+            return Ok(None);
+        }
+        let without: &[Capability] = match name {
+            "verifier_mtu" => &[Capability::SysAdmin, Capability::Perfmon],
+            _ => &[Capability::SysAdmin],
+        };
+        Ok(Some(WithoutCapabilities::take(without).context("capset")?))
+    }
+}
+
+fn user_engine() -> UserEngine {
+    let engine = Engine::user();
+    // Types of kernel structures, for programs that read them; without BTF they are refused, as they would be anyway.
+    let btf = sys::bpf::system::kernel_btf().ok().and_then(|bytes| bpf_object::Btf::parse(&bytes).ok());
+    match btf {
+        Some(btf) => engine.target_btf(Arc::new(btf)),
+        None => engine,
+    }
+}
+
+/// An object's tests with the path of the BTF that each wants.
+fn tests(object: &bpf_object::Object) -> anyhow::Result<Vec<(Test, Option<String>)>> {
+    let annotations = bpf_arena::suite::Annotations::of_object(object)?;
+    let path_of = |program: &str| {
+        let index = object.programs.iter().position(|p| p.name == program)?;
+        annotations.get(index)?.as_ref()?.btf_path.clone()
+    };
+    let tests = Test::of_object(object)?;
+    Ok(tests.into_iter().map(|test| (test.clone(), path_of(&test.program))).collect())
+}
+
+/// The program's name; `@unpriv` behind it keeps both forms apart.
+fn test_name(test: &Test) -> String {
+    let suffix = if test.title.ends_with(" @unpriv") { "@unpriv" } else { "" };
+    format!("{}{suffix}", test.program)
+}
+
+/// What the selftests' host code does before their programs are run.
+fn prepare(mut test: Test, object: &str, btf_path: Option<&str>, dir: &Path) -> anyhow::Result<Test> {
+    let map = match object {
+        "verifier_array_access" => Some("map_array_ro"),
+        "verifier_value_ptr_arith" => Some("map_array_48b"),
+        _ => None,
+    };
+    if let Some(map) = map {
+        // struct test_val { unsigned int index; int foo[11]; }: the index is the offset of foo[6], which holds a mark.
+        let mut value = [0_u8; 48];
+        let (index, mark) = (7 * 4_u32, 0xabcd_ef12_u32);
+        value.iter_mut().zip(index.to_le_bytes()).for_each(|(to, from)| *to = from);
+        value.iter_mut().skip(28).zip(mark.to_le_bytes()).for_each(|(to, from)| *to = from);
+        test.question.map_values.push((map.to_owned(), vec![0; 4], value.to_vec()));
+    }
+    if let Some(file) = btf_path {
+        let bytes = fs::read(dir.join(file)).with_context(|| file.to_owned())?;
+        test.question.target = Some(Arc::new(bpf_object::Object::parse(&bytes)?));
+    }
+    Ok(test)
+}
+
+fn outcome(test: String, of: &Test, result: TestResult, answer: Option<&Answer>) -> TestOutcome {
+    let expected = match (of.expected.rejected, of.expected.return_value) {
+        (true, _) => "refused".to_owned(),
+        (false, Some(value)) => format!("accepted, {value:?}"),
+        (false, None) => "accepted".to_owned(),
+    };
+    let got = match answer.map(|answer| &answer.verdict) {
+        Some(Verdict::Accepted) => "accepted".to_owned(),
+        Some(Verdict::Rejected { reason, .. }) => format!("refused ({})", one_line(reason)),
+        _ => "no answer".to_owned(),
+    };
+    match result {
+        TestResult::Passed => TestOutcome { test, state: State::Agree, detail: String::new() },
+        TestResult::Skipped(reason) => TestOutcome { test, state: State::Skip, detail: one_line(&reason) },
+        TestResult::Failed(mismatch) => {
+            let mismatch = one_line(&mismatch.to_string());
+            let detail = format!("expected: {expected}; got: {got}; {mismatch}");
+            TestOutcome { test, state: State::Differ, detail }
+        }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Names of the objects in a directory that begin so, sorted.
+fn names(dir: &Path, prefix: &str) -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let name = entry?.file_name();
+        let name = name.to_str().and_then(|name| name.strip_suffix(".bpf.o"));
+        names.extend(name.filter(|name| name.starts_with(prefix)).map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Runs a suite in a child process and reads what it found: one JSON object a line.
+pub(super) fn run_in_child(suite: &Suite, objects: &Path, filter: &str) -> anyhow::Result<Vec<TestOutcome>> {
+    let executable = std::env::current_exe()?;
+    let mut copy = None;
+    let mut command = if suite.unprivileged {
+        let copied = Copied::new(&executable, objects)?;
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--"]);
+        command.arg(&copied.executable).arg("conformance").arg("--objects").arg(&copied.objects);
+        copy = Some(copied);
+        command
+    } else {
+        let mut command = std::process::Command::new(executable);
+        command.arg("conformance").arg("--objects").arg(objects);
+        command
+    };
+    command.args(["--worker", suite.name(), "--filter", filter]);
+    let output = command.output().context("running a suite")?;
+    drop(copy);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut outcomes = Vec::new();
+    for line in text.lines() {
+        outcomes.push(serde_json::from_str(line).with_context(|| format!("a suite's output: `{line}`"))?);
+    }
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "suite {}: {} after {} tests; {}",
+            suite.name(),
+            output.status,
+            outcomes.len(),
+            one_line(&errors)
+        );
+    }
+    Ok(outcomes)
+}
+
+/// Executable and objects where any user can read them. Removed on drop.
+struct Copied {
+    dir: PathBuf,
+    executable: PathBuf,
+    objects: PathBuf,
+}
+
+impl Copied {
+    fn new(executable: &Path, objects: &Path) -> anyhow::Result<Self> {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = std::env::temp_dir().join(format!("bpf-arena-conformance-{}", std::process::id()));
+        // Fails if someone else has the name.
+        fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
+        let copied = Self { executable: dir.join("xtask"), objects: dir.join("objects"), dir };
+        fs::set_permissions(&copied.dir, fs::Permissions::from_mode(0o755))?;
+        fs::copy(executable, &copied.executable)?;
+        for (from, to) in
+            [(objects.to_owned(), copied.objects.clone()), (objects.join("v3"), copied.objects.join("v3"))]
+        {
+            fs::create_dir(&to)?;
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
+            for entry in fs::read_dir(from)? {
+                let entry = entry?;
+                let name = entry.file_name();
+                if name.to_string_lossy().contains("arena") && entry.file_type()?.is_file() {
+                    fs::copy(entry.path(), to.join(name))?;
+                }
+            }
+        }
+        Ok(copied)
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        // A leftover in the temporary directory harms nobody.
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
