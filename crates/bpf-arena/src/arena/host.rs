@@ -54,7 +54,7 @@ impl Arena {
     /// Outside the arena, or a page is missing and may not be populated; `out` may be partly filled.
     pub fn read_bytes(&self, at: UserAddr, out: &mut [u8]) -> Result<(), ArenaError> {
         let low = self.check(at, out.len() as u64)?;
-        self.retry(|| self.window.read_bytes(low, out))
+        self.retry(1, || self.window.read_bytes(low, out))
     }
 
     /// Copies bytes in. Concurrent readers may see a part.
@@ -63,7 +63,7 @@ impl Arena {
     /// Outside the arena, or a page is missing and may not be populated; the bytes before it are written.
     pub fn write_bytes(&self, at: UserAddr, bytes: &[u8]) -> Result<(), ArenaError> {
         let low = self.check(at, bytes.len() as u64)?;
-        self.retry(|| self.window.write_bytes(low, bytes))
+        self.retry(1, || self.window.write_bytes(low, bytes))
     }
 
     /// Reads a `u32` before anything that follows.
@@ -138,7 +138,7 @@ impl Arena {
         mut access: impl FnMut(u32) -> Result<T, Missing>,
     ) -> Result<T, ArenaError> {
         let low = self.check(at, width.bytes().into())?;
-        self.retry(|| access(low))
+        self.retry(width.bytes(), || access(low))
     }
 
     /// The window offset of a range that lies in the arena.
@@ -151,16 +151,20 @@ impl Arena {
         }
     }
 
-    fn retry<T>(&self, mut access: impl FnMut() -> Result<T, Missing>) -> Result<T, ArenaError> {
+    /// Populates what an access misses, until it does not. `span` bytes from the address that is missing on may be in
+    /// missing pages: an access that straddles two pages does not say which.
+    fn retry<T>(&self, span: u8, mut access: impl FnMut() -> Result<T, Missing>) -> Result<T, ArenaError> {
         let mut missing = match access() {
             Ok(value) => return Ok(value),
             Err(Missing { address }) => UserAddr::new(address),
         };
         for _ in 0..ATTEMPTS {
-            match self.window.populate(missing.low32()) {
-                Ok(()) => {}
-                Err(PageError::NotPopulated) => return Err(ArenaError::Missing { at: missing }),
-                Err(error) => return Err(error.into()),
+            for at in [missing, missing.wrapping_add(u64::from(span) - 1)] {
+                match self.window.populate(at.low32()) {
+                    Ok(()) => {}
+                    Err(PageError::NotPopulated) => return Err(ArenaError::Missing { at }),
+                    Err(error) => return Err(error.into()),
+                }
             }
             match access() {
                 Ok(value) => return Ok(value),
