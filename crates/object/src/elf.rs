@@ -98,8 +98,8 @@ impl<'a> Elf<'a> {
         }
         // Class and byte order come first, so that the answer names them and not a field read the wrong way.
         let ident = bytes.first_chunk::<6>().filter(|i| i.starts_with(&[0x7f, b'E', b'L', b'F']));
-        match ident.ok_or_else(|| ObjectError::Elf("no ELF header".to_owned()))? {
-            [.., 1, _] => return Err(ObjectError::Elf("32-bit file".to_owned())),
+        match ident.ok_or_else(|| bad_elf("no ELF header"))? {
+            [.., 1, _] => return Err(bad_elf("32-bit file")),
             [.., 2, 2] => return Err(ObjectError::BigEndian),
             _ => {}
         }
@@ -113,8 +113,20 @@ impl<'a> Elf<'a> {
         let table = header.sections(LE, bytes).map_err(elf_error)?;
         let symbols = read_symbols(&table, bytes)?;
         let mut sections = Vec::new();
-        for section in table.iter() {
-            sections.push(read_section(&table, section, bytes)?);
+        // Contents of sections do not overlap, so that together they are no longer than the file.
+        let mut total = 0u64;
+        for header in table.iter() {
+            let section = read_section(&table, header, bytes)?;
+            let length = if header.sh_type(LE) == elf::SHT_REL {
+                header.sh_size(LE)
+            } else {
+                section.data.len() as u64
+            };
+            total = total.saturating_add(length);
+            if total > bytes.len() as u64 {
+                return Err(bad_elf("sections overlap"));
+            }
+            sections.push(section);
         }
         attach_relocations(&table, bytes, &mut sections, symbols.len())?;
         let mut by_name = HashMap::new();
@@ -158,6 +170,10 @@ fn elf_error(error: object::Error) -> ObjectError {
     ObjectError::Elf(error.to_string())
 }
 
+fn bad_elf(reason: &str) -> ObjectError {
+    ObjectError::Elf(reason.to_owned())
+}
+
 fn read_section<'a>(
     table: &SectionTable<'a, Header>,
     header: &'a elf::SectionHeader64<LE>,
@@ -167,7 +183,7 @@ fn read_section<'a>(
     let name = core::str::from_utf8(name)
         .ok()
         .filter(|n| n.len() <= MAX_NAME_BYTES)
-        .ok_or_else(|| ObjectError::Elf("a section's name is too long or not UTF-8".to_owned()))?;
+        .ok_or_else(|| bad_elf("a section's name is too long or not UTF-8"))?;
     let kind = match header.sh_type(LE) {
         elf::SHT_PROGBITS if header.sh_flags(LE).0 & elf::SHF_EXECINSTR.0 != 0 => SectionKind::Text,
         elf::SHT_PROGBITS => SectionKind::Data,
@@ -238,7 +254,7 @@ fn attach_relocations(
     for header in table.iter() {
         let Some((rows, _)) = header.rel(LE, bytes).map_err(elf_error)? else { continue };
         let Some(target) = sections.get_mut(header.info_link(LE).0) else {
-            return Err(ObjectError::Elf("a relocation section applies to no section".to_owned()));
+            return Err(bad_elf("a relocation section applies to no section"));
         };
         for row in rows {
             let relocation = Relocation {

@@ -11,6 +11,12 @@ pub const MAX_SYMBOL_NAMES: usize = 64 << 20;
 pub const MAX_FUNCTIONS: usize = 1 << 16;
 /// Instruction slots of a linked program: the kernel's limit for privileged users (`BPF_COMPLEXITY_LIMIT_INSNS`).
 pub const MAX_PROGRAM_SLOTS: usize = 1_000_000;
+/// Variables in the data sections of an object.
+pub const MAX_VARIABLES: usize = 1 << 16;
+/// Initial entries of all maps of an object.
+pub const MAX_MAP_SLOTS: usize = 1 << 16;
+/// Sections that one part of a BTF.ext describes.
+pub const MAX_EXT_SECTIONS: usize = 1 << 14;
 /// Maps of an object, data sections included.
 pub const MAX_MAPS: usize = 1 << 12;
 /// Bytes of a data section (initialised or not).
@@ -27,5 +33,5 @@ pub const MAX_LINE_TEXT: usize = 1024;
 pub const MAX_LINE_TEXT_TOTAL: usize = 64 << 20;
 /// Length of the access path of a CO-RE relocation (`BPF_CORE_SPEC_MAX_LEN`).
 pub const MAX_CORE_PATH: usize = 64;
-/// Types compared while one link looks for CO-RE candidates that match.
+/// Types, members and enumerators looked at while one link resolves its CO-RE relocations.
 pub const MAX_CORE_STEPS: usize = 10_000_000;

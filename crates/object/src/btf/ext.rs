@@ -3,6 +3,7 @@
 use super::parse::Sections;
 use super::{Btf, StrId, TypeId};
 use crate::error::{BtfError, BtfFault};
+use crate::limits::{MAX_EXT_SECTIONS, MAX_NAME_BYTES};
 use crate::reader::Reader;
 
 /// Parsed `.BTF.ext`. Offsets are in bytes from the start of the ELF section.
@@ -193,9 +194,15 @@ fn parse_part<T>(
         let (Some(name), Some(count)) = (reader.u32(), reader.u32()) else {
             return Err(bad(at)(BtfFault::Truncated));
         };
+        if parts.len() >= MAX_EXT_SECTIONS {
+            return Err(BtfError::TooLarge {
+                what: "number of sections in BTF.ext",
+                limit: MAX_EXT_SECTIONS,
+            });
+        }
         let name = btf
             .str_bytes(StrId(name))
-            .filter(|n| n.len() <= crate::limits::MAX_NAME_BYTES)
+            .filter(|n| n.len() <= MAX_NAME_BYTES)
             .ok_or(BtfFault::NoSuchString { offset: name })
             .map_err(bad(at))?;
         let mut rows = Vec::new();

@@ -22,7 +22,7 @@ use isa::Endian;
 ///
 /// A *split* BTF continues a base: its ids and string offsets start where the base's end, as a kernel module's do.
 /// Every question is answered for the base's types too.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Btf {
     base: Option<Arc<Btf>>,
     /// First id that `types` holds; `types[0]` of a BTF without base is `void`.
@@ -48,5 +48,17 @@ impl Default for Btf {
             endian: Endian::Little,
             names: OnceLock::new(),
         }
+    }
+}
+
+impl core::fmt::Debug for Btf {
+    /// How much there is: the types themselves would fill pages wherever an object or a program is printed.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Btf")
+            .field("types", &self.types.len())
+            .field("string_bytes", &self.strings.len())
+            .field("endian", &self.endian)
+            .field("base", &self.base)
+            .finish()
     }
 }

@@ -65,13 +65,25 @@ impl Btf {
         (self.first_id.max(1)..self.end_id()).filter_map(|id| Some((TypeId(id), self.get(TypeId(id))?)))
     }
 
+    /// Every string of this BTF alone (not its base's), without NUL, with its id.
+    pub fn own_strings(&self) -> impl Iterator<Item = (StrId, &[u8])> {
+        let mut at = self.first_str;
+        // What follows the last NUL is no string.
+        let whole = self.strings.strip_suffix(&[0]);
+        whole.into_iter().flat_map(|w| w.split(|&b| b == 0)).map(move |text| {
+            let id = StrId(at);
+            at = at.saturating_add(u32::try_from(text.len()).unwrap_or(u32::MAX)).saturating_add(1);
+            (id, text)
+        })
+    }
+
     /// Bytes of the string that starts at `offset`, without its NUL.
     pub(crate) fn str_bytes(&self, StrId(offset): StrId) -> Option<&[u8]> {
         let Some(start) = offset.checked_sub(self.first_str) else {
             return self.base.as_ref()?.str_bytes(StrId(offset));
         };
         let rest = self.strings.get(start as usize..)?;
-        rest.split(|&b| b == 0).next().filter(|text| text.len() < rest.len())
+        rest.get(..rest.iter().position(|&b| b == 0)?)
     }
 
     /// The text of a string; empty when there is none there or it is not UTF-8 (never so for a name in a parsed BTF).
@@ -95,14 +107,7 @@ impl Btf {
         if let Some(found) = self.base.as_ref().and_then(|b| b.find_str(text)) {
             return Some(found);
         }
-        let mut offset = 0usize;
-        for candidate in self.strings.split(|&b| b == 0) {
-            if candidate == text.as_bytes() {
-                return u32::try_from(offset).ok().and_then(|o| self.first_str.checked_add(o)).map(StrId);
-            }
-            offset += candidate.len() + 1;
-        }
-        None
+        self.own_strings().find(|(_, candidate)| *candidate == text.as_bytes()).map(|(id, _)| id)
     }
 
     /// The first type with this name and kind.
@@ -306,4 +311,26 @@ pub fn essential_name(name: &str) -> &str {
 fn hash(name: &str) -> u64 {
     // Fixed keys: results never depend on the run.
     BuildHasherDefault::<DefaultHasher>::default().hash_one(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flavor_is_what_follows_three_underscores() {
+        for (name, essential) in [
+            ("task_struct", "task_struct"),
+            ("task_struct___old", "task_struct"),
+            ("a___b___c", "a___b"),
+            ("a____b", "a____b"),
+            ("___a", "___a"),
+            ("a___", "a___"),
+            ("a__b", "a__b"),
+            ("", ""),
+            ("é___ü", "é"),
+        ] {
+            assert_eq!(essential_name(name), essential, "{name}");
+        }
+    }
 }

@@ -90,8 +90,15 @@ impl<'b> Subject<'b> {
             }
             Self::Value { name, .. } => {
                 let wanted = essential_name(name);
-                let found = enumerators(btf, id).find(|(name, _)| essential_name(name) == wanted);
-                found.map(|(name, value)| Subject::Value { name, value })
+                let mut found = None;
+                for (name, value) in enumerators(btf, id) {
+                    budget.spend()?;
+                    if essential_name(name) == wanted {
+                        found = Some(Subject::Value { name, value });
+                        break;
+                    }
+                }
+                found
             }
         })
     }
@@ -150,7 +157,15 @@ fn group(kind: CoreReloKind) -> Group {
 }
 
 fn enumerator(btf: &Btf, id: TypeId, index: u32) -> Option<Subject<'_>> {
-    enumerators(btf, id).nth(index as usize).map(|(name, value)| Subject::Value { name, value })
+    let index = index as usize;
+    let (name, value) = match btf.kind(btf.resolve(id))? {
+        Kind::Enum(e) => {
+            e.values.get(index).map(|&(name, value)| (name, i64::from(value).cast_unsigned()))?
+        }
+        Kind::Enum64(e) => *e.values.get(index)?,
+        _ => return None,
+    };
+    Some(Subject::Value { name: btf.str(name), value })
 }
 
 /// Names and values of an enum, behind modifiers and typedefs.

@@ -164,16 +164,21 @@ impl<'a> Resolver<'a> {
         }
         let none = Kind::Void;
         let kind = local.kind(relo.ty).unwrap_or(&none);
-        let fits = |btf: &'a Btf| {
-            btf.named(name)
-                .filter(|&id| btf.kind(id).is_some_and(|k| same_kind(k, kind)))
-                .map(|id| Candidate { btf, id })
-                .collect::<Vec<_>>()
+        let mut all = Vec::new();
+        let budget = &mut self.budget;
+        let mut add = |btf: &'a Btf, first: u32, all: &mut Vec<_>| -> Result<(), CoreError> {
+            for id in btf.named(name) {
+                budget.spend()?;
+                if id.0 >= first && btf.kind(id).is_some_and(|k| same_kind(k, kind)) {
+                    all.push(Candidate { btf, id });
+                }
+            }
+            Ok(())
         };
-        let mut all = fits(target);
+        add(target, 1, &mut all)?;
         if all.is_empty() {
             for module in self.modules {
-                all.extend(fits(module).into_iter().filter(|c| c.id.0 >= target.end_id()));
+                add(module, target.end_id(), &mut all)?;
             }
         }
         self.candidates.insert(relo.ty, all.clone());

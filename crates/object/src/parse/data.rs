@@ -8,7 +8,7 @@ use crate::btf::Kind;
 use crate::elf::{Place, R_BPF_64_ABS64, Relocation, SectionKind, Symbol, SymbolKind};
 use crate::error::ObjectError;
 use crate::layout::SymbolTarget;
-use crate::limits::MAX_DATA_BYTES;
+use crate::limits::{MAX_DATA_BYTES, MAX_VARIABLES};
 use crate::map::ARENA_PAGE_BYTES;
 use crate::object::Variable;
 use crate::{BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BtfLinkage, Linkage, MapOrigin, MapSpec, MapType, TypeId};
@@ -74,8 +74,7 @@ impl Parser<'_> {
         };
         let map = self.add_map(map)?;
         self.set_role(index, SymbolTarget::Data { map });
-        self.section_variables(index, map);
-        Ok(())
+        self.section_variables(index, map)
     }
 
     fn refused(&self, section: &str, relocation: &Relocation) -> ObjectError {
@@ -118,8 +117,7 @@ impl Parser<'_> {
         }
         let map = u32::try_from(map_index).unwrap_or(u32::MAX);
         self.set_role(index, SymbolTarget::Data { map });
-        self.section_variables(index, map);
-        Ok(())
+        self.section_variables(index, map)
     }
 
     /// The bytes of arena globals. A pointer to another arena global is known when the arena's address is: when the
@@ -142,8 +140,8 @@ impl Parser<'_> {
     }
 
     /// Variables of a section: from BTF, and symbols that BTF does not know.
-    fn section_variables(&mut self, index: usize, map: u32) {
-        let Some(section) = self.elf.sections.get(index) else { return };
+    fn section_variables(&mut self, index: usize, map: u32) -> Result<(), ObjectError> {
+        let Some(section) = self.elf.sections.get(index) else { return Ok(()) };
         let described = self.data_sec(section.name);
         let mut seen = HashSet::new();
         let map = map as usize;
@@ -152,7 +150,7 @@ impl Parser<'_> {
         {
             let weak: HashSet<&str> =
                 self.elf.symbols_in(index).filter(|(_, s)| s.weak).map(|(_, s)| s.name.as_str()).collect();
-            for var in vars {
+            for var in vars.iter().take(MAX_VARIABLES + 1) {
                 let Some(Kind::Var { linkage, .. }) = btf.kind(var.ty) else { continue };
                 let name = btf.name(var.ty).to_owned();
                 let linkage = match linkage {
@@ -169,7 +167,14 @@ impl Parser<'_> {
             if symbol.kind == SymbolKind::Data && symbol.size != 0 && !seen.contains(&symbol.name) {
                 self.variables.extend(symbol_variable(symbol, map));
             }
+            if self.variables.len() > MAX_VARIABLES {
+                break;
+            }
         }
+        if self.variables.len() > MAX_VARIABLES {
+            return Err(ObjectError::TooLarge { what: "number of variables", limit: MAX_VARIABLES as u64 });
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use super::Parser;
 use crate::btf::Kind;
 use crate::elf::{Place, Relocation};
 use crate::error::{MapFault, ObjectError};
+use crate::limits::MAX_MAP_SLOTS;
 use crate::{MapSlot, MapType};
 
 impl Parser<'_> {
@@ -29,6 +30,10 @@ impl Parser<'_> {
             let from = rows.partition_point(|r| r.offset < start.saturating_add(first));
             let end = start.saturating_add(size.max(1));
             for relocation in rows.get(from..).unwrap_or_default().iter().take_while(|r| r.offset < end) {
+                if found.len() >= MAX_MAP_SLOTS {
+                    let limit = MAX_MAP_SLOTS as u64;
+                    return Err(ObjectError::TooLarge { what: "number of initial map entries", limit });
+                }
                 found.push((map, self.slot(relocation, spec.map_type, start + first, &programs)?));
             }
         }

@@ -96,6 +96,19 @@ fn types_and_strings_may_be_added() {
 }
 
 #[test]
+fn strings_are_listed_with_their_offsets() {
+    let btf = types();
+    assert_eq!(btf.own_strings().next(), Some((StrId(0), &b""[..])));
+    for (id, text) in btf.own_strings() {
+        assert_eq!(btf.str(id).as_bytes(), text);
+    }
+    assert!(
+        btf.own_strings().any(|(id, text)| text == b"everything" && Some(id) == btf.find_str("everything"))
+    );
+    assert_eq!(Btf::split(btf).own_strings().count(), 0);
+}
+
+#[test]
 fn a_split_btf_continues_its_base() {
     let base = types();
     let mut module = Btf::split(Arc::clone(&base));

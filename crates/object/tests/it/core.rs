@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use bpf_arena_object::{Btf, CoreError, CoreReloKind, KindTag, LinkError, LinkOptions, Program};
+use bpf_arena_object::{
+    Btf, Composite, CoreError, CoreReloKind, Kind, KindTag, LinkError, LinkOptions, Member, Program, Type,
+};
 use isa::{CallTarget, Imm64, Insn, Operand, Size};
 
 use crate::object;
@@ -120,6 +122,31 @@ fn candidates_that_disagree_are_an_error() {
     assert_eq!(kind, CoreReloKind::FieldByteOffset);
     assert!(spec.starts_with("struct twice.x"), "{spec}");
     assert_ne!(first, second);
+}
+
+#[test]
+fn modules_are_searched_when_the_kernel_has_no_candidate() {
+    let base = target();
+    let mut module = Btf::split(Arc::clone(&base));
+    let int = base.find("unsigned int", KindTag::Int).unwrap();
+    let (name, x) = (module.add_str("absent"), module.add_str("x"));
+    let member = Member { name: x, ty: int, bit_offset: 96, bit_size: 0 };
+    let composite = Composite { size: 16, members: vec![member], kind_flag: false };
+    module.push(Type { name, kind: Kind::Struct(composite) });
+    // A candidate that the kernel has already: the module's is not asked.
+    let name = module.add_str("shape");
+    module.push(Type { name, kind: Kind::Struct(Composite { size: 4, ..Composite::default() }) });
+    let options =
+        LinkOptions { target_btf: Some(base), module_btfs: vec![Arc::new(module)], ..LinkOptions::default() };
+    let offset = |program: &str| {
+        let program = object("core").link_with(program, &options).unwrap();
+        program.code.iter().find_map(|(_, insn)| match insn {
+            Insn::Load { offset, .. } => Some(offset),
+            _ => None,
+        })
+    };
+    assert_eq!(offset("absent_field"), Some(12));
+    assert_eq!(offset("offset"), Some(44));
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use bpf_arena_object::{Btf, BtfError, BtfExt, BtfFault, LinkOptions, Object, ObjectError, TypeId};
+use bpf_arena_object::{
+    Btf, BtfError, BtfExt, BtfFault, LinkError, LinkOptions, Object, ObjectError, RelocationFault, TypeId,
+};
 use proptest::prelude::*;
 
 use crate::bytes;
@@ -51,6 +53,16 @@ fn what_is_no_bpf_object_is_named() {
     assert_eq!(patched(5, 2), ObjectError::BigEndian);
     assert_eq!(patched(16, 2), ObjectError::NotRelocatable { found: 2 });
     assert_eq!(patched(18, 62), ObjectError::NotBpf { machine: 62 });
+}
+
+#[test]
+fn jump_tables_are_refused_where_they_are_used() {
+    let object = Object::parse(&bytes("jump_table")).unwrap();
+    let LinkError::Relocation { section, fault, .. } = object.link("choose").unwrap_err() else {
+        panic!("linked")
+    };
+    assert_eq!((section.as_str(), fault), ("socket", RelocationFault::JumpTable));
+    assert!(object.link("plain").is_ok(), "other programs of the object are none the worse");
 }
 
 #[test]

@@ -1,6 +1,13 @@
 //! Objects made by clang from `tests/bpf/*.bpf.c`: what parsing and linking says about them, and what it says about
 //! broken ones.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod arena;
 mod btf;
 mod calls;
