@@ -15,7 +15,8 @@ use crate::{Btf, MapSpec, TypeId};
 ///   [`Imm64::Func`](isa::Imm64::Func);
 /// - calls to kfuncs are [`CallTarget::Kfunc`](isa::CallTarget::Kfunc) with `btf_id` an index into
 ///   [`Program::externs`] and `module` 0;
-/// - references to kernel variables are [`Imm64::BtfVar`](isa::Imm64::BtfVar) with `btf_id` such an index.
+/// - references to kernel variables, and to kfuncs whose presence is asked for, are
+///   [`Imm64::BtfVar`](isa::Imm64::BtfVar) with `btf_id` such an index.
 #[derive(Clone, Debug)]
 pub struct Program {
     /// Name of the entry function.

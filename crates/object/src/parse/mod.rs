@@ -128,6 +128,8 @@ impl Parser<'_> {
                     hidden.push(var.ty);
                 }
             }
+            // Clang may shrink a static variable without shrinking its type, which kernels refuse. The symbol stays.
+            fixed.retain(|v| btf.size_of(v.ty).is_none_or(|size| size <= u64::from(v.size)));
             fixed.sort_by_key(|v| v.offset);
             let size = if size == 0 { u32::try_from(section.size).unwrap_or(u32::MAX) } else { size };
             btf.replace(id, Type { name, kind: Kind::DataSec { size, vars: fixed } });
