@@ -14,6 +14,8 @@
 use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering, compiler_fence};
 
+use std::sync::OnceLock;
+
 use rustix::thread::futex;
 
 const WAITERS: u32 = 0x8000_0000;
@@ -50,7 +52,7 @@ pub(crate) struct Held<'a> {
 
 /// Locks; `None` if this thread holds the lock already (a signal handler that interrupted it), which would never end.
 pub(crate) fn lock(word: &AtomicU32) -> Option<Held<'_>> {
-    let me = crate::host::thread_id() & THREAD;
+    let me = this_thread();
     // Announced before the word can hold our number, so that there is no instant at which a death goes unnoticed.
     let announced = Announced::new(word);
     let mut waited = 0;
@@ -112,6 +114,31 @@ impl Drop for Announced<'_> {
             head.pending.store(self.before, Ordering::Relaxed);
         }
     }
+}
+
+/// This thread's number, asked for once: the system call costs as much as the rest of the lock.
+fn this_thread() -> u32 {
+    static FORKS: AtomicU32 = AtomicU32::new(0);
+    static WATCHED: OnceLock<bool> = OnceLock::new();
+    thread_local! {
+        /// Forks when it was asked for, and the number.
+        static KNOWN: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+    }
+    extern "C" fn forked() {
+        // The child's one thread has its parent's thread-local storage and a number of its own.
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    let forks = FORKS.load(Ordering::Relaxed);
+    let (then, known) = KNOWN.get();
+    if known != 0 && then == forks {
+        return known;
+    }
+    let me = crate::host::thread_id() & THREAD;
+    // SAFETY: the function only touches an atomic.
+    if *WATCHED.get_or_init(|| unsafe { libc::pthread_atfork(None, None, Some(forked)) } == 0) {
+        KNOWN.set((forks, me));
+    }
+    me
 }
 
 /// This thread's robust list head, or null if there can be none.
@@ -178,6 +205,23 @@ mod tests {
         });
         assert_eq!(low.into_inner(), 16000);
         assert_eq!(word.into_inner(), 0);
+    }
+
+    #[test]
+    fn a_forked_child_is_another_thread() {
+        let before = this_thread();
+        // SAFETY: the child compares two numbers and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let right = this_thread() == crate::host::thread_id() && this_thread() != before;
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(i32::from(!right)) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for the child made above.
+        unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(status, 0);
+        assert_eq!(this_thread(), before);
     }
 
     #[test]

@@ -369,3 +369,126 @@ fn clear(words: &[AtomicU64], start: u32, count: u32) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::meta::Shape;
+    use super::*;
+
+    struct Arena {
+        backing: Backing,
+        meta: Meta,
+    }
+
+    impl Arena {
+        fn new(pages: u32) -> Self {
+            let shape = Shape { pages, flags: 0, user_vm_start: 1 << 44 };
+            let backing = Backing::anonymous(shape.file_bytes()).unwrap();
+            let meta = Meta::create(&backing, shape).unwrap();
+            Self { backing, meta }
+        }
+
+        fn pages(&self) -> Pages<'_> {
+            Pages { meta: &self.meta, backing: &self.backing }
+        }
+
+        /// Pages the system says the file has, without those of the state.
+        fn in_file(&self) -> u64 {
+            let stat = rustix::fs::fstat(self.backing.fd()).unwrap();
+            let state = self.backing.len().unwrap() / PAGE_SIZE - u64::from(self.meta.shape().pages);
+            u64::try_from(stat.st_blocks).unwrap() * 512 / PAGE_SIZE - state
+        }
+
+        fn write(&self, page: u32) {
+            rustix::io::pwrite(self.backing.fd(), &[1], offset(page) + 99).unwrap();
+        }
+
+        fn check(&self, in_use: u32) {
+            assert_eq!((self.pages().in_use(), self.in_file()), (in_use, in_use.into()));
+        }
+    }
+
+    #[test]
+    fn an_allocation_that_died_is_taken_back_wherever_it_stopped() {
+        for (claimed, populated) in [(0, 0), (40, 0), (100, 0), (100, 60), (100, 100)] {
+            let arena = Arena::new(1000);
+            arena.pages().alloc(None, 10).unwrap();
+            arena.meta.begin(Operation::Alloc, 10, 100);
+            set(arena.meta.taken(), 10, claimed);
+            arena.backing.populate(offset(10), offset(populated)).unwrap();
+            assert_eq!(arena.pages().alloc(None, 1).unwrap(), 10);
+            arena.check(11);
+        }
+    }
+
+    #[test]
+    fn what_host_code_wrote_meanwhile_stays() {
+        let arena = Arena::new(1000);
+        arena.meta.begin(Operation::Alloc, 0, 100);
+        set(arena.meta.taken(), 0, 100);
+        arena.write(50);
+        assert_eq!(arena.pages().alloc(None, 51).unwrap(), 51);
+        arena.check(52);
+        assert!(arena.pages().exists(50));
+    }
+
+    #[test]
+    fn a_free_that_died_is_done_again_wherever_it_stopped() {
+        for (punched, cleared) in [(0, 0), (40, 0), (70, 0), (70, 30), (70, 70)] {
+            let arena = Arena::new(1000);
+            arena.pages().alloc(None, 100).unwrap();
+            arena.pages().reserve(100, 5).unwrap();
+            arena.meta.begin(Operation::Free, 30, 75);
+            arena.backing.punch(offset(30), offset(punched.max(1))).unwrap();
+            clear(arena.meta.taken(), 30, cleared);
+            assert_eq!(arena.pages().alloc(None, 71).unwrap(), 30);
+            arena.check(101);
+        }
+    }
+
+    #[test]
+    fn a_reservation_that_died_is_withdrawn() {
+        let arena = Arena::new(100);
+        arena.meta.begin(Operation::Reserve, 0, 100);
+        set(arena.meta.reserved(), 0, 70);
+        assert_eq!(arena.pages().alloc(None, 100).unwrap(), 0);
+    }
+
+    #[test]
+    fn any_journal_is_survived() {
+        for operation in [Operation::Alloc, Operation::Free, Operation::Reserve] {
+            let arena = Arena::new(130);
+            for (start, count) in [(0, u32::MAX), (u32::MAX, u32::MAX), (129, 2), (130, 0), (7, 0)] {
+                arena.meta.begin(operation, start, count);
+                assert!(arena.pages().free(0, 130).is_ok());
+                assert_eq!(arena.pages().alloc(None, 130).unwrap(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn full_words_are_skipped_and_found_again() {
+        let arena = Arena::new(64 * 130);
+        arena.pages().alloc(None, 64 * 130).unwrap();
+        assert_eq!(arena.pages().alloc(None, 1), Err(PageError::Taken));
+        for page in [64 * 129, 64 * 70 + 3, 64] {
+            arena.pages().free(page, 1).unwrap();
+            assert_eq!(arena.pages().alloc(None, 2), Err(PageError::Taken));
+            assert_eq!(arena.pages().alloc(None, 1), Ok(page));
+        }
+        arena.pages().free(64 * 70 + 60, 10).unwrap();
+        assert_eq!(arena.pages().alloc(None, 10), Ok(64 * 70 + 60));
+        arena.check(64 * 130);
+    }
+
+    #[test]
+    fn a_page_that_exists_unmarked_is_not_handed_out_where_accesses_are_checked() {
+        let arena = Arena::new(10);
+        arena.meta.set_unwatched();
+        arena.write(3);
+        assert_eq!(arena.pages().alloc(None, 4), Ok(4));
+        assert_eq!(arena.pages().alloc(Some(3), 1), Err(PageError::Taken));
+        assert_eq!(arena.pages().reserve(0, 4), Err(PageError::Taken));
+        arena.check(5);
+    }
+}
