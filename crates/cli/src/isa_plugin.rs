@@ -1,16 +1,17 @@
 //! `bpf-arena isa-plugin`: the plugin protocol of the public bpf_conformance suite.
 //!
-//! A test's program expects its memory in R1 and the memory's size in R2. It is made a function of a program of ours,
-//! which is verified and run like any other:
+//! A test's program expects its memory in R1 and the memory's size in R2. It is made a function of a program of ours, which
+//! is verified and run like any other. No memory allows everything, so two are tried:
 //!
 //! ```text
-//! main: copy the context to the stack (memory up to 256 bytes), r1 = fp - size, r2 = size, call test; exit
+//! context:  r2 = size; call test; exit                                           constant offsets, any alignment
+//! stack:    copy the context to fp - size; r1 = fp - size; r2 = size; call ..    atomics, variable offsets, aligned
 //! ```
 
 use std::io::Read;
-use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
+use bpf_arena::{Instance, LoadError};
 use bpf_object::{Linkage, Program, Subprogram};
 use isa::{CallTarget, Code, Imm64, Insn, InsnIdx};
 
@@ -25,25 +26,31 @@ const MAX_STACK_MEMORY: usize = 256;
 /// Most characters of a program on standard input.
 const MAX_INPUT: u64 = 64 << 20;
 
+/// Where a test finds its memory.
+#[derive(Clone, Copy)]
+enum Home {
+    Context,
+    Stack,
+}
+
 /// Runs one program of the suite.
 pub(crate) fn run(args: &IsaPluginArgs) -> Result<(), Failure> {
     let mut memory =
         context::hex(args.memory.as_deref().unwrap_or_default()).context("memory").map_err(Failure::Usage)?;
-    let program = program(args, memory.len()).map_err(Failure::Usage)?;
-    let engine = engine::user(args.interp, &Printed::default());
-    let maps = engine.maps(&program).map_err(Failure::refused)?;
-    let loaded = engine.load_program(&program, &maps).map_err(|error| match error {
-        bpf_arena::LoadError::Rejected { source, .. } if args.debug => {
-            output::note(&report::refusal(&program, &source));
-            Failure::Reported
+    let test = test(args).map_err(Failure::Usage)?;
+    let size = memory.len();
+    let instance = match load(args, &test, Home::Context, size) {
+        Err(Failure::Reported | Failure::Refused(_)) if (1..=MAX_STACK_MEMORY).contains(&size) => {
+            load(args, &test, Home::Stack, size)?
         }
-        other => Failure::refused(other),
-    })?;
-    let outcome = loaded.run(&mut memory).map_err(Failure::refused)?;
+        other => other?,
+    };
+    let outcome = instance.run(&mut memory).map_err(Failure::refused)?;
     say!("{:x}", outcome.r0)
 }
 
-fn program(args: &IsaPluginArgs, memory: usize) -> anyhow::Result<Program> {
+/// The program to be tested.
+fn test(args: &IsaPluginArgs) -> anyhow::Result<Code> {
     let text = match &args.program {
         Some(text) => text.clone(),
         None => {
@@ -56,8 +63,24 @@ fn program(args: &IsaPluginArgs, memory: usize) -> anyhow::Result<Program> {
     if bytes.is_empty() {
         bail!("no program on standard input");
     }
-    let test = isa::decode(&bytes).context("program")?;
-    let mut code = entry(memory)?;
+    isa::decode(&bytes).context("program")
+}
+
+fn load(args: &IsaPluginArgs, test: &Code, home: Home, size: usize) -> Result<Instance, Failure> {
+    let program = program(test, home, size).map_err(Failure::Usage)?;
+    let engine = engine::user(args.interp, &Printed::default());
+    let maps = engine.maps(&program).map_err(Failure::refused)?;
+    engine.load_program(&program, &maps).map_err(|error| match error {
+        LoadError::Rejected { source, .. } if args.debug => {
+            output::note(&report::refusal(&program, &source));
+            Failure::Reported
+        }
+        other => Failure::refused(other),
+    })
+}
+
+fn program(test: &Code, home: Home, size: usize) -> anyhow::Result<Program> {
+    let mut code = entry(home, size)?;
     let start = InsnIdx(u32::try_from(code.len())?);
     for (_, insn) in test.iter() {
         code.push(insn);
@@ -68,16 +91,12 @@ fn program(args: &IsaPluginArgs, memory: usize) -> anyhow::Result<Program> {
     Ok(program)
 }
 
-/// The function that calls the test: the last instruction but one is the call, the test follows the last.
-fn entry(memory: usize) -> anyhow::Result<Code> {
+/// The function that calls the test, which follows it.
+fn entry(home: Home, size: usize) -> anyhow::Result<Code> {
     let mut text = String::new();
-    let size = memory;
-    if memory <= MAX_STACK_MEMORY {
-        let below = memory.next_multiple_of(8);
-        for at in (0..below).step_by(8) {
-            text += &format!("*(u64 *)(r10 -{}) = 0\n", below - at);
-        }
-        for at in 0..memory {
+    if let Home::Stack = home {
+        let below = size.next_multiple_of(8);
+        for at in 0..size {
             text += &format!("r2 = *(u8 *)(r1 +{at})\n*(u8 *)(r10 -{}) = r2\n", below - at);
         }
         text += &format!("r1 = r10\nr1 += -{below}\n");
