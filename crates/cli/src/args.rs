@@ -140,10 +140,8 @@ pub(crate) struct InspectArgs {
 /// Speak the plugin protocol of the public bpf_conformance suite: a program as hexadecimal bytes on standard input,
 /// memory as hexadecimal bytes in the first argument; prints R0 in hexadecimal.
 ///
-/// Programs are verified as everywhere else, so that not every test of the suite can run. R1 points to the memory and R2
-/// is its size. The memory is the context of a SEC("syscall") program, which may be accessed at constant offsets and not by
-/// atomic operations; a program that is refused for that is given a copy on the stack (of at most 256 bytes), where
-/// accesses have to be aligned.
+/// R1 points to the memory and R2 is its size. Programs are verified as everywhere else, so that a test which no verifier
+/// accepts (that reads a register never written, say) is refused: exit code 1.
 #[derive(Args, Debug)]
 pub(crate) struct IsaPluginArgs {
     /// Memory, as hexadecimal bytes.

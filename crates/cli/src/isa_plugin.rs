@@ -1,19 +1,20 @@
 //! `bpf-arena isa-plugin`: the plugin protocol of the public bpf_conformance suite.
 //!
-//! A test's program expects its memory in R1 and the memory's size in R2. It is made a function of a program of ours, which
-//! is verified and run like any other. No memory allows everything, so two are tried:
+//! A test's program expects its memory in R1 and the memory's size in R2. The memory is the value of a data map, where a
+//! verifier allows accesses of every kind and alignment, and two instructions in front of the test load the registers:
 //!
 //! ```text
-//! context:  r2 = size; call test; exit                                           constant offsets, any alignment
-//! stack:    copy the context to fp - size; r1 = fp - size; r2 = size; call ..    atomics, variable offsets, aligned
+//! r1 = map[memory][0]+0
+//! r2 = size
 //! ```
 
 use std::io::Read;
+use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow, bail};
-use bpf_arena::{Instance, LoadError};
-use bpf_object::{Linkage, Program, Subprogram};
-use isa::{CallTarget, Code, Imm64, Insn, InsnIdx};
+use anyhow::{Context as _, bail};
+use bpf_arena::LoadError;
+use bpf_object::{Linkage, MapOrigin, MapSpec, MapType, Program, Subprogram};
+use isa::{CallTarget, Code, Imm64, Insn, InsnIdx, Operand, Reg, Width};
 
 use crate::args::IsaPluginArgs;
 use crate::engine::{self, Printed};
@@ -21,32 +22,24 @@ use crate::failure::Failure;
 use crate::output::{self, say};
 use crate::{context, report};
 
-/// Memory up to this size goes on the stack of the calling function, which leaves the test as much stack of its own.
-const MAX_STACK_MEMORY: usize = 256;
 /// Most characters of a program on standard input.
 const MAX_INPUT: u64 = 64 << 20;
 
-/// Where a test finds its memory.
-#[derive(Clone, Copy)]
-enum Home {
-    Context,
-    Stack,
-}
-
 /// Runs one program of the suite.
 pub(crate) fn run(args: &IsaPluginArgs) -> Result<(), Failure> {
-    let mut memory =
-        context::hex(args.memory.as_deref().unwrap_or_default()).context("memory").map_err(Failure::Usage)?;
-    let test = test(args).map_err(Failure::Usage)?;
-    let size = memory.len();
-    let instance = match load(args, &test, Home::Context, size) {
-        Err(Failure::Reported | Failure::Refused(_)) if (1..=MAX_STACK_MEMORY).contains(&size) => {
-            load(args, &test, Home::Stack, size)?
+    let memory = context::hex(args.memory.as_deref().unwrap_or_default());
+    let memory = memory.context("memory").map_err(Failure::Usage)?;
+    let program = program(&test(args).map_err(Failure::Usage)?, memory).map_err(Failure::Usage)?;
+    let engine = engine::user(args.interp, &Printed::default());
+    let maps = engine.maps(&program).map_err(Failure::refused)?;
+    let instance = engine.load_program(&program, &maps).map_err(|error| match error {
+        LoadError::Rejected { source, .. } if args.debug => {
+            output::note(&report::refusal(&program, &source));
+            Failure::Reported
         }
-        other => other?,
-    };
-    let outcome = instance.run(&mut memory).map_err(Failure::refused)?;
-    say!("{:x}", outcome.r0)
+        other => Failure::refused(other),
+    })?;
+    say!("{:x}", instance.run(&mut []).map_err(Failure::refused)?.r0)
 }
 
 /// The program to be tested.
@@ -66,51 +59,50 @@ fn test(args: &IsaPluginArgs) -> anyhow::Result<Code> {
     isa::decode(&bytes).context("program")
 }
 
-fn load(args: &IsaPluginArgs, test: &Code, home: Home, size: usize) -> Result<Instance, Failure> {
-    let program = program(test, home, size).map_err(Failure::Usage)?;
-    let engine = engine::user(args.interp, &Printed::default());
-    let maps = engine.maps(&program).map_err(Failure::refused)?;
-    engine.load_program(&program, &maps).map_err(|error| match error {
-        LoadError::Rejected { source, .. } if args.debug => {
-            output::note(&report::refusal(&program, &source));
-            Failure::Reported
-        }
-        other => Failure::refused(other),
-    })
-}
-
-fn program(test: &Code, home: Home, size: usize) -> anyhow::Result<Program> {
-    let mut code = entry(home, size)?;
-    let start = InsnIdx(u32::try_from(code.len())?);
+/// The test with its memory in R1 and R2.
+fn program(test: &Code, memory: Vec<u8>) -> anyhow::Result<Program> {
+    let size = u32::try_from(memory.len())?;
+    let mut code = Code::new();
+    let value = if size == 0 { Imm64::Const(0) } else { Imm64::MapIdxValue { map: 0, offset: 0 } };
+    code.push(Insn::LoadImm64 { dst: Reg::R1, value });
+    let length = Operand::Imm(size.try_into()?);
+    code.push(Insn::Mov { width: Width::W64, dst: Reg::R2, src: length });
     for (_, insn) in test.iter() {
         code.push(insn);
     }
-    let functions = functions(&code, start);
+    let functions = functions(&code);
     let mut program = Program::from_code("isa_plugin", "syscall", code);
     program.subprograms = functions;
+    if size != 0 {
+        program.maps = Arc::from([spec(size, memory)]);
+    }
     Ok(program)
 }
 
-/// The function that calls the test, which follows it.
-fn entry(home: Home, size: usize) -> anyhow::Result<Code> {
-    let mut text = String::new();
-    if let Home::Stack = home {
-        let below = size.next_multiple_of(8);
-        for at in 0..size {
-            text += &format!("r2 = *(u8 *)(r1 +{at})\n*(u8 *)(r10 -{}) = r2\n", below - at);
-        }
-        text += &format!("r1 = r10\nr1 += -{below}\n");
+/// The data map that holds the memory.
+fn spec(size: u32, memory: Vec<u8>) -> MapSpec {
+    MapSpec {
+        name: "memory".to_owned(),
+        map_type: MapType::Array,
+        key_size: 4,
+        value_size: size,
+        max_entries: 1,
+        flags: 0,
+        extra: 0,
+        numa_node: 0,
+        pin_by_name: false,
+        key_btf: None,
+        value_btf: None,
+        inner: None,
+        slots: Vec::new(),
+        origin: MapOrigin::Data { section: ".data".to_owned(), read_only: false },
+        initial: memory,
     }
-    text += &format!("r2 = {size}\n");
-    let mut code = isa::assemble(&text).map_err(|error| anyhow!("{error}"))?.code;
-    code.push(Insn::Call { target: CallTarget::Local(1) });
-    code.push(Insn::Exit);
-    Ok(code)
 }
 
-/// Every function: the entry, the test, and what the test calls or takes the address of.
-fn functions(code: &Code, test: InsnIdx) -> Vec<Subprogram> {
-    let mut starts = vec![InsnIdx(0), test];
+/// Every function: the test, and what it calls or takes the address of.
+fn functions(code: &Code) -> Vec<Subprogram> {
+    let mut starts = vec![InsnIdx(0)];
     for (at, insn) in code.iter() {
         let distance = match insn {
             Insn::Call { target: CallTarget::Local(distance) } => distance,
@@ -123,12 +115,12 @@ fn functions(code: &Code, test: InsnIdx) -> Vec<Subprogram> {
     starts.dedup();
     let end = InsnIdx(u32::try_from(code.len()).unwrap_or(u32::MAX));
     let ends = starts.iter().copied().skip(1).chain([end]);
-    let function = |(index, (start, end)): (usize, (InsnIdx, InsnIdx))| Subprogram {
-        name: if index == 0 { "isa_plugin".to_owned() } else { format!("function_{start}") },
+    let function = |(start, end): (InsnIdx, InsnIdx)| Subprogram {
+        name: if start == InsnIdx(0) { "isa_plugin".to_owned() } else { format!("function_{start}") },
         start,
         end,
         btf_func: None,
-        linkage: if index == 0 { Linkage::Global } else { Linkage::Static },
+        linkage: if start == InsnIdx(0) { Linkage::Global } else { Linkage::Static },
     };
-    starts.iter().copied().zip(ends).enumerate().map(function).collect()
+    starts.iter().copied().zip(ends).map(function).collect()
 }

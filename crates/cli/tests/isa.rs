@@ -4,7 +4,7 @@
 //!
 //! Every vector runs as machine code and by the interpreter.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 use std::{
     fs,
