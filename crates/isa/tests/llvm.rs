@@ -67,7 +67,7 @@ fn slots(insn: &Insn) -> Vec<RawInsn> {
 /// LLVM's text does not tell everything: it prints no selector of a call and no module, no second `imm` of a
 /// pseudo load, no `imm` of `LD_IND`. What its text means; or the text itself, where it is like nothing of ours.
 fn as_llvm_has_it(insn: Insn) -> Result<Insn, String> {
-    let raw = slots(&insn)[0];
+    let raw = insn.encode().expect("has an encoding").first;
     match insn {
         Insn::LoadImm64 { value: Imm64::Const(_), .. } => Ok(insn),
         Insn::LoadImm64 { dst, .. } => {

@@ -32,7 +32,7 @@ pub(super) struct Fixup {
 /// them wanted next is put together.
 pub(super) fn match_statement(tokens: &[Spanned<'_>], symbols: &impl Symbols) -> Result<Matched, Failure> {
     let mut farthest = 0;
-    let mut failure: Option<AsmErrorKind> = None;
+    let mut misses: Vec<Miss> = Vec::new();
     for pattern in PATTERNS.iter() {
         let mut matcher = Matcher {
             tokens,
@@ -42,48 +42,50 @@ pub(super) fn match_statement(tokens: &[Spanned<'_>], symbols: &impl Symbols) ->
         };
         match matcher.run(pattern) {
             Ok(()) => return Ok(matcher.matched),
-            Err(kind) => {
-                let got = matcher.next;
-                failure = match failure {
-                    Some(old) if got < farthest => Some(old),
-                    Some(old) if got == farthest => Some(merge(old, kind)),
-                    _ => Some(kind),
-                };
-                farthest = farthest.max(got);
+            Err(miss) if matcher.next >= farthest => {
+                if matcher.next > farthest {
+                    farthest = matcher.next;
+                    misses.clear();
+                }
+                misses.push(miss);
             }
+            Err(_) => {}
         }
     }
     let column = tokens.get(farthest).map_or_else(
         || tokens.last().map_or(1, |last| last.column + last.token.to_string().chars().count()),
         |token| token.column,
     );
-    let failure = match failure {
-        Some(kind) if farthest > 0 || !matches!(kind, AsmErrorKind::Expected { .. }) => kind,
-        _ => expected("an instruction", tokens.first()),
-    };
-    Err((column, failure))
+    Err((column, explain(misses, farthest, tokens.get(farthest))))
 }
 
-fn expected(what: &str, found: Option<&Spanned<'_>>) -> AsmErrorKind {
-    AsmErrorKind::Expected {
-        expected: vec![what.to_owned()],
-        found: found.map_or_else(|| "end of line".to_owned(), |s| s.token.to_string()),
-    }
+/// What a spelling wanted where the statement does not follow it. Most spellings miss at their first token, so that
+/// this must cost nothing.
+#[derive(Debug)]
+enum Miss {
+    Wants(&'static str),
+    WantsToken(Token<'static>),
+    /// An error of its own, which says more than a list of tokens.
+    Other(AsmErrorKind),
 }
 
-/// A number that does not fit says more than any list of tokens.
-fn merge(a: AsmErrorKind, b: AsmErrorKind) -> AsmErrorKind {
-    match (a, b) {
-        (AsmErrorKind::Expected { mut expected, found }, AsmErrorKind::Expected { expected: more, .. }) => {
-            for what in more {
-                if !expected.contains(&what) {
-                    expected.push(what);
-                }
-            }
-            AsmErrorKind::Expected { expected, found }
+fn explain(misses: Vec<Miss>, farthest: usize, found: Option<&Spanned<'_>>) -> AsmErrorKind {
+    let mut expected: Vec<String> = Vec::new();
+    for miss in misses {
+        let wanted = match miss {
+            Miss::Other(kind) => return kind,
+            Miss::Wants(what) => what.to_owned(),
+            Miss::WantsToken(token) => token.to_string(),
+        };
+        if !expected.contains(&wanted) {
+            expected.push(wanted);
         }
-        (AsmErrorKind::Expected { .. }, other) | (other, _) => other,
     }
+    if farthest == 0 {
+        expected = vec!["an instruction".to_owned()];
+    }
+    let found = found.map_or_else(|| "end of line".to_owned(), |spanned| spanned.token.to_string());
+    AsmErrorKind::Expected { expected, found }
 }
 
 struct Matcher<'t, 'a, S> {
@@ -95,7 +97,7 @@ struct Matcher<'t, 'a, S> {
 }
 
 impl<'t, 'a, S: Symbols> Matcher<'t, 'a, S> {
-    fn run(&mut self, pattern: &Pattern) -> Result<(), AsmErrorKind> {
+    fn run(&mut self, pattern: &Pattern) -> Result<(), Miss> {
         for expect in &pattern.expects {
             match *expect {
                 Expect::Token(token) => self.token(token)?,
@@ -105,16 +107,12 @@ impl<'t, 'a, S: Symbols> Matcher<'t, 'a, S> {
         }
         match self.peek() {
             None => Ok(()),
-            Some(_) => self.fail("end of line"),
+            Some(_) => Err(Miss::Wants("end of line")),
         }
     }
 
     fn peek(&self) -> Option<Token<'a>> {
         self.tokens.get(self.next).map(|spanned| spanned.token)
-    }
-
-    fn fail<T>(&self, what: &str) -> Result<T, AsmErrorKind> {
-        Err(expected(what, self.tokens.get(self.next)))
     }
 
     fn accept(&mut self, token: Token<'_>) -> bool {
@@ -123,14 +121,16 @@ impl<'t, 'a, S: Symbols> Matcher<'t, 'a, S> {
         found
     }
 
-    fn token(&mut self, token: Token<'_>) -> Result<(), AsmErrorKind> {
-        if self.accept(token) { Ok(()) } else { self.fail(&token.to_string()) }
+    fn token(&mut self, token: Token<'static>) -> Result<(), Miss> {
+        if self.accept(token) { Ok(()) } else { Err(Miss::WantsToken(token)) }
     }
 
-    fn register(&mut self, letter: char, hole: Hole) -> Result<(), AsmErrorKind> {
+    fn register(&mut self, letter: char, hole: Hole) -> Result<(), Miss> {
         let what = if letter == 'w' { "w0 to w10" } else { "r0 to r10" };
-        let Some(Token::Word(word)) = self.peek() else { return self.fail(what) };
-        let Some(reg) = word.strip_prefix(letter).and_then(register_number) else { return self.fail(what) };
+        let Some(Token::Word(word)) = self.peek() else { return Err(Miss::Wants(what)) };
+        let Some(reg) = word.strip_prefix(letter).and_then(register_number) else {
+            return Err(Miss::Wants(what));
+        };
         let place = match hole {
             Hole::Src => &mut self.matched.fields.raw.src_reg,
             _ => &mut self.matched.fields.raw.dst_reg,
@@ -140,21 +140,21 @@ impl<'t, 'a, S: Symbols> Matcher<'t, 'a, S> {
         Ok(())
     }
 
-    fn hole(&mut self, hole: Hole) -> Result<(), AsmErrorKind> {
+    fn hole(&mut self, hole: Hole) -> Result<(), Miss> {
         const I32: (i128, i128) = (i32::MIN as i128, i32::MAX as i128);
         const U32: (i128, i128) = (0, u32::MAX as i128);
         const EITHER: (i128, i128) = (i32::MIN as i128, u32::MAX as i128);
         match hole {
             // The rows have registers only behind a letter.
-            Hole::Dst | Hole::Src => return self.fail("a register"),
+            Hole::Dst | Hole::Src => return Err(Miss::Wants("a register")),
             Hole::Off => {
                 if !matches!(self.peek(), Some(Token::Op("+" | "-"))) {
-                    return self.fail("+ or -");
+                    return Err(Miss::Wants("+ or -"));
                 }
                 let value = self.number((i16::MIN.into(), i16::MAX.into()))?;
                 self.matched.fields.raw.offset = i16::try_from(value).unwrap_or_default();
             }
-            Hole::Dec if self.at_hex() => return self.fail("a decimal number"),
+            Hole::Dec if self.at_hex() => return Err(Miss::Wants("a decimal number")),
             Hole::Imm | Hole::Dec => self.set_imm(I32)?,
             Hole::Imm32 | Hole::Hex => self.set_imm(EITHER)?,
             Hole::Uint => self.set_imm(U32)?,
@@ -162,7 +162,7 @@ impl<'t, 'a, S: Symbols> Matcher<'t, 'a, S> {
                 let value = self.number(U32)?;
                 self.matched.fields.next_imm = low_word(value);
             }
-            Hole::Wide if !self.at_hex() => return self.fail("a hexadecimal number"),
+            Hole::Wide if !self.at_hex() => return Err(Miss::Wants("a hexadecimal number")),
             Hole::Wide | Hole::Any64 => {
                 let value = self.number((i64::MIN.into(), u64::MAX.into()))?;
                 self.matched.fields.raw.imm = low_word(value);
@@ -187,14 +187,14 @@ impl<'t, 'a, S: Symbols> Matcher<'t, 'a, S> {
         matches!(self.peek(), Some(Token::Number { hex: true, .. }))
     }
 
-    fn set_imm(&mut self, range: (i128, i128)) -> Result<(), AsmErrorKind> {
+    fn set_imm(&mut self, range: (i128, i128)) -> Result<(), Miss> {
         let value = self.number(range)?;
         self.matched.fields.raw.imm = low_word(value);
         Ok(())
     }
 
     /// A number with an optional sign. On failure the cursor stays on the sign.
-    fn number(&mut self, (min, max): (i128, i128)) -> Result<i128, AsmErrorKind> {
+    fn number(&mut self, (min, max): (i128, i128)) -> Result<i128, Miss> {
         let sign = match self.peek() {
             Some(Token::Op("-")) => Some(-1),
             Some(Token::Op("+")) => Some(1),
@@ -202,18 +202,18 @@ impl<'t, 'a, S: Symbols> Matcher<'t, 'a, S> {
         };
         let digits = self.next + usize::from(sign.is_some());
         let Some(Token::Number { value, .. }) = self.tokens.get(digits).map(|s| s.token) else {
-            return self.fail("a number");
+            return Err(Miss::Wants("a number"));
         };
         let value = i128::from(value) * sign.unwrap_or(1);
         if value < min || value > max {
-            return Err(AsmErrorKind::Range { value, min, max });
+            return Err(Miss::Other(AsmErrorKind::Range { value, min, max }));
         }
         self.next = digits + 1;
         Ok(value)
     }
 
     /// `pc+3`, `+3` or a label.
-    fn target(&mut self, hole: Hole) -> Result<(), AsmErrorKind> {
+    fn target(&mut self, hole: Hole) -> Result<(), Miss> {
         let start = self.next;
         let is_call = matches!(self.tokens.first().map(|s| s.token), Some(Token::Word("call")));
         let signed_follows =
@@ -223,7 +223,7 @@ impl<'t, 'a, S: Symbols> Matcher<'t, 'a, S> {
         {
             let distance = match if is_call { self.callee(word) } else { None } {
                 Some(CallTarget::Local(distance)) => distance,
-                Some(_) => return self.fail("a label"),
+                Some(_) => return Err(Miss::Wants("a label")),
                 None => {
                     let column = self.tokens.get(start).map_or(1, |s| s.column);
                     self.matched.fixup = Some(Fixup { hole, label: word.to_owned(), column });
@@ -240,7 +240,7 @@ impl<'t, 'a, S: Symbols> Matcher<'t, 'a, S> {
         self.accept(Token::Word("pc"));
         // A bare `call -1` means nothing: LLVM prints so what is left to be relocated.
         if !signed_follows(self.next) || (is_call && self.next == start) {
-            return self.fail("a label or a distance");
+            return Err(Miss::Wants("a label or a distance"));
         }
         if hole == Hole::Near {
             let value = self.number((i16::MIN.into(), i16::MAX.into()))?;
@@ -257,7 +257,7 @@ impl<'t, 'a, S: Symbols> Matcher<'t, 'a, S> {
     }
 
     /// `name#1`, `name` or `1`.
-    fn helper(&mut self) -> Result<(), AsmErrorKind> {
+    fn helper(&mut self) -> Result<(), Miss> {
         const WHAT: &str = "a helper";
         if let Some(Token::Word(name)) = self.peek() {
             let start = self.next;
@@ -271,30 +271,30 @@ impl<'t, 'a, S: Symbols> Matcher<'t, 'a, S> {
                     self.next = start;
                 }
                 return match known {
-                    _ if foreign => self.fail(WHAT),
+                    _ if foreign => Err(Miss::Wants(WHAT)),
                     Some(number) if number != given => {
-                        Err(AsmErrorKind::HelperNumber { name: name.to_owned(), number })
+                        Err(Miss::Other(AsmErrorKind::HelperNumber { name: name.to_owned(), number }))
                     }
                     _ => Ok(()),
                 };
             }
             self.next = start;
-            let Some(CallTarget::Helper(number)) = self.callee(name) else { return self.fail(WHAT) };
+            let Some(CallTarget::Helper(number)) = self.callee(name) else { return Err(Miss::Wants(WHAT)) };
             self.matched.fields.raw.imm = number.cast_signed();
             self.next += 1;
             return Ok(());
         }
         if !matches!(self.peek(), Some(Token::Number { .. })) {
-            return self.fail(WHAT);
+            return Err(Miss::Wants(WHAT));
         }
         self.set_imm((0, u32::MAX.into()))
     }
 
     /// `kernel-function#12`, `name#12`, `name`; `@3` names a module's BTF.
-    fn kfunc(&mut self) -> Result<(), AsmErrorKind> {
+    fn kfunc(&mut self) -> Result<(), Miss> {
         const WHAT: &str = "a kernel function";
         let start = self.next;
-        let Some(Token::Word(name)) = self.peek() else { return self.fail(WHAT) };
+        let Some(Token::Word(name)) = self.peek() else { return Err(Miss::Wants(WHAT)) };
         self.next += 1;
         let anonymous =
             name == "kernel" && self.accept(Token::Op("-")) && self.accept(Token::Word("function"));
@@ -304,7 +304,7 @@ impl<'t, 'a, S: Symbols> Matcher<'t, 'a, S> {
         };
         if !anonymous && raw.is_none() {
             self.next = start;
-            return self.fail(WHAT);
+            return Err(Miss::Wants(WHAT));
         }
         let fields = &mut self.matched.fields.raw;
         (fields.imm, fields.offset) = raw.unwrap_or_default();
@@ -312,7 +312,7 @@ impl<'t, 'a, S: Symbols> Matcher<'t, 'a, S> {
             self.set_imm((i32::MIN.into(), i32::MAX.into()))?;
             self.matched.fields.raw.offset = 0;
         } else if anonymous {
-            return self.fail("#");
+            return Err(Miss::Wants("#"));
         }
         if self.accept(Token::Op("@")) {
             let module = self.number((i16::MIN.into(), i16::MAX.into()))?;
