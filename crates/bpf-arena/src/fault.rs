@@ -15,7 +15,8 @@ use crate::arena::UserAddr;
 pub struct Fault {
     /// Load, store or atomic.
     pub kind: AccessKind,
-    /// Where it went. Outside of the arena if an offset led there.
+    /// The first byte that has no page: not where the access began, if that is on a page that is there. Outside of the
+    /// arena if an offset led there.
     pub address: UserAddr,
     /// Bytes accessed.
     pub size: u8,

@@ -68,11 +68,13 @@ pub(crate) struct FaultLog {
 #[derive(Debug)]
 pub(crate) struct RawFault {
     pub(crate) kind: AccessKind,
-    /// Window offset, as a signed number.
+    /// Window offset of the first byte without a page, as a signed number.
     pub(crate) at: i64,
     pub(crate) size: Size,
     /// Innermost first.
     pub(crate) chain: Vec<InsnIdx>,
+    /// Faults of compiled code itself that came before: those are noted elsewhere.
+    pub(crate) after: u64,
 }
 
 impl<'r> Invocation<'r> {
@@ -232,12 +234,24 @@ impl<'r> Invocation<'r> {
         old
     }
 
+    /// Where an access of which a part is missing meets nothing: what a processor reports too.
+    fn first_missing(&self, at: i64, size: Size) -> i64 {
+        let last_page = (at + i64::from(size.bytes()) - 1) & !0xfff;
+        let begins_present = || {
+            let window = self.image.maps.window();
+            window.and_then(|w| window::load(w, at, Size::B, Order::Relaxed)).is_some()
+        };
+        if last_page > at && begins_present() { last_page } else { at }
+    }
+
     /// Records an arena fault.
     pub(crate) fn fault(&mut self, kind: AccessKind, at: i64, size: Size, insn: InsnIdx) {
         self.faults.total += 1;
         if self.faults.records.len() < self.image.options.fault_records {
             let chain = std::iter::once(insn).chain(self.calls.iter().rev().copied()).collect();
-            self.faults.records.push(RawFault { kind, at, size, chain });
+            let at = self.first_missing(at, size);
+            let after = sys::fault::count_so_far();
+            self.faults.records.push(RawFault { kind, at, size, chain, after });
         }
     }
 }

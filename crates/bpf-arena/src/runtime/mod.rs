@@ -15,7 +15,7 @@ mod print;
 mod registry;
 mod window;
 
-pub(crate) use invocation::{Executor, FaultLog, Invocation, RawFault};
+pub(crate) use invocation::{Executor, FaultLog, Invocation};
 pub(crate) use registry::{helper, import, kfunc};
 pub(crate) use window::{Order, Rmw};
 

@@ -17,7 +17,7 @@ use crate::error::{RunError, TrapKind};
 use crate::fault::{Fault, Faults, Frame};
 use crate::interp;
 use crate::runtime::maps::MapSet;
-use crate::runtime::{FaultLog, Invocation, RawFault};
+use crate::runtime::{FaultLog, Invocation};
 
 /// Most bytes of context (`U16_MAX`, as for `BPF_PROG_TEST_RUN` of syscall programs).
 const MAX_CTX_BYTES: u32 = 0xffff;
@@ -157,18 +157,26 @@ impl Instance {
         }
     }
 
-    /// Faults that the interpreter and the runtime met.
+    /// Puts the faults that the interpreter and the runtime met between those that the signal handler recorded.
     fn add_faults(&self, faults: &mut Faults, log: FaultLog) {
         faults.total += log.total;
-        let room = self.image.options.fault_records.saturating_sub(faults.records.len());
         let high = self.image.maps.window().map_or(0, |w| w.user_vm_start() & !0xffff_ffff);
-        faults.records.extend(log.records.into_iter().take(room).map(|raw: RawFault| Fault {
-            kind: raw.kind,
-            address: UserAddr::new(high.wrapping_add_signed(raw.at)),
-            size: raw.size.bytes(),
-            program: Arc::clone(&self.image.name),
-            frames: self.frames(raw.chain.into_iter()),
-        }));
+        let mut recorded = std::mem::take(&mut faults.records).into_iter();
+        let mut before = 0;
+        for raw in log.records {
+            let earlier = usize::try_from(raw.after.saturating_sub(before)).unwrap_or(usize::MAX);
+            faults.records.extend(recorded.by_ref().take(earlier));
+            before = raw.after;
+            faults.records.push(Fault {
+                kind: raw.kind,
+                address: UserAddr::new(high.wrapping_add_signed(raw.at)),
+                size: raw.size.bytes(),
+                program: Arc::clone(&self.image.name),
+                frames: self.frames(raw.chain.into_iter()),
+            });
+        }
+        faults.records.extend(recorded);
+        faults.records.truncate(self.image.options.fault_records);
     }
 
     fn frames(&self, insns: impl Iterator<Item = InsnIdx>) -> Vec<Frame> {

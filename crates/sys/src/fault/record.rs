@@ -105,6 +105,16 @@ pub(super) fn note(fill: impl FnOnce(&mut Record)) {
     state.count = state.count.saturating_add(1);
 }
 
+/// Faults that this thread's recorder has counted so far; 0 outside of [`Recorder::during`]. For whoever notes other
+/// events of the same run and has to put them in order.
+#[must_use]
+pub fn count_so_far() -> u64 {
+    // SAFETY: null, or a recorder that `during` borrows further down this thread's stack.
+    let Some(recorder) = (unsafe { CURRENT.get().as_ref() }) else { return 0 };
+    // SAFETY: only this thread uses the state, and no fault happens while this reads it.
+    unsafe { &*recorder.state.get() }.count
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,9 +139,11 @@ mod tests {
         let (mut outer, mut inner) = (Recorder::new(4), Recorder::new(4));
         outer.during(|| {
             note(|_| {});
+            assert_eq!(count_so_far(), 1);
             inner.during(|| note(|_| {}));
             note(|_| {});
         });
         assert_eq!((outer.count(), inner.count()), (2, 1));
+        assert_eq!(count_so_far(), 0);
     }
 }
