@@ -2,6 +2,7 @@
 
 mod bench;
 mod conformance;
+mod fuzz;
 mod objects;
 
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ enum Task {
     Bench(bench::Args),
     /// Runs the kernel's own BPF selftests on every engine and compares with what is expected.
     Conformance(conformance::Args),
+    /// Runs random programs and feeds random bytes: `exec`, `decode`, `object`.
+    Fuzz(fuzz::Args),
     /// Compiles every `*.bpf.c` into the `*.bpf.o` beside it.
     Objects(objects::Args),
 }
@@ -40,6 +43,7 @@ fn run(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Bench(args) => bench::run(&args),
         Task::Conformance(args) => conformance::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Objects(args) => objects::run(&args),
     }
 }

@@ -1,4 +1,8 @@
 //! Generators, oracles and file tests of bpf-arena.
 
+pub mod differential;
+pub mod fuzz;
+pub mod generate;
 pub mod kernel;
+pub mod mutate;
 pub mod selftests;

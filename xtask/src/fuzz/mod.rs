@@ -1,0 +1,42 @@
+//! `cargo xtask fuzz`: random programs on two engines, random bytes into every parser.
+
+mod exec;
+mod input;
+
+use clap::Subcommand;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Runs generated programs by interpreter and as machine code, and compares all they leave.
+    Exec(exec::Args),
+    /// Feeds mutated objects and noise to decoder and assembler.
+    Decode(input::Args),
+    /// Feeds mutated objects and noise to object parser, linker and verifier.
+    Object(input::Args),
+}
+
+/// Runs the task until its end or its first failure.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    match &args.what {
+        What::Exec(args) => exec::run(args),
+        What::Decode(args) => input::run(testkit::fuzz::Target::Decode, args),
+        What::Object(args) => input::run(testkit::fuzz::Target::Object, args),
+    }
+}
+
+/// A seed from the time, for runs that name none.
+fn any_seed() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    since.as_secs()
+}
+
+/// Workers for a task that only computes.
+fn workers() -> u64 {
+    std::thread::available_parallelism().map_or(1, |n| n.get() as u64)
+}
