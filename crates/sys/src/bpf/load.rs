@@ -102,19 +102,55 @@ impl Prog {
         let license = CString::new(spec.license).map_err(|_| BpfError::Nul { what: "license" })?;
         let fds: Vec<i32> = spec.fd_array.iter().map(AsRawFd::as_raw_fd).collect();
         let loader = Loader { spec, license: &license, fds: &fds };
-        let (level, quiet_first) = match spec.log {
-            LogMode::Never => (0, true),
-            LogMode::OnRejection => (1, true),
-            LogMode::Always(level) => (level, level == 0),
-        };
-        if quiet_first {
-            match loader.attempt(0, &mut []) {
-                Ok(prog) => return Ok((prog, VerifierLog::default())),
-                Err(errno) if level == 0 || !has_log(errno) => return Err(refused(spec, errno, None)),
-                Err(_) => {}
+        let result = drive(spec.log, &mut |level, log| loader.attempt(level, log));
+        result.map_err(|(errno, log)| refused(spec, errno, log))
+    }
+}
+
+/// What loading needs of the kernel, apart so that it can be tested without one: `attempt` takes the log's level and buffer
+/// and gives the kernel's answer. Gives the log with what was loaded; or the verdict, with a log if one was asked for.
+fn drive<T>(
+    mode: LogMode,
+    attempt: &mut dyn FnMut(u32, &mut [u8]) -> Result<T, Errno>,
+) -> Result<(T, VerifierLog), (Errno, Option<VerifierLog>)> {
+    let mut attempt = |level: u32, log: &mut [u8]| {
+        let mut tries = TRIES;
+        loop {
+            match attempt(level, log) {
+                Err(Errno::AGAIN) if tries > 1 => tries -= 1,
+                other => return other,
             }
         }
-        loader.with_log(level)
+    };
+    let (level, quiet_first) = match mode {
+        LogMode::Never => (0, true),
+        LogMode::OnRejection => (1, true),
+        LogMode::Always(level) => (level, level == 0),
+    };
+    if quiet_first {
+        match attempt(0, &mut []) {
+            Ok(prog) => return Ok((prog, VerifierLog::default())),
+            Err(errno) if level == 0 || !has_log(errno) => return Err((errno, None)),
+            Err(_) => {}
+        }
+    }
+    let mut bytes = LOG_BYTES;
+    loop {
+        let mut buffer = vec![0; bytes];
+        let mut result = attempt(level, &mut buffer);
+        let overflowed = result.as_ref().is_err_and(|&errno| errno == Errno::NOSPC);
+        if overflowed && bytes < LOG_BYTES_MAX {
+            bytes = bytes.saturating_mul(4).min(LOG_BYTES_MAX);
+            continue;
+        }
+        if overflowed {
+            result = attempt(0, &mut []);
+        }
+        let log = VerifierLog::from_bytes(&buffer, overflowed);
+        return match result {
+            Ok(prog) => Ok((prog, log)),
+            Err(errno) => Err((errno, Some(log))),
+        };
     }
 }
 
@@ -158,68 +194,38 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn with_log(&self, level: u32) -> Result<(Prog, VerifierLog), BpfError> {
-        let mut bytes = LOG_BYTES;
-        loop {
-            let mut buffer = vec![0; bytes];
-            let result = self.attempt(level, &mut buffer);
-            if result.as_ref().is_err_and(|&errno| errno == Errno::NOSPC) {
-                if bytes < LOG_BYTES_MAX {
-                    bytes = bytes.saturating_mul(4).min(LOG_BYTES_MAX);
-                    continue;
-                }
-                let log = VerifierLog::from_bytes(&buffer, true);
-                return match self.attempt(0, &mut []) {
-                    Ok(prog) => Ok((prog, log)),
-                    Err(errno) => Err(refused(self.spec, errno, Some(log))),
-                };
-            }
-            let log = VerifierLog::from_bytes(&buffer, false);
-            return match result {
-                Ok(prog) => Ok((prog, log)),
-                Err(errno) => Err(refused(self.spec, errno, Some(log))),
-            };
-        }
-    }
-
     fn attempt(&self, log_level: u32, log: &mut [u8]) -> Result<Prog, Errno> {
         let spec = self.spec;
-        let mut tries = TRIES;
-        loop {
-            let mut attr = LoadAttr {
-                prog_type: spec.prog_type,
-                insn_cnt: length(spec.insns.len() / 8),
-                insns: address(spec.insns),
-                license: self.license.as_ptr() as u64,
-                log_level,
-                log_size: length(log.len()),
-                log_buf: address_mut(log),
-                kern_version: 0,
-                prog_flags: spec.flags,
-                prog_name: object_name(spec.name),
-                prog_ifindex: 0,
-                expected_attach_type: spec.attach_type,
-                prog_btf_fd: raw(spec.btf),
-                func_info_rec_size: if spec.func_info.is_empty() { 0 } else { length(size_of::<FuncInfo>()) },
-                func_info: address(spec.func_info),
-                func_info_cnt: length(spec.func_info.len()),
-                line_info_rec_size: if spec.line_info.is_empty() { 0 } else { length(size_of::<LineInfo>()) },
-                line_info: address(spec.line_info),
-                line_info_cnt: length(spec.line_info.len()),
-                attach_btf_id: spec.attach_btf_id,
-                attach_target: raw(spec.attach_target),
-                core_relo_cnt: 0,
-                fd_array: address(self.fds),
-            };
-            // SAFETY: every address comes from a slice or string borrowed here, with its length beside it. Indices into
-            // `fd_array`, which has no length of its own before Linux 6.14, are read with copy_from_bpfptr: one past
-            // the end is whatever lies there or EFAULT, never a write.
-            match unsafe { call_fd(&mut attr) } {
-                Ok(fd) => return Ok(Prog::new(fd, spec.prog_type)),
-                Err(Errno::AGAIN) if tries > 1 => tries -= 1,
-                Err(errno) => return Err(errno),
-            }
-        }
+        let mut attr = LoadAttr {
+            prog_type: spec.prog_type,
+            insn_cnt: length(spec.insns.len() / 8),
+            insns: address(spec.insns),
+            license: self.license.as_ptr() as u64,
+            log_level,
+            log_size: length(log.len()),
+            log_buf: address_mut(log),
+            kern_version: 0,
+            prog_flags: spec.flags,
+            prog_name: object_name(spec.name),
+            prog_ifindex: 0,
+            expected_attach_type: spec.attach_type,
+            prog_btf_fd: raw(spec.btf),
+            func_info_rec_size: if spec.func_info.is_empty() { 0 } else { length(size_of::<FuncInfo>()) },
+            func_info: address(spec.func_info),
+            func_info_cnt: length(spec.func_info.len()),
+            line_info_rec_size: if spec.line_info.is_empty() { 0 } else { length(size_of::<LineInfo>()) },
+            line_info: address(spec.line_info),
+            line_info_cnt: length(spec.line_info.len()),
+            attach_btf_id: spec.attach_btf_id,
+            attach_target: raw(spec.attach_target),
+            core_relo_cnt: 0,
+            fd_array: address(self.fds),
+        };
+        // SAFETY: every address comes from a slice or string borrowed here, with its length beside it. Indices into `fd_array`,
+        // which has no length of its own before Linux 6.14, are only read: one past the end is whatever lies there or
+        // EFAULT, never a write.
+        let fd = unsafe { call_fd(&mut attr) }?;
+        Ok(Prog::new(fd, spec.prog_type))
     }
 }
 
@@ -271,6 +277,72 @@ mod tests {
         assert_eq!(offset_of!(LoadAttr, func_info), 80);
         assert_eq!(offset_of!(LoadAttr, attach_btf_id), 108);
         assert_eq!(offset_of!(LoadAttr, fd_array), 120);
+    }
+
+    /// Plays a kernel whose verdict is `verdict` and whose log has `log` bytes.
+    fn kernel(verdict: Result<u8, Errno>, log: usize) -> impl FnMut(u32, &mut [u8]) -> Result<u8, Errno> {
+        move |level, buffer| {
+            if level == 0 {
+                return verdict;
+            }
+            let shown = log.min(buffer.len());
+            buffer[..shown].fill(b'x');
+            if log >= buffer.len() { Err(Errno::NOSPC) } else { verdict }
+        }
+    }
+
+    #[test]
+    fn the_log_grows_until_it_fits() {
+        let (prog, log) = drive(LogMode::Always(2), &mut kernel(Ok(7), 3 * LOG_BYTES)).unwrap();
+        assert_eq!((prog, log.text().len(), log.is_truncated()), (7, 3 * LOG_BYTES, false));
+        let (errno, log) = drive(LogMode::OnRejection, &mut kernel(Err(Errno::ACCESS), 10)).unwrap_err();
+        assert_eq!((errno, log.unwrap().text().len()), (Errno::ACCESS, 10));
+    }
+
+    #[test]
+    fn a_log_beyond_all_bounds_does_not_hide_the_verdict() {
+        let (errno, log) =
+            drive(LogMode::OnRejection, &mut kernel(Err(Errno::INVAL), 2 * LOG_BYTES_MAX)).unwrap_err();
+        let log = log.unwrap();
+        assert_eq!((errno, log.is_truncated(), log.text().len()), (Errno::INVAL, true, LOG_BYTES_MAX));
+        let (prog, log) = drive(LogMode::Always(1), &mut kernel(Ok(1), 2 * LOG_BYTES_MAX)).unwrap();
+        assert_eq!((prog, log.is_truncated()), (1, true));
+    }
+
+    #[test]
+    fn interruptions_are_tried_again_but_not_for_ever() {
+        let mut left = 5;
+        let mut interrupted = |_: u32, _: &mut [u8]| {
+            left -= 1;
+            if left == 0 { Ok(1_u8) } else { Err(Errno::AGAIN) }
+        };
+        assert!(drive(LogMode::Never, &mut interrupted).is_ok());
+        let mut calls = 0;
+        let mut always = |_: u32, _: &mut [u8]| -> Result<u8, Errno> {
+            calls += 1;
+            Err(Errno::AGAIN)
+        };
+        assert!(matches!(drive(LogMode::Never, &mut always), Err((Errno::AGAIN, None))));
+        assert_eq!(calls, TRIES);
+    }
+
+    #[test]
+    fn odd_replies() {
+        // The second verdict wins: the program was accepted once a log was asked for.
+        let mut fickle = |level: u32, _: &mut [u8]| if level == 0 { Err(Errno::INVAL) } else { Ok(1_u8) };
+        assert!(drive(LogMode::OnRejection, &mut fickle).is_ok());
+        // ENOSPC without a log cannot be about the log.
+        let mut full = |_: u32, _: &mut [u8]| -> Result<u8, Errno> { Err(Errno::NOSPC) };
+        assert!(matches!(drive(LogMode::Never, &mut full), Err((Errno::NOSPC, None))));
+        assert!(matches!(drive(LogMode::OnRejection, &mut full), Err((Errno::NOSPC, Some(_)))));
+        // A log that is neither terminated nor text.
+        let mut garbage = |level: u32, log: &mut [u8]| -> Result<u8, Errno> {
+            log.fill(0xff);
+            Err(if level == 0 { Errno::ACCESS } else { Errno::INVAL })
+        };
+        let (errno, log) = drive(LogMode::OnRejection, &mut garbage).unwrap_err();
+        assert_eq!(errno, Errno::INVAL);
+        assert!(log.unwrap().text().starts_with('\u{fffd}'));
     }
 
     #[test]
