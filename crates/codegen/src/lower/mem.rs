@@ -3,8 +3,10 @@
 //! Other threads and processes see arena memory and map values, and an arena page may be missing: then a load gives 0
 //! although something was stored before. So these accesses must happen as often, and in the order, as the program
 //! says. The backend forwards, merges and drops plain accesses, and folds loads into other instructions; against that
-//! - loads are `atomic_load`, which on x86-64 is a plain `mov`, needs no alignment, and is never folded;
-//! - a store is followed by a `sequence_point`, which is no code at all.
+//! - 64-bit loads are `atomic_load`, which on x86-64 is a plain `mov`, needs no alignment, and is never folded;
+//! - narrower ones are extending loads, which are never folded either and leave nothing to extend; a `sequence_point`
+//!   before them, which is no code at all, keeps them from being merged with earlier accesses;
+//! - a store is followed by a `sequence_point`.
 //!
 //! What is addressed through `r10` itself is left to the backend as ordinary memory.
 
@@ -51,24 +53,49 @@ impl Lower<'_, '_> {
         sign_extend: bool,
         dst: Reg,
     ) -> Result<(), CompileError> {
-        let ty = memory_type(place.size);
         let value = match self.way(step, place, self.unit.options.checked_arena)? {
-            Way::Stack => self.b.ins().load(ty, proven_memory(), self.frame, i32::from(place.offset)),
-            Way::Native { address, flags } => self.b.ins().atomic_load(ty, flags, address),
+            Way::Stack => {
+                let ty = memory_type(place.size);
+                let value = self.b.ins().load(ty, proven_memory(), self.frame, i32::from(place.offset));
+                self.extend(place.size, sign_extend, value)
+            }
+            Way::Native { address, flags } => self.native_load(place.size, sign_extend, flags, address),
             Way::Runtime { window_offset } => {
                 let [zero, index] = self.constants(step.at);
                 let import = Import::ArenaLoad(place.size);
                 let value = self.runtime_call(import, [window_offset, zero, index, zero, zero]);
-                self.truncate(place.size, value)
+                let value = self.truncate(place.size, value);
+                self.extend(place.size, sign_extend, value)
             }
-        };
-        let value = match (place.size, sign_extend) {
-            (Size::DW, _) => value,
-            (_, false) => self.b.ins().uextend(types::I64, value),
-            (_, true) => self.b.ins().sextend(types::I64, value),
         };
         self.set(dst, value);
         Ok(())
+    }
+
+    /// A load that stays where it is, as 64 bits.
+    fn native_load(&mut self, size: Size, sign_extend: bool, flags: MemFlagsData, address: Value) -> Value {
+        if size != Size::DW {
+            self.b.ins().sequence_point();
+        }
+        let ins = self.b.ins();
+        match (size, sign_extend) {
+            (Size::DW, _) => ins.atomic_load(types::I64, flags, address),
+            (Size::W, false) => ins.uload32(flags, address, 0),
+            (Size::W, true) => ins.sload32(flags, address, 0),
+            (Size::H, false) => ins.uload16(types::I64, flags, address, 0),
+            (Size::H, true) => ins.sload16(types::I64, flags, address, 0),
+            (Size::B, false) => ins.uload8(types::I64, flags, address, 0),
+            (Size::B, true) => ins.sload8(types::I64, flags, address, 0),
+        }
+    }
+
+    /// The 64 bits a load gives for what it read.
+    fn extend(&mut self, size: Size, sign_extend: bool, value: Value) -> Value {
+        match (size, sign_extend) {
+            (Size::DW, _) => value,
+            (_, false) => self.b.ins().uextend(types::I64, value),
+            (_, true) => self.b.ins().sextend(types::I64, value),
+        }
     }
 
     /// On x86-64 every store is a release; the order of the machine's stores is that of the program.
