@@ -53,7 +53,8 @@ pub fn compile(verified: &Verified, options: &Options) -> Result<Compiled, Compi
 fn compile_source(source: Source<'_>, options: &Options) -> Result<Compiled, CompileError> {
     let machine = machine::Machine::host()?;
     limits::check(0, "instructions", source.program().code.len() as u64, limits::PROGRAM_INSNS)?;
-    let (full, linear) = (machine.backend(Effort::Full)?, machine.backend(Effort::Linear)?);
+    let full = machine.backend(Effort::Full)?;
+    let mut linear = None;
     let unit = lower::Unit { source, options, machine, frontend: full.frontend_config() };
     let mut imports = lower::Imports::default();
     let mut text = link::Text::default();
@@ -66,7 +67,11 @@ fn compile_source(source: Source<'_>, options: &Options) -> Result<Compiled, Com
         lower::function(&unit, &body, &mut imports, &mut context.func, &mut scratch)?;
         let backend = match limits::effort(&body) {
             Effort::Full => &full,
-            Effort::Linear => &linear,
+            // Rarely needed, so made when it is.
+            Effort::Linear => match linear.take() {
+                Some(made) => linear.insert(made),
+                None => linear.insert(machine.backend(Effort::Linear)?),
+            },
         };
         drop(body);
         let refused = |error: &CodegenError| CompileError::Backend { subprogram, message: error.to_string() };
