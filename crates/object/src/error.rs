@@ -236,9 +236,6 @@ pub enum MapFault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExternFault {
-    /// BTF has no variable or function for it.
-    #[error("no BTF describes it (is it declared with __ksym or __kconfig?)")]
-    NotInBtf,
     /// It is in a section other than `.ksyms` and `.kconfig`.
     #[error("it is neither in .ksyms nor in .kconfig")]
     WrongSection,

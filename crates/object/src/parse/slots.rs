@@ -7,17 +7,13 @@ use super::Parser;
 use crate::btf::Kind;
 use crate::elf::{Place, Relocation};
 use crate::error::{MapFault, ObjectError};
+use crate::layout::{Function, TEXT_SECTION};
 use crate::limits::MAX_MAP_SLOTS;
-use crate::{MapSlot, MapType};
+use crate::{Linkage, MapSlot, MapSpec, MapType};
 
 impl Parser<'_> {
     pub(super) fn slots(&mut self) -> Result<(), ObjectError> {
-        let programs: HashMap<(usize, u64), String> = self
-            .layout
-            .functions
-            .iter()
-            .map(|f| ((f.section, u64::from(f.start) * 8), f.name.clone()))
-            .collect();
+        let programs = self.program_places();
         let mut found = Vec::new();
         for (&(section, start), &map) in &self.layout.map_at {
             let Some(spec) = self.maps.get(map as usize) else { continue };
@@ -34,7 +30,7 @@ impl Parser<'_> {
                     let limit = MAX_MAP_SLOTS as u64;
                     return Err(ObjectError::TooLarge { what: "number of initial map entries", limit });
                 }
-                found.push((map, self.slot(relocation, spec.map_type, start + first, &programs)?));
+                found.push((map, self.slot(relocation, spec, start + first, &programs)?));
             }
         }
         for (map, slot) in found {
@@ -43,6 +39,16 @@ impl Parser<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Names of programs by section and byte offset.
+    fn program_places(&self) -> HashMap<(usize, u64), String> {
+        let is_program = |f: &&Function| {
+            f.linkage != Linkage::Static
+                && self.layout.texts.get(&f.section).is_some_and(|t| t.name != TEXT_SECTION)
+        };
+        let place = |f: &Function| ((f.section, u64::from(f.start) * 8), f.name.clone());
+        self.layout.functions.iter().filter(is_program).map(place).collect()
     }
 
     /// Offset of `values` in the map variable at `start` of `.maps`, and the variable's size.
@@ -60,19 +66,19 @@ impl Parser<'_> {
     fn slot(
         &self,
         relocation: &Relocation,
-        map_type: MapType,
+        map: &MapSpec,
         first: u64,
         programs: &HashMap<(usize, u64), String>,
     ) -> Result<MapSlot, ObjectError> {
         let label = self.elf.symbol_label(relocation.symbol);
         let bad = || ObjectError::BadMap {
-            map: self.elf.symbol_label(relocation.symbol),
+            map: map.name.clone(),
             fault: MapFault::BadSlot { offset: relocation.offset, symbol: label.clone() },
         };
         let symbol = self.elf.symbols.get(relocation.symbol).ok_or_else(bad)?;
         let Place::Section(section) = symbol.place else { return Err(bad()) };
         let place = (section, symbol.value);
-        let target = match map_type {
+        let target = match map.map_type {
             MapType::ArrayOfMaps | MapType::HashOfMaps => self
                 .layout
                 .map_at
@@ -83,7 +89,7 @@ impl Parser<'_> {
             _ => None,
         };
         let at = relocation.offset.checked_sub(first).ok_or_else(bad)?;
-        let index = match map_type {
+        let index = match map.map_type {
             MapType::StructOps => at,
             _ if at % 8 == 0 => at / 8,
             _ => return Err(bad()),
