@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         "" => {}
         "churn" => churn(),
         "attach" => attach(),
+        "attach unwatched" => attach_unwatched(),
         "unprivileged" => unprivileged(),
         "no userfaultfd" => no_userfaultfd(),
         "4 GiB" => four_gib(),
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
             Ok(())
         }),
         test("two_processes_see_the_same_pages", two_processes),
+        test("one_process_without_userfaultfd_misleads_nobody", one_process_without_userfaultfd),
         alone("a_million_rounds_leave_nothing_behind", "million rounds"),
         alone("an_ordinary_user_has_userfaultfd", "unprivileged"),
         alone("without_userfaultfd_accesses_are_checked", "no userfaultfd"),
@@ -333,7 +335,8 @@ fn unprivileged() {
     exercise(&window);
 }
 
-fn no_userfaultfd() {
+/// Makes the system refuse userfaultfd to this process, as sandboxes do.
+fn refuse_userfaultfd() {
     const RET_ALLOW: u32 = 0x7fff_0000;
     const RET_ERRNO: u32 = 0x0005_0000;
     let number = u32::try_from(libc::SYS_userfaultfd).unwrap();
@@ -350,9 +353,45 @@ fn no_userfaultfd() {
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
     // SAFETY: a valid filter, copied by the call.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, 2, &raw const program) }, 0);
+}
+
+fn no_userfaultfd() {
+    refuse_userfaultfd();
     let window = arena(100);
     assert_eq!(window.mode(), Mode::Checked);
     exercise(&window);
+}
+
+fn attach_unwatched() {
+    refuse_userfaultfd();
+    let window = attached();
+    assert_eq!(window.mode(), Mode::Checked);
+    let start = window.user_vm_start();
+    assert_eq!(read(start + 8), 41);
+    // Nothing notices this touch; the other process must find the page all the same.
+    write(start + 2 * PAGE_SIZE, 43);
+    assert_eq!(window.alloc_pages(start, 1), Err(PageError::Taken));
+    println!("ready");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+}
+
+fn one_process_without_userfaultfd() {
+    let window = arena(100);
+    assert_eq!(window.mode(), Mode::Userfaultfd);
+    let start = window.alloc_pages(0, 1).unwrap();
+    write(start + 8, 41);
+    let mut child = with_arena("attach unwatched", &window);
+    wait_for_line(&mut child);
+    assert_eq!(window.alloc_pages(start + 2 * PAGE_SIZE, 1), Err(PageError::Taken));
+    assert_eq!(window.alloc_pages(0, 2), Ok(start + 3 * PAGE_SIZE));
+    assert_eq!(window.alloc_pages(0, 1), Ok(start + PAGE_SIZE));
+    assert_eq!(window.pages_in_use(), 5);
+    assert_eq!(read(start + 2 * PAGE_SIZE), 43);
+    window.free_pages(start, 100).unwrap();
+    assert_eq!((window.pages_in_use(), pages_in_file(&window)), (0, 0));
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
 }
 
 /// The same story in any mode.

@@ -27,8 +27,7 @@ impl Arena {
     /// Frees pages: they vanish from every mapping of every process. Only the low 32 bits of `at` count, rounded down
     /// to a page; the range is clamped to the arena, and pages in it that do not exist are fine.
     pub fn free_pages(&self, at: UserAddr, count: PageCount) {
-        // The kernel's function has no result. What the system may refuse here is to give memory back, and the pages
-        // are then still unreachable and zeroed before they are given out again.
+        // The kernel's function has no result. Pages the system refuses to take away stay allocated and counted.
         let _ = self.window.free_pages(at.get(), count.get());
     }
 

@@ -144,7 +144,7 @@ impl Window {
     /// count, rounded down; the range is clamped to the arena.
     ///
     /// # Errors
-    /// The operating system refused (the kfunc has no result; the pages are free all the same).
+    /// The operating system refused to take the pages away; they stay allocated. The kfunc has no result.
     pub fn free_pages(&self, address: u64, count: u32) -> Result<(), PageError> {
         let allocator = self.allocator()?;
         let arena = self.user_vm_start() % WINDOW;
