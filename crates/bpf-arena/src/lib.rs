@@ -32,3 +32,8 @@ pub use map::{Map, UpdateMode};
 pub use object::Object;
 pub use runtime::maps::MapSet;
 pub use user::{Cancel, Code, Instance, LoopLimit, Output, Remains, Stream, UserEngine};
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -1,0 +1,99 @@
+//! What text cases cannot say: pipes that close, machine code, and the kernel engine where it may be used.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use bpf_arena::Engine;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let kernel = Engine::kernel();
+    let missing = kernel.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    let with_kernel = |name: &str, test: fn() -> Result<(), Failed>| {
+        Trial::test(name, test).with_ignored_flag(kernel.is_err()).with_kind(&missing)
+    };
+    let trials = vec![
+        Trial::test("a_reader_that_goes_away_is_no_error", closed_pipe),
+        Trial::test("machine_code_names_its_sources_and_faults", machine_code),
+        Trial::test("a_context_can_come_from_a_file", context_file),
+        with_kernel("the_kernel_runs_the_same_object", same_in_kernel),
+        with_kernel("what_the_kernel_refuses_is_said", refused_by_kernel),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn command(words: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bpf-arena"));
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).args(words.split(' '));
+    command
+}
+
+fn run(words: &str) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command(words).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+fn closed_pipe() -> Result<(), Failed> {
+    let mut child =
+        command("disasm bpf/runtime.bpf.o").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    drop(child.stdout.take());
+    let output = child.wait_with_output()?;
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr)?, "");
+    Ok(())
+}
+
+fn machine_code() -> Result<(), Failed> {
+    let (code, out, err) = run("disasm bpf/faults.bpf.o store_after_free --jit");
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    for part in [
+        "bytes of machine code",
+        "write_word:",
+        "; *at = value; ",
+        "; may fault",
+        "call bpf_arena_alloc_pages",
+    ] {
+        assert!(out.contains(part), "{part} is missing in\n{out}");
+    }
+    Ok(())
+}
+
+fn context_file() -> Result<(), Failed> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), [7_u64.to_le_bytes(), 2_u64.to_le_bytes()].concat())?;
+    let words = format!(
+        "run bpf/linked_list.bpf.o insert --ctx @{} --print length --print ctx",
+        file.path().display()
+    );
+    let (code, out, err) = run(&words);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(out, "insert: returned 0\nlength = 2\nctx = {.value = 7, .count = 2}\n");
+    Ok(())
+}
+
+fn same_in_kernel() -> Result<(), Failed> {
+    for words in [
+        "run bpf/linked_list.bpf.o insert delete --ctx value=10,count=3 --print all --list head:next",
+        "run bpf/hash_table.bpf.o put get --ctx key=7,count=100,value=-3 --print table --print ctx",
+        "run bpf/globals.bpf.o --set factor=3 --set triangle.name=square --print all",
+        "test bpf/runtime.bpf.o",
+    ] {
+        let user = run(words);
+        let kernel = run(&format!("{words} --engine kernel"));
+        // What programs print goes to the trace pipe and to the program's streams.
+        assert_eq!((user.0, user.1), (kernel.0, kernel.1), "{words}: {}", kernel.2);
+    }
+    Ok(())
+}
+
+fn refused_by_kernel() -> Result<(), Failed> {
+    let (code, out, err) = run("run bpf/unverifiable.bpf.o unchecked_lookup --engine kernel");
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.contains("R0 invalid mem access 'map_value_or_null'"), "{err}");
+    assert!(err.contains("return c->values[0];"), "{err}");
+    Ok(())
+}
