@@ -2,7 +2,7 @@
 //!
 //! For linked objects with maps, globals and kfuncs use the kernel engine; this is the short way for generated code.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use isa::{Code, EncodeError, Endian, InsnIdx};
 use sys::bpf::{
@@ -60,6 +60,12 @@ impl KernelArena {
         })?;
         let memory = map.mmap().map_err(OracleError::Map)?;
         Ok(Self { memory, map })
+    }
+
+    /// The map's descriptor.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.map.as_fd()
     }
 
     /// Reads bytes at an offset from the arena's start; `false` outside of it. Without `BPF_F_SEGV_ON_FAULT` this makes

@@ -6,3 +6,4 @@ pub mod generate;
 pub mod kernel;
 pub mod mutate;
 pub mod selftests;
+pub mod verdicts;

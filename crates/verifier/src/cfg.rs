@@ -144,10 +144,8 @@ fn edges(
                 mark(at, true);
             }
         }
-        Insn::Call { target: CallTarget::Kfunc { btf_id, .. } } => {
-            if is_iter_next(program, btf_id) {
-                mark(at, true);
-            }
+        Insn::Call { target: CallTarget::Kfunc { btf_id, .. } } if is_iter_next(program, btf_id) => {
+            mark(at, true);
         }
         Insn::LoadImm64 { value: Imm64::Func(offset), .. } => {
             return Ok([next, start_of(program, callee(program, at, offset)?)]);

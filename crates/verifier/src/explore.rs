@@ -48,7 +48,7 @@ impl<T: Into<Reason>> From<T> for Stop {
 pub(crate) struct Failure {
     pub(crate) stop: Stop,
     pub(crate) at: InsnIdx,
-    pub(crate) state: Option<State>,
+    pub(crate) state: Option<Box<State>>,
 }
 
 /// Work done so far; shared by everything verified for one program.
@@ -93,7 +93,7 @@ impl<'a> Explorer<'a> {
         while let Some(Waiting { mut at, mut state }) = path {
             let result = self.walk(&mut at, &mut state);
             if let Err(stop) = result {
-                return Err(Failure { stop, at, state: Some(state) });
+                return Err(Failure { stop, at, state: Some(Box::new(state)) });
             }
             self.saved.end_path(state.parent);
             path = self.waiting.pop();

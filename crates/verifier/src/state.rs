@@ -183,11 +183,8 @@ impl State {
 
     /// Bytes it takes at most, shared frames counted in full.
     pub(crate) fn bytes(&self) -> usize {
-        let frames: usize = self
-            .frames
-            .iter()
-            .map(|f| size_of::<Frame>() + f.stack.slots().len() * size_of::<crate::stack::Slot>())
-            .sum();
+        let frames: usize =
+            self.frames.iter().map(|f| size_of::<Frame>() + size_of_val(f.stack.slots())).sum();
         size_of::<Self>() + frames
     }
 }

@@ -51,7 +51,7 @@ pub fn verify_with(program: &Program, env: &Env, observer: &mut dyn Observer) ->
                 facts.restart(conflict);
             }
             Stop::Refused(reason) => {
-                let (state, origins) = (failure.state.as_ref(), Some(&origins));
+                let (state, origins) = (failure.state.as_deref(), Some(&origins));
                 let site = Site { at: Some(failure.at), state, origins, walked: work.walked };
                 return Err(diagnose::rejection(program, reason, &site));
             }

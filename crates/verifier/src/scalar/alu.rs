@@ -1,7 +1,7 @@
 //! Transfer functions: what arithmetic does to a [`Scalar`].
 //!
-//! As precise as Linux 6.18, except that nothing is said of divisions, remainders and byte swaps, which that kernel
-//! knows nothing of either.
+//! As precise as Linux 6.18 and no more, so that the verdicts are the same: nothing is said of divisions, remainders, byte
+//! swaps and shifts by an unknown count.
 
 use isa::{AluOp, ByteOrder, Size, SwapBits, Width};
 
@@ -11,9 +11,20 @@ use crate::tnum::Tnum;
 impl Scalar {
     /// `self op other` at the given width; a 32-bit result is zero-extended.
     pub(crate) fn alu(self, width: Width, op: AluOp, other: Self) -> Self {
+        let count = match op {
+            AluOp::Lsh | AluOp::Rsh | AluOp::Arsh => {
+                let bits = if width == Width::W64 { 64 } else { 32 };
+                let count = other.as_constant().and_then(|c| u32::try_from(c).ok()).filter(|c| *c < bits);
+                // A count of the width or more is masked at run time.
+                let Some(count) = count else { return Self::UNKNOWN };
+                count
+            }
+            AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod => return Self::UNKNOWN,
+            _ => 0,
+        };
         match width {
-            Width::W64 => alu64(op, self, other),
-            Width::W32 => alu32(op, self.low_half(), other.low_half()),
+            Width::W64 => alu64(op, self, other, count),
+            Width::W32 => alu32(op, self.low_half(), other.low_half(), count),
         }
         .sync()
     }
@@ -38,7 +49,7 @@ impl Scalar {
     }
 }
 
-fn alu64(op: AluOp, a: Scalar, b: Scalar) -> Scalar {
+fn alu64(op: AluOp, a: Scalar, b: Scalar, count: u32) -> Scalar {
     let of = |bits: Tnum, wide: Bounds64, low: Bounds32| Scalar { bits, wide, low };
     match op {
         AluOp::Add => of(a.bits.add(b.bits), a.wide.add(b.wide), a.low.add(b.low)),
@@ -47,13 +58,24 @@ fn alu64(op: AluOp, a: Scalar, b: Scalar) -> Scalar {
         AluOp::And => of(a.bits.and(b.bits), a.wide.and(b.wide), a.low.and(b.low)),
         AluOp::Or => of(a.bits.or(b.bits), a.wide.or(b.wide), a.low.or(b.low)),
         AluOp::Xor => of(a.bits.xor(b.bits), Bounds64::UNKNOWN, Bounds32::UNKNOWN),
-        AluOp::Lsh | AluOp::Rsh | AluOp::Arsh => shift64(op, a, b),
+        AluOp::Lsh => {
+            let mut wide = a.wide.lsh(count);
+            if count == 32 {
+                // `x << 32` followed by `s>> 32` is how older compilers sign-extend.
+                let (smin, smax) = (i64::from(a.low.smin) << 32, i64::from(a.low.smax) << 32);
+                wide = wide.meet(Bounds64::signed(smin, smax));
+            }
+            let low = if count < 32 { a.low.lsh(count) } else { Bounds32::UNKNOWN };
+            of(a.bits.lsh(count), wide, low)
+        }
+        AluOp::Rsh => of(a.bits.rsh(count), a.wide.rsh(count), Bounds32::UNKNOWN),
+        AluOp::Arsh => of(a.bits.arsh(count), a.wide.arsh(count), Bounds32::UNKNOWN),
         AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod => Scalar::UNKNOWN,
     }
 }
 
 /// The operands' high halves are zero and do not matter.
-fn alu32(op: AluOp, a: Scalar, b: Scalar) -> Scalar {
+fn alu32(op: AluOp, a: Scalar, b: Scalar, count: u32) -> Scalar {
     match op {
         AluOp::Add => Scalar::from_low(a.bits.add(b.bits), a.low.add(b.low)),
         AluOp::Sub => Scalar::from_low(a.bits.sub(b.bits), a.low.sub(b.low)),
@@ -61,64 +83,10 @@ fn alu32(op: AluOp, a: Scalar, b: Scalar) -> Scalar {
         AluOp::And => Scalar::from_low(a.bits.and(b.bits), a.low.and(b.low)),
         AluOp::Or => Scalar::from_low(a.bits.or(b.bits), a.low.or(b.low)),
         AluOp::Xor => Scalar::from_low(a.bits.xor(b.bits), Bounds32::UNKNOWN),
-        AluOp::Lsh | AluOp::Rsh | AluOp::Arsh => shift32(op, a, b),
-        AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod => {
-            Scalar::from_low(Tnum::UNKNOWN, Bounds32::UNKNOWN)
-        }
-    }
-}
-
-fn shift64(op: AluOp, a: Scalar, by: Scalar) -> Scalar {
-    // A count of the width or more is masked at run time; nothing is said of it.
-    let (Ok(min), Ok(max)) = (u32::try_from(by.wide.umin), u32::try_from(by.wide.umax)) else {
-        return Scalar::UNKNOWN;
-    };
-    if max > 63 || min > max {
-        return Scalar::UNKNOWN;
-    }
-    let known = (min == max).then_some(min);
-    match op {
-        AluOp::Lsh => {
-            let mut wide = a.wide.lsh(min, max);
-            if known == Some(32) {
-                // `x << 32` followed by `s>> 32` is how older compilers sign-extend.
-                let (smin, smax) = (i64::from(a.low.smin) << 32, i64::from(a.low.smax) << 32);
-                wide = wide.meet(Bounds64::signed(smin, smax));
-            }
-            let bits = known.map_or(Tnum::UNKNOWN, |count| a.bits.lsh(count));
-            let low = if max < 32 { a.low.lsh(min, max) } else { Bounds32::UNKNOWN };
-            Scalar { bits, wide, low }
-        }
-        AluOp::Rsh => {
-            let bits = known.map_or(Tnum::UNKNOWN, |count| a.bits.rsh(count));
-            Scalar { bits, wide: a.wide.rsh(min, max), low: Bounds32::UNKNOWN }
-        }
-        _ => match known {
-            Some(count) => {
-                Scalar { bits: a.bits.arsh(count), wide: a.wide.arsh(count), low: Bounds32::UNKNOWN }
-            }
-            None => Scalar::UNKNOWN,
-        },
-    }
-}
-
-fn shift32(op: AluOp, a: Scalar, by: Scalar) -> Scalar {
-    let (min, max) = (by.low.umin, by.low.umax);
-    let unknown = Scalar::from_low(Tnum::UNKNOWN, Bounds32::UNKNOWN);
-    if max > 31 || min > max {
-        return unknown;
-    }
-    let known = (min == max).then_some(min);
-    match op {
-        AluOp::Lsh => {
-            let bits = known.map_or(Tnum::UNKNOWN, |count| a.bits.lsh(count));
-            Scalar::from_low(bits, a.low.lsh(min, max))
-        }
-        AluOp::Rsh => {
-            let bits = known.map_or(Tnum::UNKNOWN, |count| a.bits.rsh(count));
-            Scalar::from_low(bits, a.low.rsh(min, max))
-        }
-        _ => known.map_or(unknown, |count| Scalar::from_low(a.bits.arsh32(count), a.low.arsh(count))),
+        AluOp::Lsh => Scalar::from_low(a.bits.lsh(count), a.low.lsh(count)),
+        AluOp::Rsh => Scalar::from_low(a.bits.rsh(count), a.low.rsh(count)),
+        AluOp::Arsh => Scalar::from_low(a.bits.arsh32(count), a.low.arsh(count)),
+        AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod => Scalar::UNKNOWN,
     }
 }
 

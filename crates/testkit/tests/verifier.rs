@@ -1,0 +1,129 @@
+//! The verifier's verdicts beside the running kernel's.
+//!
+//! `BPF_ARENA_SEED=N` starts the random programs at another seed, `BPF_ARENA_COUNT=N` makes more of them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bpf_arena::kernel::KernelObject;
+use bpf_arena_testkit::kernel::missing_capability;
+use bpf_arena_testkit::verdicts::{Judge, generate, listing};
+use bpf_object::{Object, Program};
+use libtest_mimic::{Arguments, Failed, Trial};
+use verifier::{Env, verify};
+
+fn main() {
+    let args = Arguments::from_args();
+    let missing = missing_capability();
+    let tests: [(&str, fn() -> Result<(), Failed>); 2] =
+        [("objects_are_judged_alike", objects), ("random_programs_are_judged_alike", random_programs)];
+    let trials = tests.map(|(name, test)| match missing {
+        Some(needed) => Trial::test(format!("{name} (needs {needed})"), test).with_ignored_flag(true),
+        None => Trial::test(name, test),
+    });
+    libtest_mimic::run(&args, trials.into()).exit();
+}
+
+/// Every program of the repository's objects.
+fn objects() -> Result<(), Failed> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bpf");
+    let mut different = String::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if !path.to_string_lossy().ends_with(".bpf.o") {
+            continue;
+        }
+        let object = Object::parse(&std::fs::read(&path)?)?;
+        let kernel = KernelObject::new(&object)?;
+        for info in &object.programs {
+            let linked = kernel.link(&object, &info.name)?;
+            let theirs = kernel.load(&linked, &Default::default());
+            let ours = verify(&linked.decode()?, &Env::default());
+            let name = format!("{} {}", path.file_stem().unwrap_or_default().to_string_lossy(), info.name);
+            match (&ours, &theirs) {
+                (Ok(ours), Ok((theirs, _))) => {
+                    let (ours, theirs) = (ours.stats().insns_walked, theirs.info()?.verified_insns);
+                    println!("{name}: {ours} instructions walked, {theirs} by the kernel");
+                }
+                (Err(ours), Err(theirs)) => println!("{name}: {ours}\n  kernel: {}", last_line(theirs)),
+                (Ok(_), Err(theirs)) => {
+                    different += &format!("{name}: kernel refuses: {}\n", last_line(theirs))
+                }
+                (Err(ours), Ok(_)) => different += &format!("{name}: we refuse: {ours}\n"),
+            }
+        }
+    }
+    if different.is_empty() { Ok(()) } else { Err(different.into()) }
+}
+
+fn last_line(error: &bpf_arena::kernel::KernelError) -> String {
+    error.log().and_then(|l| l.last_line()).map_or_else(|| error.to_string(), str::to_owned)
+}
+
+/// Programs that only the kernel refuses are a hole; programs that only we refuse are counted.
+fn random_programs() -> Result<(), Failed> {
+    let number = |name: &str, otherwise: u64| {
+        std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(otherwise)
+    };
+    let (first, count) = (number("BPF_ARENA_SEED", 0), number("BPF_ARENA_COUNT", 4000));
+    let judge = Judge::new(0x1fc0_0000_0000)?;
+    let mut accepted = 0;
+    let mut only_ours: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut messages = 0;
+    let mut refused = 0;
+    let mut jit = 0;
+    for seed in first..first + count {
+        let program = generate(seed);
+        let ours = verify(&program, &Env::default());
+        let theirs = judge.verdict(&program)?;
+        match (ours, theirs) {
+            (Ok(_), Ok(())) => accepted += 1,
+            (Err(ours), Err(theirs)) => {
+                refused += 1;
+                let log = theirs.log().map(|l| l.text().to_owned()).unwrap_or_default();
+                messages += u32::from(log.contains(&ours.reason().to_string()));
+            }
+            (Ok(_), Err(theirs)) if is_limit_of_jit(&theirs) => jit += 1,
+            (Ok(_), Err(theirs)) => return Err(hole(seed, &program, &theirs)),
+            (Err(ours), Ok(())) => only_ours.entry(kind(&ours)).or_default().push(seed),
+        }
+    }
+    let lost: usize = only_ours.values().map(Vec::len).sum();
+    println!(
+        "seeds {first}..{}: {accepted} accepted by both, {refused} refused by both ({messages} with the same message), \
+         {jit} beyond the kernel's compiler",
+        first + count
+    );
+    for (reason, seeds) in &only_ours {
+        println!(
+            "only we refuse: {} {reason}, e.g. seeds {:?}",
+            seeds.len(),
+            seeds.get(..3).unwrap_or(seeds)
+        );
+    }
+    let allowed = usize::try_from(count / 100)?;
+    if lost > allowed {
+        Err(format!("{lost} of {count} programs are refused by us alone").into())
+    } else {
+        Ok(())
+    }
+}
+
+fn kind(rejection: &verifier::Rejection) -> String {
+    let text = format!("{:?}", rejection.reason());
+    text.split([' ', '(']).next().unwrap_or_default().to_owned()
+}
+
+/// Linux's compiler for x86-64 cannot fetch with `and`, `or` and `xor` in an arena, and its verifier says so. There is
+/// nothing unsafe about it.
+fn is_limit_of_jit(error: &sys::bpf::BpfError) -> bool {
+    error.log().is_some_and(|l| l.text().contains("arena is not allowed"))
+}
+
+fn hole(seed: u64, program: &Program, theirs: &sys::bpf::BpfError) -> Failed {
+    let log = theirs.log().map(|l| l.text().to_owned()).unwrap_or_default();
+    let tail: Vec<&str> = log.lines().rev().take(12).collect();
+    let tail: Vec<&str> = tail.into_iter().rev().collect();
+    format!("seed {seed}: only the kernel refuses\n{}\n{theirs}\n{}", listing(program), tail.join("\n"))
+        .into()
+}
