@@ -76,11 +76,12 @@ pub fn maps() -> Arc<[MapSpec]> {
     Arc::from([arena, array])
 }
 
-/// The running kernel, with the maps.
+/// The running kernel, with these maps and, as the third, a hash map with keys of 8 and values of 16 bytes.
 #[derive(Debug)]
 pub struct Judge {
     arena: KernelArena,
     array: Map,
+    hash: Map,
 }
 
 impl Judge {
@@ -98,7 +99,15 @@ impl Judge {
             max_entries: 1,
             ..MapOptions::default()
         })?;
-        Ok(Self { arena, array })
+        let hash = Map::create(&MapOptions {
+            name: "oracle_hash",
+            map_type: MapType::Hash as u32,
+            key_size: 8,
+            value_size: 16,
+            max_entries: 8,
+            ..MapOptions::default()
+        })?;
+        Ok(Self { arena, array, hash })
     }
 
     /// Whether the kernel accepts the program; if not, its error with the log.
@@ -110,7 +119,7 @@ impl Judge {
             .code
             .encode(Endian::Little)
             .map_err(|error| OracleError::Encode(error.at, error.source))?;
-        let fds = [self.arena.fd(), self.array.as_fd()];
+        let fds = [self.arena.fd(), self.array.as_fd(), self.hash.as_fd()];
         let spec = ProgSpec {
             name: "oracle",
             prog_type: bpf_object::ProgType::Syscall as u32,

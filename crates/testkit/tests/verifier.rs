@@ -2,26 +2,63 @@
 //!
 //! `BPF_ARENA_SEED=N` starts the random programs at another seed, `BPF_ARENA_COUNT=N` makes more of them.
 
+#[path = "../../verifier/tests/common/mod.rs"]
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use bpf_arena::kernel::KernelObject;
 use bpf_arena_testkit::kernel::missing_capability;
 use bpf_arena_testkit::verdicts::{Judge, generate, listing};
-use bpf_object::{Object, Program};
+use bpf_object::{Btf, Object, Program};
+use common::Expected;
 use libtest_mimic::{Arguments, Failed, Trial};
 use verifier::{Env, verify};
 
 fn main() {
     let args = Arguments::from_args();
     let missing = missing_capability();
-    let tests: [(&str, fn() -> Result<(), Failed>); 2] =
-        [("objects_are_judged_alike", objects), ("random_programs_are_judged_alike", random_programs)];
+    let tests: [(&str, fn() -> Result<(), Failed>); 3] = [
+        ("cases_are_judged_alike", cases),
+        ("objects_are_judged_alike", objects),
+        ("random_programs_are_judged_alike", random_programs),
+    ];
     let trials = tests.map(|(name, test)| match missing {
         Some(needed) => Trial::test(format!("{name} (needs {needed})"), test).with_ignored_flag(true),
         None => Trial::test(name, test),
     });
     libtest_mimic::run(&args, trials.into()).exit();
+}
+
+/// The cases of the verifier's own tests: verdict and final message.
+fn cases() -> Result<(), Failed> {
+    let judge = Judge::new(0x1fb0_0000_0000)?;
+    let vmlinux = Btf::parse(&std::fs::read("/sys/kernel/btf/vmlinux")?)?;
+    let kfunc = |name: &str| vmlinux.function(name).and_then(|id| i32::try_from(id.0).ok());
+    let mut different = String::new();
+    for case in common::cases().map_err(|e| e.to_string())? {
+        if case.here_alone {
+            continue;
+        }
+        let program = case.program(Some(&kfunc)).map_err(|e| e.to_string())?;
+        match (&case.expected, judge.verdict(&program)?) {
+            (Expected::Accept, Ok(())) => {}
+            (Expected::Reject(message), Err(theirs)) => {
+                let log = theirs.log().map(|l| l.text().to_owned()).unwrap_or_default();
+                if !log.contains(message) {
+                    let end: Vec<&str> = log.lines().rev().take(3).collect();
+                    different += &format!("{}: the kernel says {end:?}, not {message:?}\n", case.name);
+                }
+            }
+            (Expected::Accept, Err(theirs)) => {
+                let log = theirs.log().map(|l| l.text().to_owned()).unwrap_or_default();
+                different += &format!("{}: the kernel refuses: {log}\n", case.name);
+            }
+            (Expected::Reject(_), Ok(())) => different += &format!("{}: the kernel accepts\n", case.name),
+        }
+    }
+    if different.is_empty() { Ok(()) } else { Err(different.into()) }
 }
 
 /// Every program of the repository's objects.

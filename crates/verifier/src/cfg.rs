@@ -45,7 +45,9 @@ pub(crate) fn check(program: &Program) -> Result<Shape, Reason> {
         if std::mem::replace(seen, true) {
             continue;
         }
-        let Some(insn) = code.get(at) else { return Err(Reason::JumpIntoLdImm64 { to: at }) };
+        let Some(insn) = code.get(at) else {
+            return Err(Reason::JumpIntoLdImm64 { lddw: InsnIdx(at.0.saturating_sub(1)) });
+        };
         for next in edges(program, &mut shape, at, &insn)?.into_iter().flatten() {
             waiting.push(next);
         }
@@ -155,7 +157,7 @@ fn edges(
     if let Some(to) = jump
         && program.code.get(to).is_none()
     {
-        return Err(Reason::JumpIntoLdImm64 { to });
+        return Err(Reason::JumpIntoLdImm64 { lddw: InsnIdx(to.0.saturating_sub(1)) });
     }
     Ok([next, jump])
 }

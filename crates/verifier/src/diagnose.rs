@@ -68,7 +68,6 @@ fn register_of(reason: &Reason) -> Option<Reg> {
         | Reason::StackUnbounded { reg, .. }
         | Reason::ModifiedPointer { reg, .. }
         | Reason::Bounds { reg, .. }
-        | Reason::OutOfBounds { reg, .. }
         | Reason::ReadOnly { reg, .. }
         | Reason::AtomicTarget { reg, .. }
         | Reason::SpecialField { reg, .. }

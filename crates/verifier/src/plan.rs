@@ -87,7 +87,7 @@ fn place(reason: &Reason) -> Option<InsnIdx> {
     match reason {
         Reason::Unreachable { at } => Some(*at),
         Reason::JumpOutOfRange { from, .. } => Some(*from),
-        Reason::JumpIntoLdImm64 { to } => Some(*to),
+        Reason::JumpIntoLdImm64 { lddw } => Some(*lddw),
         _ => None,
     }
 }

@@ -144,8 +144,8 @@ pub enum Reason {
     SubprogLayout,
     #[error("jump out of range from insn {from} to {to}")]
     JumpOutOfRange { from: InsnIdx, to: i64 },
-    #[error("jump into the middle of ldimm64 insn {to}")]
-    JumpIntoLdImm64 { to: InsnIdx },
+    #[error("jump into the middle of ldimm64 insn {lddw}")]
+    JumpIntoLdImm64 { lddw: InsnIdx },
     #[error("last insn is not an exit or jmp")]
     FallsOffEnd,
     #[error("unreachable insn {at}")]
@@ -198,6 +198,10 @@ pub enum Reason {
     StackSubtraction { reg: Reg },
     #[error("math between {found} pointer and {value} is not allowed")]
     OffsetTooLarge { found: TypeName, value: i64 },
+    #[error("{found} pointer offset {offset} is not allowed")]
+    FixedOffset { found: TypeName, offset: i64 },
+    #[error("value {value} makes {found} pointer be out of bounds")]
+    OffsetOutOfBounds { found: TypeName, value: i64 },
     #[error("math between {found} pointer and register with unbounded min value is not allowed")]
     OffsetUnbounded { found: TypeName },
 
@@ -228,8 +232,6 @@ pub enum Reason {
     ModifiedPointer { reg: Reg, found: TypeName, offset: i64 },
     #[error("{}", bounds_text(*reg, *fault))]
     Bounds { reg: Reg, fault: BoundsFault, found: TypeName, region: u32, offset: i64, size: u64 },
-    #[error("invalid access to {area}, {}={region} off={offset} size={size}", if *area == "map value" { "value_size" } else { "mem_size" })]
-    OutOfBounds { reg: Reg, area: &'static str, region: u32, offset: i64, size: u64 },
     #[error("{} into map forbidden, value_size={value_size} off={offset} size={size}", if *access == Access::Write { "write" } else { "read" })]
     MapPermission { access: Access, map: String, value_size: u32, offset: i64, size: u64 },
     #[error("R{} cannot write into {found}", reg.number())]
@@ -366,7 +368,6 @@ impl Reason {
             | Self::VariableOffset { .. }
             | Self::ModifiedPointer { .. }
             | Self::Bounds { .. }
-            | Self::OutOfBounds { .. }
             | Self::MapPermission { .. }
             | Self::ReadOnly { .. }
             | Self::AtomicTarget { .. }

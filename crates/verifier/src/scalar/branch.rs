@@ -20,6 +20,10 @@ pub(crate) fn outcome(width: Width, cond: Cond, a: &Scalar, b: &Scalar) -> Optio
         Cond::Eq => equal(&a, &b),
         Cond::Ne => equal(&a, &b).map(|eq| !eq),
         Cond::Set => {
+            // The kernel looks only at known masks.
+            if a.as_constant().is_none() && b.as_constant().is_none() {
+                return None;
+            }
             let both = a.bits.and(b.bits);
             if both.value() != 0 { Some(true) } else { (both.mask() == 0).then_some(false) }
         }

@@ -105,7 +105,11 @@ impl Step<'_> {
             fetch.then_some(src)
         };
         self.atomic_target(base)?;
-        let pointer = self.read(base)?;
+        let mut pointer = self.read(base)?;
+        if returns == Some(base) {
+            // The kernel takes the result as written before it looks at the address, which then is a number.
+            pointer = self.unknown(&[pointer.origin]);
+        }
         let place = Place { reg: base, offset, size, access: Access::Read, atomic: true };
         let mut value = self.fetch(place, &pointer)?;
         if value.is_scalar() && size == Size::W {
@@ -181,7 +185,7 @@ impl Step<'_> {
         let found = pointer.type_name();
         match pointer.kind {
             RegType::PtrToMapValue { map } => {
-                let region = Region { area: "map value", size: self.plan.value_size(map) };
+                let region = Region { size: self.plan.value_size(map) };
                 if access == Access::Write && self.is_read_only(map) {
                     let (map, value_size) = (self.plan.map_name(map), region.size);
                     let offset = offset + i64::from(pointer.offset);
@@ -194,7 +198,7 @@ impl Step<'_> {
                 Err(Reason::ReadOnly { reg, found })
             }
             RegType::PtrToMem { size: region, .. } => {
-                Region { area: "memory", size: region }.check(reg, pointer, offset, size)
+                Region { size: region }.check(reg, pointer, offset, size)
             }
             _ => Err(Reason::InvalidAccess { reg, found }),
         }
@@ -260,14 +264,15 @@ impl Step<'_> {
 
 fn check_alignment(place: Place, pointer: &RegState) -> Result<(), Reason> {
     let area = match pointer.kind {
-        RegType::PtrToArena | RegType::Scalar => return Ok(()),
+        RegType::PtrToArena => return Ok(()),
         RegType::PtrToStack { .. } => "stack ",
         _ if !place.atomic => return Ok(()),
         RegType::PtrToMapValue { .. } => "value ",
         _ => "",
     };
     let size = u32::from(place.size.bytes());
-    let offset = i64::from(pointer.offset) + i64::from(place.offset);
+    let fixed = if pointer.is_scalar() { 0 } else { i64::from(pointer.offset) };
+    let offset = fixed + i64::from(place.offset);
     if pointer.scalar.bits.is_aligned(offset.cast_unsigned(), u64::from(size)) {
         Ok(())
     } else {

@@ -6,10 +6,9 @@ use crate::limits::MAX_OFFSET;
 use crate::reason::{BoundsFault, Reason};
 use crate::reg::RegState;
 
-/// A region, as messages name it.
+/// A region of so many bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Region {
-    pub(super) area: &'static str,
     pub(super) size: u32,
 }
 
@@ -26,17 +25,6 @@ impl Region {
         };
         let offset = offset + i64::from(pointer.offset);
         let wide = &pointer.scalar.wide;
-        if let Some(known) = pointer.scalar.as_constant() {
-            let start = offset.saturating_add(known.cast_signed());
-            return if self.holds(start, size) {
-                Ok(())
-            } else if start < 0 && offset >= 0 {
-                Err(fault(BoundsFault::Negative))
-            } else {
-                let (area, region) = (self.area, self.size);
-                Err(Reason::OutOfBounds { reg, area, region, offset: start, size })
-            };
-        }
         let lowest = offset.saturating_add(wide.smin);
         if wide.smin < 0 && (wide.smin == i64::MIN || i32::try_from(lowest).is_err() || lowest < 0) {
             return Err(fault(BoundsFault::Negative));
@@ -71,11 +59,9 @@ mod tests {
     }
 
     fn check(scalar: Scalar, offset: i32, size: u64) -> Result<(), BoundsFault> {
-        Region { area: "map value", size: 16 }.check(Reg::R1, &at(scalar, offset), 0, size).map_err(|e| {
-            match e {
-                Reason::Bounds { fault, .. } => fault,
-                _ => BoundsFault::Max,
-            }
+        Region { size: 16 }.check(Reg::R1, &at(scalar, offset), 0, size).map_err(|e| match e {
+            Reason::Bounds { fault, .. } => fault,
+            _ => BoundsFault::Max,
         })
     }
 
@@ -87,7 +73,7 @@ mod tests {
         assert_eq!(check(Scalar::unsigned(0, 8), 0, 8), Ok(()));
         assert_eq!(check(Scalar::unsigned(0, 9), 0, 8), Err(BoundsFault::Max));
         assert_eq!(check(Scalar::signed(-1, 8), 0, 8), Err(BoundsFault::Negative));
-        assert_eq!(check(Scalar::signed(-1, 8), 1, 4), Ok(()).and(Err(BoundsFault::Unbounded)));
+        assert_eq!(check(Scalar::signed(-1, 8), 1, 4), Err(BoundsFault::Unbounded));
         assert_eq!(check(Scalar::UNKNOWN, 0, 1), Err(BoundsFault::Negative));
         assert_eq!(check(Scalar::unsigned(0, u64::MAX >> 1), 0, 1), Err(BoundsFault::Unbounded));
         assert_eq!(check(Scalar::ZERO, 16, 0), Ok(()));

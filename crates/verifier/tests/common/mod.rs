@@ -1,0 +1,157 @@
+//! Reads `cases/*.txt`: small programs in assembly with the verdict they must get.
+//!
+//! ```text
+//! == name of the case
+//! ; reject: R0 !read_ok          (or `; accept`: part of the final message)
+//! ; fact 3: arena                (or `proven`, `narrow`, `unreached`: of the instruction at slot 3)
+//! ; here alone                   (the running kernel answers otherwise; the reason stands behind)
+//! exit
+//! ```
+//! Map 0 is an arena of 16 pages, map 1 an array of one value of 64 bytes, map 2 a hash map with keys of 8 and values of 16
+//! bytes. Kernel functions are called by name. Whatever is called by label is a static function.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+
+use bpf_object::{Extern, ExternKind, Linkage, MapOrigin, MapSpec, MapType, Program, Subprogram};
+use isa::{CallTarget, Imm64, Insn, InsnIdx, assemble_with};
+
+/// What a case must come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// It is accepted.
+    Accept,
+    /// It is refused, with this in the message.
+    Reject(String),
+}
+
+/// One program.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// File and name.
+    pub name: String,
+    /// The verdict.
+    pub expected: Expected,
+    /// Facts that must hold, by slot.
+    pub facts: Vec<(u32, String)>,
+    /// The kernel's verdict is another.
+    pub here_alone: bool,
+    text: String,
+}
+
+/// Every case of every file.
+pub fn cases() -> Result<Vec<Case>, Box<dyn Error>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../verifier/tests/cases");
+    let mut files: Vec<_> = std::fs::read_dir(folder)?.collect::<Result<_, _>>()?;
+    files.sort_by_key(|f| f.path());
+    let mut cases = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(file.path())?;
+        let stem = file.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        for part in text.split("\n== ").skip(1) {
+            let (name, body) = part.split_once('\n').unwrap_or((part, ""));
+            cases.push(Case::parse(format!("{stem}: {}", name.trim()), body)?);
+        }
+    }
+    Ok(cases)
+}
+
+impl Case {
+    fn parse(name: String, body: &str) -> Result<Self, Box<dyn Error>> {
+        let mut expected = None;
+        let mut facts = Vec::new();
+        let mut here_alone = false;
+        for line in body.lines().filter_map(|l| l.strip_prefix("; ")) {
+            if line == "accept" {
+                expected = Some(Expected::Accept);
+            } else if let Some(message) = line.strip_prefix("reject: ") {
+                expected = Some(Expected::Reject(message.to_owned()));
+            } else if let Some((slot, fact)) = line.strip_prefix("fact ").and_then(|f| f.split_once(": ")) {
+                facts.push((slot.parse()?, fact.to_owned()));
+            } else if line.starts_with("here alone") {
+                here_alone = true;
+            }
+        }
+        let expected = expected.ok_or_else(|| format!("{name}: no verdict"))?;
+        Ok(Self { name, expected, facts, here_alone, text: body.to_owned() })
+    }
+
+    /// The program. `kfunc` gives the number a call of a kernel function carries: with `None` an index into the
+    /// program's externs.
+    pub fn program(&self, kfunc: Option<&dyn Fn(&str) -> Option<i32>>) -> Result<Program, Box<dyn Error>> {
+        let externs = std::cell::RefCell::new(Vec::<Extern>::new());
+        let symbols = |name: &str| {
+            if !name.starts_with("bpf_") || isa::helper_number(name).is_some() {
+                return None;
+            }
+            let mut externs = externs.borrow_mut();
+            let known = externs.iter().position(|e| e.name == name);
+            let index = known.unwrap_or(externs.len());
+            if known.is_none() {
+                let kind = ExternKind::Function;
+                externs.push(Extern { name: name.to_owned(), kind, weak: false, btf: None });
+            }
+            let btf_id = match kfunc {
+                Some(kfunc) => kfunc(name)?,
+                None => i32::try_from(index).ok()?,
+            };
+            Some(CallTarget::Kfunc { btf_id, module: 0 })
+        };
+        let code = assemble_with(&self.text, &symbols).map_err(|e| format!("{}: {e}", self.name))?.code;
+        let mut program = Program::from_code("main", "syscall", code);
+        program.subprograms = subprograms(&program);
+        program.externs = externs.into_inner();
+        program.maps = maps();
+        Ok(program)
+    }
+}
+
+/// Functions start where something is called or has its address taken.
+fn subprograms(program: &Program) -> Vec<Subprogram> {
+    let target = |(at, insn): (InsnIdx, Insn)| match insn {
+        Insn::Call { target: CallTarget::Local(offset) }
+        | Insn::LoadImm64 { value: Imm64::Func(offset), .. } => at.offset(1 + i64::from(offset)),
+        _ => None,
+    };
+    let starts: BTreeSet<InsnIdx> = program.code.iter().filter_map(target).chain([InsnIdx(0)]).collect();
+    let ends = starts.iter().skip(1).copied();
+    let last = InsnIdx(u32::try_from(program.code.len()).unwrap_or(u32::MAX));
+    starts
+        .iter()
+        .zip(ends.chain([last]))
+        .map(|(&start, end)| Subprogram {
+            name: format!("f{start}"),
+            start,
+            end,
+            btf_func: None,
+            linkage: Linkage::Static,
+        })
+        .collect()
+}
+
+fn maps() -> Arc<[MapSpec]> {
+    let spec = |name: &str, map_type, sizes: (u32, u32), max_entries, flags| MapSpec {
+        name: name.to_owned(),
+        map_type,
+        key_size: sizes.0,
+        value_size: sizes.1,
+        max_entries,
+        flags,
+        extra: 0,
+        numa_node: 0,
+        pin_by_name: false,
+        key_btf: None,
+        value_btf: None,
+        inner: None,
+        slots: Vec::new(),
+        origin: MapOrigin::Declared,
+        initial: Vec::new(),
+    };
+    Arc::from([
+        spec("arena", MapType::Arena, (0, 0), 16, bpf_object::BPF_F_MMAPABLE),
+        spec("array", MapType::Array, (4, 64), 1, 0),
+        spec("hash", MapType::Hash, (8, 16), 8, 0),
+    ])
+}
