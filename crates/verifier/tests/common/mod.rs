@@ -35,8 +35,10 @@ pub struct Case {
     /// The verdict.
     pub expected: Expected,
     /// Facts that must hold, by slot.
+    #[allow(dead_code, reason = "the kernel tells no facts")]
     pub facts: Vec<(u32, String)>,
     /// The kernel's verdict is another.
+    #[allow(dead_code, reason = "not asked where only our verdict counts")]
     pub here_alone: bool,
     text: String,
 }
