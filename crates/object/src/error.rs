@@ -585,6 +585,12 @@ pub enum CoreError {
         /// Value it should have.
         expected: u64,
     },
+    /// Anonymous structs of the target nested deeper than the limit.
+    #[error("structs of the target are nested more than {limit} deep")]
+    TooDeep {
+        /// The limit.
+        limit: usize,
+    },
     /// The search took more steps than the limit.
     #[error("too many types to compare (limit {limit})")]
     TooManySteps {

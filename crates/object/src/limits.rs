@@ -31,7 +31,8 @@ pub const MAX_BTF_DEPTH: usize = 32;
 pub const MAX_LINE_TEXT: usize = 1024;
 /// Bytes of source line text kept for one object; lines past it have an empty text.
 pub const MAX_LINE_TEXT_TOTAL: usize = 64 << 20;
-/// Length of the access path of a CO-RE relocation (`BPF_CORE_SPEC_MAX_LEN`).
+/// Length of the access path of a CO-RE relocation, and depth of anonymous structs looked into for each of its steps
+/// (`BPF_CORE_SPEC_MAX_LEN`).
 pub const MAX_CORE_PATH: usize = 64;
 /// Types, members and enumerators looked at while one link resolves its CO-RE relocations.
 pub const MAX_CORE_STEPS: usize = 10_000_000;

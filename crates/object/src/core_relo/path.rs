@@ -4,7 +4,7 @@ use super::Budget;
 use super::matching::fields_compatible;
 use crate::btf::{Array, Btf, Kind, Member, TypeId};
 use crate::error::CoreError;
-use crate::limits::{MAX_BTF_DEPTH, MAX_CORE_PATH};
+use crate::limits::MAX_CORE_PATH;
 
 /// One step of a path.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +80,7 @@ impl<'b> Path<'b> {
             at = btf.resolve(at);
             match *step {
                 Step::Member { name, member, .. } => {
-                    let Some((found, last, offset)) = find_member(btf, at, name, MAX_BTF_DEPTH, budget)?
+                    let Some((found, last, offset)) = find_member(btf, at, name, MAX_CORE_PATH, budget)?
                     else {
                         return Ok(None);
                     };
@@ -145,7 +145,7 @@ fn find_member<'t>(
     depth: usize,
     budget: &mut Budget,
 ) -> Result<Option<(&'t Member, bool, u64)>, CoreError> {
-    let Some(depth) = depth.checked_sub(1) else { return Ok(None) };
+    let depth = depth.checked_sub(1).ok_or(CoreError::TooDeep { limit: MAX_CORE_PATH })?;
     let Some(composite) = btf.composite(id) else { return Ok(None) };
     for (index, member) in composite.members.iter().enumerate() {
         budget.spend()?;

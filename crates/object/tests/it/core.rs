@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bpf_arena_object::{
     Btf, Composite, CoreError, CoreReloKind, Kind, KindTag, LinkError, LinkOptions, Member, Program, Type,
+    TypeId,
 };
 use isa::{CallTarget, Imm64, Insn, Operand, Size};
 
@@ -147,6 +148,20 @@ fn modules_are_searched_when_the_kernel_has_no_candidate() {
     };
     assert_eq!(offset("absent_field"), Some(12));
     assert_eq!(offset("offset"), Some(44));
+}
+
+#[test]
+fn anonymous_structs_are_searched_to_a_limit() {
+    // `struct shape` with an anonymous member of its own type: no compiler writes it, and it never ends.
+    let mut cyclic = Btf::default();
+    let name = cyclic.add_str("shape");
+    let own = TypeId(1);
+    let member = Member { ty: own, ..Member::default() };
+    let composite = Composite { size: 8, members: vec![member], kind_flag: false };
+    assert_eq!(cyclic.push(Type { name, kind: Kind::Struct(composite) }), own);
+    let options = LinkOptions { target_btf: Some(Arc::new(cyclic)), ..LinkOptions::default() };
+    let error = object("core").link_with("offset", &options).unwrap_err();
+    assert!(matches!(error, LinkError::Core { error: CoreError::TooDeep { limit: 64 }, .. }), "{error}");
 }
 
 #[test]
