@@ -87,8 +87,16 @@ impl Bench {
     /// # Errors
     /// The arena cannot be had.
     pub fn new(user_vm_start: u64) -> Result<Self, LoadError> {
+        Self::with_flags(user_vm_start, 0)
+    }
+
+    /// As [`Bench::new`], with `BPF_F_*` flags of the arena beside `BPF_F_MMAPABLE`.
+    ///
+    /// # Errors
+    /// The arena cannot be had.
+    pub fn with_flags(user_vm_start: u64, flags: u32) -> Result<Self, LoadError> {
         let engine = Engine::user().loop_limit(LoopLimit::Iterations(LOOP_ITERATIONS)).seed(SEED);
-        let specs: Arc<[MapSpec]> = Arc::from([arena_spec(user_vm_start)]);
+        let specs: Arc<[MapSpec]> = Arc::from([arena_spec(user_vm_start, flags)]);
         let compiler = engine.clone().fault_records(FAULTS);
         let mut program = Program::from_code("generated", "syscall", Code::new());
         program.maps = Arc::clone(&specs);
@@ -182,7 +190,7 @@ impl Bench {
 pub fn compare_with_kernel(case: &Case, user_vm_start: u64) -> Result<Observed, Failure> {
     // One after the other: both have their arena at the same address.
     let mut compiled = Bench::new(user_vm_start)?.compare(case)?;
-    let kernel = in_kernel(case, user_vm_start)?;
+    let kernel = in_kernel(case, user_vm_start, 0)?;
     let faults = std::mem::take(&mut compiled.faults);
     let r0 = compiled.r0;
     compiled.r0 &= u64::from(u32::MAX);
@@ -192,9 +200,13 @@ pub fn compare_with_kernel(case: &Case, user_vm_start: u64) -> Result<Observed, 
     Ok(Observed { r0, faults, ..compiled })
 }
 
-fn in_kernel(case: &Case, user_vm_start: u64) -> Result<Observed, OracleError> {
-    let arena = KernelArena::new(ARENA_PAGES, user_vm_start, 0)?;
-    let offset = |page: u32| page as usize * PAGE_BYTES as usize;
+/// Runs a case in the running kernel. Only pages present at the start are looked at, faults not at all.
+///
+/// # Errors
+/// The kernel refuses the program or cannot run it.
+pub fn in_kernel(case: &Case, user_vm_start: u64, flags: u32) -> Result<Observed, OracleError> {
+    let arena = KernelArena::new(ARENA_PAGES, user_vm_start, flags)?;
+    let offset = |page: u32| usize::try_from(u64::from(page) * PAGE_BYTES).unwrap_or(usize::MAX);
     for (page, contents) in &case.pages {
         let _ = arena.write(offset(*page), contents);
     }
@@ -209,16 +221,16 @@ fn in_kernel(case: &Case, user_vm_start: u64) -> Result<Observed, OracleError> {
     Ok(Observed { r0: r0.into(), ctx, pages: pages.collect(), faults: Vec::new() })
 }
 
-/// An arena of the generator's size at this address.
+/// An arena of the generator's size at this address, with these flags beside `BPF_F_MMAPABLE`.
 #[must_use]
-pub fn arena_spec(user_vm_start: u64) -> MapSpec {
+pub fn arena_spec(user_vm_start: u64, flags: u32) -> MapSpec {
     MapSpec {
         name: "arena".to_owned(),
         map_type: MapType::Arena,
         key_size: 0,
         value_size: 0,
         max_entries: ARENA_PAGES,
-        flags: BPF_F_MMAPABLE,
+        flags: BPF_F_MMAPABLE | flags,
         extra: user_vm_start,
         numa_node: 0,
         pin_by_name: false,

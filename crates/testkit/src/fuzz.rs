@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bpf_object::Object;
+use bpf_object::{Object, Program};
 use fastrand::Rng;
 use isa::{Code, Endian, Insn, RawInsn, assemble, decode_endian};
 
@@ -13,8 +13,10 @@ use crate::mutate::mutate;
 pub enum Target {
     /// Decoder, encoder, disassembler and assembler.
     Decode,
-    /// Object parser, linker and verifier.
+    /// Object parser and linker.
     Object,
+    /// Verifier, on what the linker lets through.
+    Verify,
 }
 
 /// What inputs are made from.
@@ -70,7 +72,10 @@ impl Target {
     pub fn run(self, input: &[u8]) {
         match self {
             Self::Decode => decode_any(input),
-            Self::Object => object_any(input),
+            Self::Object => object_any(input, |_| {}),
+            Self::Verify => object_any(input, |program| {
+                let _ = verifier::verify(program, &verifier::Env::default());
+            }),
         }
     }
 }
@@ -101,12 +106,10 @@ fn decode_any(input: &[u8]) {
     let _ = assemble(&text);
 }
 
-fn object_any(input: &[u8]) {
+fn object_any(input: &[u8], each: impl Fn(&Program)) {
     let Ok(object) = Object::parse(input) else { return };
-    for info in &object.programs {
-        if let Ok(program) = object.link(&info.name) {
-            let _ = verifier::verify(&program, &verifier::Env::default());
-        }
+    for program in object.programs.iter().filter_map(|info| object.link(&info.name).ok()) {
+        each(&program);
     }
 }
 
@@ -135,6 +138,7 @@ mod tests {
     #[test]
     fn any_object_parses_or_is_refused() {
         let corpus = committed();
-        (0..500).for_each(|seed| Target::Object.run(&corpus.input(seed)));
+        (0..2000).for_each(|seed| Target::Object.run(&corpus.input(seed)));
+        (0..100).for_each(|seed| Target::Verify.run(&corpus.input(seed)));
     }
 }

@@ -1,6 +1,7 @@
 //! Generators, oracles and file tests of bpf-arena.
 
 pub mod differential;
+pub mod filetest;
 pub mod fuzz;
 pub mod generate;
 pub mod kernel;

@@ -17,8 +17,10 @@ enum What {
     Exec(exec::Args),
     /// Feeds mutated objects and noise to decoder and assembler.
     Decode(input::Args),
-    /// Feeds mutated objects and noise to object parser, linker and verifier.
+    /// Feeds mutated objects and noise to object parser and linker.
     Object(input::Args),
+    /// Feeds mutated objects through the linker to the verifier.
+    Verify(input::Args),
 }
 
 /// Runs the task until its end or its first failure.
@@ -27,6 +29,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         What::Exec(args) => exec::run(args),
         What::Decode(args) => input::run(testkit::fuzz::Target::Decode, args),
         What::Object(args) => input::run(testkit::fuzz::Target::Object, args),
+        What::Verify(args) => input::run(testkit::fuzz::Target::Verify, args),
     }
 }
 
