@@ -36,7 +36,13 @@ impl Step<'_> {
             }
         }
         let result = match (a.is_pointer(), b.is_pointer()) {
-            (false, false) => self.number(a.scalar.alu(width, op, b.scalar), &from),
+            (false, false) => {
+                let mut sum = self.number(a.scalar.alu(width, op, b.scalar), &from);
+                if let Some(offset) = linked_offset(width, op, &a, &b) {
+                    (sum.id, sum.offset) = (a.id, offset);
+                }
+                sum
+            }
             (true, true) if op == AluOp::Sub => self.unknown(&from),
             (true, true) => return Err(Reason::PointerPointer { reg: dst, op: symbol(op) }.into()),
             (true, false) => {
@@ -154,8 +160,9 @@ impl Step<'_> {
 
     /// A copy of the register that will learn whatever the original learns.
     pub(super) fn linked(&mut self, reg: Reg, mut value: RegState) -> RegState {
-        if value.is_scalar() && value.id == 0 && value.scalar.as_constant().is_none() {
-            value.id = self.fresh_id();
+        if value.is_scalar() && (value.id == 0 || value.offset != 0) && value.scalar.as_constant().is_none() {
+            // A number with an offset starts a family of its own, or loops would never find the same state again.
+            (value.id, value.offset) = (self.fresh_id(), 0);
             if reg != Reg::R10 {
                 self.state.set_reg(reg, value);
             }
@@ -204,6 +211,12 @@ impl Step<'_> {
     }
 }
 
+/// `a + constant` stays linked with what `a` is linked with: its offset from them, if it does.
+fn linked_offset(width: Width, op: AluOp, a: &RegState, b: &RegState) -> Option<i32> {
+    let constant = i32::try_from(b.scalar.as_constant()?.cast_signed()).ok()?;
+    (a.id != 0 && width == Width::W64 && op == AluOp::Add).then(|| a.offset.checked_add(constant)).flatten()
+}
+
 fn check_immediate(width: Width, op: AluOp, imm: i32) -> Result<(), Reason> {
     match op {
         AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod if imm == 0 => Err(Reason::DivisionByZero),
@@ -222,7 +235,7 @@ fn check_sane(reg: &RegState, found: crate::reason::TypeName) -> Result<(), Reas
     {
         return Err(Reason::OffsetTooLarge { found, value });
     }
-    let fixed = i64::from(reg.offset);
+    let fixed = if reg.is_pointer() { i64::from(reg.offset) } else { 0 };
     if fixed >= MAX_OFFSET || fixed <= -MAX_OFFSET {
         return Err(Reason::FixedOffset { found, offset: fixed });
     }
