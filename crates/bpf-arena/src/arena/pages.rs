@@ -130,3 +130,32 @@ impl Iterator for PageAddrs<'_> {
         page.map(|page| self.arena.user_vm_start().wrapping_add(PageCount::new(page).bytes()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ArenaSpec;
+    use super::*;
+
+    #[test]
+    fn the_kfuncs_answer_as_the_kernel_does() {
+        let arena = Arena::create(&ArenaSpec::new(PageCount::new(10))).unwrap();
+        let start = arena.user_vm_start().get();
+        assert_eq!(arena.kfunc_alloc(0, 1, NUMA_NO_NODE, 1), 0);
+        assert_eq!(arena.kfunc_alloc(0, 0, NUMA_NO_NODE, 0), 0);
+        assert_eq!(arena.kfunc_alloc(0, 1, -2, 0), 0);
+        assert_eq!(arena.kfunc_alloc(0, 1, 4096, 0), 0);
+        assert_eq!(arena.kfunc_alloc(0, 11, NUMA_NO_NODE, 0), 0);
+        assert_eq!(arena.kfunc_alloc(0, 1, NUMA_NO_NODE, 0), start);
+        assert_eq!(arena.kfunc_alloc(0, 1, 0, 0), start + PAGE_SIZE);
+        arena.kfunc_free(0, 10);
+        arena.kfunc_free(start, 0);
+        assert_eq!(arena.pages_in_use(), PageCount::new(2));
+        arena.kfunc_free(start & 0xffff_ffff, 1);
+        assert_eq!(arena.pages_in_use(), PageCount::new(1));
+        assert_eq!(arena.kfunc_reserve(start, 2), -sys::Errno::BUSY.raw_os_error());
+        assert_eq!(arena.kfunc_reserve(start, 11), -sys::Errno::INVAL.raw_os_error());
+        assert_eq!(arena.kfunc_reserve(start, 0), 0);
+        assert_eq!(arena.kfunc_reserve(start, 1), 0);
+        assert_eq!(arena.kfunc_alloc(0, 1, NUMA_NO_NODE, 0), start + 2 * PAGE_SIZE);
+    }
+}
