@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bpf_object::Object;
 
 use super::annotation::{Expectation, Message, ReturnValue};
+use super::memory::Memory;
 
 /// What is asked of an engine.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,10 @@ pub struct Question {
     pub flags: u32,
     /// Whether to run it once it is loaded.
     pub run: bool,
+    /// Context of the run. Empty for a packet of zeroes, or for `syscall` nothing.
+    pub ctx: Vec<u8>,
+    /// Whether to copy data sections and arena after the run, and pages that must be looked at even in a large arena.
+    pub pages: Option<Vec<u64>>,
     /// Contents of maps to set before the run: name of the map, key, value.
     pub map_values: Vec<(String, Vec<u8>, Vec<u8>)>,
     /// Object whose BTF is the target of CO-RE relocations, instead of the running kernel's.
@@ -34,6 +39,8 @@ pub struct Answer {
     pub log: String,
     /// What the program returned, if it was asked to run and did.
     pub return_value: Option<u32>,
+    /// What the run left behind, if that was asked for.
+    pub memory: Memory,
     /// Why it did not run although it was asked to and may.
     pub run_error: Option<String>,
 }
@@ -56,6 +63,16 @@ pub enum Verdict {
         /// Why.
         reason: String,
     },
+}
+
+impl core::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Accepted => f.write_str("accepted"),
+            Self::Rejected { reason, .. } => write!(f, "refused ({reason})"),
+            Self::Undecided { reason } => write!(f, "undecided ({reason})"),
+        }
+    }
 }
 
 /// Something that can answer: an engine.

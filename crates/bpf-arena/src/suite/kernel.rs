@@ -6,6 +6,7 @@ use bpf_object::{Object, ProgType};
 
 use super::annotation::TEST_DATA_LEN;
 use super::judge::{Answer, Judge, Question, Verdict};
+use super::memory::Memory;
 use crate::UpdateMode;
 use crate::kernel::{KernelError, KernelObject, KernelProgram, LoadOptions, LogMode, PacketRun};
 
@@ -45,9 +46,13 @@ fn answer(object: &Arc<Object>, question: &Question) -> Result<Answer, KernelErr
     if question.run
         && let Some(program) = programs.last()
     {
-        match set_maps(&kernel_object, question).and_then(|()| run(program)) {
+        match set_maps(&kernel_object, question).and_then(|()| run(program, &question.ctx)) {
             Ok(value) => answer.return_value = Some(value),
             Err(reason) => answer.run_error = Some(reason),
+        }
+        if let Some(pages) = &question.pages {
+            let maps: Vec<_> = kernel_object.maps().collect();
+            answer.memory = Memory::copy_of(&maps, kernel_object.arena(), pages);
         }
     }
     Ok(answer)
@@ -62,10 +67,11 @@ fn set_maps(object: &KernelObject, question: &Question) -> Result<(), String> {
 }
 
 /// Runs as the selftests do: with a packet of zeroes, but nothing at all for `syscall`.
-fn run(program: &KernelProgram) -> Result<u32, String> {
+fn run(program: &KernelProgram, ctx: &[u8]) -> Result<u32, String> {
+    let mut ctx = ctx.to_vec();
     let data = [0; TEST_DATA_LEN as usize];
     let mut data_out = [0; 4 * TEST_DATA_LEN as usize];
-    let mut packet = PacketRun { repeat: 1, ..PacketRun::default() };
+    let mut packet = PacketRun { ctx: &mut ctx, repeat: 1, ..PacketRun::default() };
     if program.kind() != Some(ProgType::Syscall) {
         packet.data = &data;
         packet.data_out = &mut data_out;

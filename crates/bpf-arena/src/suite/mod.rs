@@ -4,8 +4,10 @@
 //! `SEC("syscall")` without any is a test that returns 0.
 
 mod annotation;
+mod compare;
 mod judge;
 mod kernel;
+mod memory;
 mod pattern;
 mod user;
 
@@ -14,8 +16,10 @@ use std::sync::Arc;
 use bpf_object::{Object, ProgType};
 
 pub use annotation::{Annotations, BadAnnotation, Expectation, Message, ReturnValue, TEST_DATA_LEN};
+pub use compare::{Disagreement, compare};
 pub use judge::{Answer, Judge, Mismatch, Question, Verdict};
 pub use kernel::KernelJudge;
+pub use memory::{Difference, Memory};
 pub use pattern::Pattern;
 pub use user::UserJudge;
 

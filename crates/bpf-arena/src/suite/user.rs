@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bpf_object::{LinkError, Object};
 
 use super::judge::{Answer, Judge, Question, Verdict};
+use super::memory::Memory;
 use crate::error::LoadError;
 use crate::{UpdateMode, UserEngine};
 
@@ -63,9 +64,12 @@ fn answer(engine: &UserEngine, object: &Arc<Object>, question: &Question) -> Res
             return Ok(answer);
         }
     }
-    match instance.run(&mut []) {
+    match instance.run(&mut question.ctx.clone()) {
         Ok(outcome) => answer.return_value = Some(outcome.return_value),
         Err(error) => answer.run_error = Some(error.to_string()),
+    }
+    if let Some(pages) = &question.pages {
+        answer.memory = Memory::copy_of(&maps.maps(), maps.arena(), pages);
     }
     Ok(answer)
 }
