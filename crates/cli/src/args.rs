@@ -45,6 +45,9 @@ pub(crate) struct EngineArgs {
     /// Run by the reference interpreter instead of compiling.
     #[arg(long, conflicts_with = "engine")]
     pub(crate) interp: bool,
+    /// Print the whole log of the kernel's verifier when it refuses a program.
+    #[arg(long)]
+    pub(crate) log: bool,
 }
 
 /// Run programs of an object, in the order given, on the same maps and arena.
@@ -79,7 +82,11 @@ pub(crate) struct RunArgs {
     pub(crate) json: bool,
 }
 
-/// Run `SEC("syscall")` programs as tests: one that returns 0 passes.
+/// Run programs as tests: `SEC("syscall")` programs, which pass when they return 0, or programs with the annotations of the
+/// kernel's selftests (`__success`, `__failure`, `__msg`, `__retval`, ...).
+///
+/// With `--engine both` each test is run in this process and in the kernel, and passes if verdict, return value, data
+/// sections and arena are the same and as expected.
 #[derive(Args, Debug)]
 pub(crate) struct TestArgs {
     /// BPF object files.
@@ -87,8 +94,8 @@ pub(crate) struct TestArgs {
     pub(crate) objects: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
-    /// Only tests whose name (`OBJECT/PROGRAM`) contains this text.
-    #[arg(long, value_name = "TEXT")]
+    /// Only tests whose name (`OBJECT/PROGRAM`) this regular expression matches.
+    #[arg(long, value_name = "RE")]
     pub(crate) filter: Option<String>,
     /// Print one JSON object for each test, and one for the sum.
     #[arg(long)]

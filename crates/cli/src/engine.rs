@@ -39,7 +39,7 @@ pub(crate) fn load(
     args: EngineArgs,
     printed: &Printed,
 ) -> Result<App, Failure> {
-    try_load(object, names, args, printed)?.map_err(|error| refuse(object, error))
+    try_load(object, names, args, printed)?.map_err(|error| refuse(object, error, args.log))
 }
 
 /// As [`load`]; that the engine refuses the object is a result, not a failure.
@@ -82,7 +82,12 @@ fn is_environment(error: &KernelError) -> bool {
 }
 
 /// Says why an object was not loaded, with its source where a program was refused.
-fn refuse(object: &Object, error: LoadError) -> Failure {
+fn refuse(object: &Object, error: LoadError, whole_log: bool) -> Failure {
+    if let LoadError::Kernel(kernel) = &error
+        && let Some(log) = kernel.log().filter(|_| whole_log)
+    {
+        output::note(log.text().trim_end());
+    }
     match &error {
         LoadError::Rejected { program, source } => match object.link(program) {
             Ok(linked) => {

@@ -115,6 +115,9 @@ pub(crate) struct Test {
     /// Why it failed or was skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
+    /// The log of the kernel's verifier, with `--log`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) log: Option<String>,
     /// What it printed.
     pub(crate) output: Vec<Message>,
 }

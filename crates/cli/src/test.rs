@@ -1,43 +1,53 @@
-//! `bpf-arena test`: programs as tests.
+//! `bpf-arena test`: programs as tests, their own or with the annotations of the kernel's selftests.
 
+use std::io::IsTerminal;
 use std::path::Path;
+use std::sync::Arc;
 
-use bpf_arena::Object;
-use bpf_object::{ProgType, ProgramKind};
+use anyhow::Context as _;
+use bpf_arena::Engine;
+use bpf_arena::suite::{
+    Answer, Judge, KernelJudge, Mismatch, Question, Test, TestResult, UserJudge, Verdict, compare,
+};
+use bpf_object::{Object, ProgType, ProgramInfo};
+use indicatif::{ProgressBar, ProgressStyle};
+use regex::Regex;
 
-use crate::args::{EngineArgs, TestArgs};
+use crate::args::{EngineArgs, EngineName, TestArgs};
 use crate::engine::{self, Printed};
-use crate::failure::{self, Failure};
+use crate::failure::Failure;
 use crate::json::{self, Message};
 use crate::output::{self, say};
 use crate::{context, input, run};
 
-/// What became of a test.
-enum Verdict {
-    Passed,
-    Failed(String),
-    Skipped(String),
-}
-
 /// Runs every test of every object.
 pub(crate) fn run(args: &TestArgs) -> Result<(), Failure> {
+    let filter =
+        args.filter.as_deref().map(Regex::new).transpose().context("--filter").map_err(Failure::usage)?;
+    if args.engine.engine != EngineName::User {
+        Engine::kernel().map_err(Failure::usage)?;
+    }
     let mut sum = json::TestSum { version: json::VERSION, passed: 0, failed: 0, skipped: 0 };
     for path in &args.objects {
-        let object = Object::from(input::object(path)?);
-        for program in &object.spec().programs {
-            let test = format!("{}/{}", object_name(path), program.name);
-            if args.filter.as_ref().is_some_and(|filter| !test.contains(filter.as_str())) {
-                continue;
-            }
+        let object = Arc::new(input::object(path)?);
+        let items: Vec<Item> = items(&object, path)?
+            .into_iter()
+            .filter(|item| filter.as_ref().is_none_or(|filter| filter.is_match(&item.name)))
+            .collect();
+        let bar = progress(items.len(), args.json);
+        for item in items {
+            bar.set_message(item.name.clone());
             let printed = Printed::default();
-            let verdict = one(&object, &program.name, &program.kind, args.engine, &printed)?;
-            match verdict {
-                Verdict::Passed => sum.passed += 1,
-                Verdict::Failed(_) => sum.failed += 1,
-                Verdict::Skipped(_) => sum.skipped += 1,
+            let report = item.run(&object, args.engine, &printed);
+            match report.result {
+                "passed" => sum.passed += 1,
+                "failed" => sum.failed += 1,
+                _ => sum.skipped += 1,
             }
-            tell(args.json, test, verdict, printed.take())?;
+            bar.inc(1);
+            bar.suspend(|| tell(args, item.name, report, printed.take()))?;
         }
+        bar.finish_and_clear();
     }
     if args.json {
         output::json(&sum)?;
@@ -47,6 +57,70 @@ pub(crate) fn run(args: &TestArgs) -> Result<(), Failure> {
     if sum.failed == 0 { Ok(()) } else { Err(Failure::Reported) }
 }
 
+/// A bar on a terminal, for people; nothing otherwise.
+fn progress(tests: usize, json: bool) -> ProgressBar {
+    if json || tests < 2 || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {wide_msg}");
+    let bar = ProgressBar::new(tests as u64);
+    if let Ok(style) = style { bar.with_style(style) } else { bar }
+}
+
+/// A program that is a test, or might have been one.
+struct Item {
+    /// `OBJECT/PROGRAM`, with ` @unpriv` behind the unprivileged form.
+    name: String,
+    /// The test, or why there is none.
+    test: Result<Test, String>,
+    /// Without annotations: a test that cannot be done has failed.
+    plain: bool,
+}
+
+/// What became of a test.
+struct Report {
+    /// `passed`, `failed` or `skipped`.
+    result: &'static str,
+    reason: Option<String>,
+    /// The verifier's log, of a test that failed.
+    log: Option<String>,
+}
+
+fn items(object: &Object, path: &Path) -> Result<Vec<Item>, Failure> {
+    let tests = Test::of_object(object).map_err(Failure::refused)?;
+    let annotated = tests.iter().any(|test| test.annotated);
+    let mut items = Vec::new();
+    for program in &object.programs {
+        let name = format!("{}/{}", object_name(path), program.name);
+        let mut found = tests.iter().filter(|test| test.program == program.name).peekable();
+        if found.peek().is_none() && !annotated {
+            items.push(Item { name: name.clone(), test: Err(no_test(program)), plain: true });
+        }
+        for test in found {
+            let suffix = if test.unprivileged { " @unpriv" } else { "" };
+            let mut test = test.clone();
+            if !test.annotated {
+                test.question.ctx = context::bytes(object, &program.name, None)?;
+                if program.kind.optional {
+                    items.push(Item { name: name.clone(), test: Err(no_test(program)), plain: true });
+                    continue;
+                }
+            }
+            let plain = !test.annotated;
+            items.push(Item { name: format!("{name}{suffix}"), test: Ok(test), plain });
+        }
+    }
+    Ok(items)
+}
+
+/// Why a program without annotations is no test.
+fn no_test(program: &ProgramInfo) -> String {
+    if program.kind.prog_type != Some(ProgType::Syscall) {
+        return "only SEC(\"syscall\") programs are run as tests".to_owned();
+    }
+    "its section is marked with `?`: not loaded unless asked for".to_owned()
+}
+
 /// The file's name without `.bpf.o`.
 fn object_name(path: &Path) -> String {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -54,49 +128,93 @@ fn object_name(path: &Path) -> String {
     stem.map(str::to_owned).unwrap_or(name)
 }
 
-/// Runs one program on maps and an arena of its own.
-fn one(
-    object: &Object,
-    name: &str,
-    kind: &ProgramKind,
-    engine: EngineArgs,
-    printed: &Printed,
-) -> Result<Verdict, Failure> {
-    if kind.prog_type != Some(ProgType::Syscall) {
-        return Ok(Verdict::Skipped("only SEC(\"syscall\") programs are run as tests".to_owned()));
-    }
-    if kind.optional {
-        return Ok(Verdict::Skipped(
-            "its section is marked with `?`: not loaded unless asked for".to_owned(),
-        ));
-    }
-    let app = match engine::try_load(object, &[name], engine, printed)? {
-        Ok(app) => app,
-        Err(error) => return Ok(Verdict::Failed(failure::message(&error.into()))),
-    };
-    let mut ctx = context::bytes(object.spec(), name, None)?;
-    match run::execute(&app, name, &mut ctx, 1) {
-        Ok(outcome) if outcome.return_value != 0 => {
-            Ok(Verdict::Failed(format!("returned {}", outcome.return_value.cast_signed())))
+impl Item {
+    /// Runs the test on maps and an arena of its own.
+    fn run(&self, object: &Arc<Object>, engine: EngineArgs, printed: &Printed) -> Report {
+        let test = match &self.test {
+            Ok(test) => test,
+            Err(reason) => return Report::skipped(reason.clone()),
+        };
+        if let Some(reason) = &test.skip {
+            return Report::skipped(reason.clone());
         }
-        Ok(_) => Ok(Verdict::Passed),
-        Err(Failure::Refused(error) | Failure::Usage(error)) => Ok(Verdict::Failed(failure::message(&error))),
-        Err(other) => Err(other),
+        let mut user = engine::user(false, printed);
+        if engine.engine == EngineName::Both
+            && let Ok(btf) = bpf_arena::kernel::running_btf()
+        {
+            user = user.target_btf(btf);
+        }
+        let user = if engine.interp { UserJudge::interpreter(user) } else { UserJudge::new(user) };
+        match engine.engine {
+            EngineName::User => self.judged(test, object, &user),
+            EngineName::Kernel => self.judged(test, object, &KernelJudge),
+            EngineName::Both => self.compared(test, object, &user),
+        }
+    }
+
+    fn judged(&self, test: &Test, object: &Arc<Object>, judge: &dyn Judge) -> Report {
+        let (result, answer) = test.run(object, judge);
+        let log = answer.and_then(|answer| answer.log);
+        match result {
+            TestResult::Passed => Report { result: "passed", reason: None, log: None },
+            TestResult::Skipped(reason) if self.plain => {
+                Report { result: "failed", reason: Some(reason), log }
+            }
+            TestResult::Skipped(reason) => Report::skipped(reason),
+            TestResult::Failed(mismatch) => {
+                Report { result: "failed", reason: Some(self.reason(&mismatch)), log }
+            }
+        }
+    }
+
+    /// Asks both engines. They have to agree with each other, and the kernel with what is expected.
+    fn compared(&self, test: &Test, object: &Arc<Object>, user: &UserJudge) -> Report {
+        let question: &Question = &test.question;
+        let (first, second, differences) = compare(object, question, user, &KernelJudge);
+        if !differences.is_empty() {
+            let listed: Vec<String> = differences.iter().map(|d| format!("\n  {d}")).collect();
+            let reason = format!("user engine and kernel differ:{}", listed.concat());
+            return Report { result: "failed", reason: Some(reason), log: second.log };
+        }
+        for (answer, engine) in [(&first, "user engine"), (&second, "kernel")] {
+            if let Answer { verdict: Verdict::Undecided { reason }, .. } = answer {
+                return Report::skipped(format!("{engine}: {reason}"));
+            }
+        }
+        match test.expected.check(&second) {
+            Ok(()) => Report { result: "passed", reason: None, log: None },
+            Err(mismatch) => {
+                Report { result: "failed", reason: Some(self.reason(&mismatch)), log: second.log }
+            }
+        }
+    }
+
+    fn reason(&self, mismatch: &Mismatch) -> String {
+        match mismatch {
+            Mismatch::ReturnValue { got, .. } if self.plain => format!("returned {}", got.cast_signed()),
+            other => other.to_string(),
+        }
     }
 }
 
-fn tell(json: bool, test: String, verdict: Verdict, output: Vec<Message>) -> Result<(), Failure> {
-    let (result, reason) = match verdict {
-        Verdict::Passed => ("passed", None),
-        Verdict::Failed(reason) => ("failed", Some(reason)),
-        Verdict::Skipped(reason) => ("skipped", Some(reason)),
-    };
-    if json {
-        return output::json(&json::Test { version: json::VERSION, test, result, reason, output });
+impl Report {
+    fn skipped(reason: String) -> Self {
+        Self { result: "skipped", reason: Some(reason), log: None }
+    }
+}
+
+fn tell(args: &TestArgs, test: String, report: Report, output: Vec<Message>) -> Result<(), Failure> {
+    let Report { result, reason, log } = report;
+    let log = log.filter(|log| args.engine.log && !log.is_empty());
+    if args.json {
+        return output::json(&json::Test { version: json::VERSION, test, result, reason, log, output });
     }
     match reason {
         Some(reason) => say!("{test}: {result}: {reason}")?,
         None => say!("{test}: {result}")?,
+    }
+    if let Some(log) = log {
+        output::note(log.trim_end());
     }
     // What a test printed matters when it failed.
     if result == "failed" { run::show_messages(&output) } else { Ok(()) }

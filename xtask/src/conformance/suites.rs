@@ -200,10 +200,9 @@ impl Suite {
 fn user_engine() -> UserEngine {
     let engine = Engine::user();
     // Types of kernel structures, for programs that read them; without BTF they are refused, as they would be anyway.
-    let btf = sys::bpf::system::kernel_btf().ok().and_then(|bytes| bpf_object::Btf::parse(&bytes).ok());
-    match btf {
-        Some(btf) => engine.target_btf(Arc::new(btf)),
-        None => engine,
+    match bpf_arena::kernel::running_btf() {
+        Ok(btf) => engine.target_btf(btf),
+        Err(_) => engine,
     }
 }
 
@@ -220,7 +219,7 @@ fn tests(object: &bpf_object::Object) -> anyhow::Result<Vec<(Test, Option<String
 
 /// The program's name; `@unpriv` behind it keeps both forms apart.
 fn test_name(test: &Test) -> String {
-    let suffix = if test.title.ends_with(" @unpriv") { "@unpriv" } else { "" };
+    let suffix = if test.unprivileged { "@unpriv" } else { "" };
     format!("{}{suffix}", test.program)
 }
 

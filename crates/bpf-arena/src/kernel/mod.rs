@@ -96,6 +96,15 @@ impl KernelEngine {
     }
 }
 
+/// The running kernel's types, read once per process: what CO-RE relocations of an object that is to behave as in this
+/// kernel are resolved against.
+///
+/// # Errors
+/// The kernel has no BTF, or it cannot be read. No privilege is needed.
+pub fn running_btf() -> Result<Arc<Btf>, KernelError> {
+    Ok(Arc::clone(&Running::get()?.btf))
+}
+
 /// An object whose maps are in the kernel and whose programs can be loaded one at a time: what a test runner wants, which
 /// expects some of them to be refused.
 #[derive(Debug)]

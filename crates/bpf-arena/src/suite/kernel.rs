@@ -42,7 +42,7 @@ fn answer(object: &Arc<Object>, question: &Question) -> Result<Answer, KernelErr
     let (program, log) = load(&question.program, &LoadOptions { log, flags: question.flags })?;
     programs.push(program);
     kernel_object.fill_program_slots(object, &programs)?;
-    let mut answer = Answer { log: log.text().to_owned(), ..Answer::default() };
+    let mut answer = Answer { log: Some(log.text().to_owned()), ..Answer::default() };
     if question.run
         && let Some(program) = programs.last()
     {
@@ -97,5 +97,5 @@ fn refusal(error: &KernelError) -> Answer {
             Verdict::Rejected { errno: error.errno().map(|e| e.raw_os_error()), reason }
         }
     };
-    Answer { verdict, log, ..Answer::default() }
+    Answer { verdict, log: Some(log), ..Answer::default() }
 }

@@ -34,6 +34,10 @@ pub struct Test {
     pub question: Question,
     /// What it should answer.
     pub expected: Expectation,
+    /// Whether annotations made it a test.
+    pub annotated: bool,
+    /// Whether it is the form without privileges.
+    pub unprivileged: bool,
     /// Why the test cannot be done, if so.
     pub skip: Option<String>,
 }
@@ -85,15 +89,19 @@ impl Test {
             title: program.to_owned(),
             question: Question { program: program.to_owned(), run: true, ..Question::default() },
             expected: Expectation { return_value: Some(ReturnValue::Value(0)), ..Expectation::default() },
+            annotated: false,
+            unprivileged: false,
             skip: None,
         }
     }
 
     fn annotated(program: &str, annotations: &Annotations, auxiliary: &[String]) -> Vec<Self> {
         let title = annotations.description.clone().unwrap_or_else(|| program.to_owned());
-        let test = |expected: &Expectation, title: String, skip: Option<String>| Self {
+        let test = |expected: &Expectation, unprivileged: bool, skip: Option<String>| Self {
             program: program.to_owned(),
-            title,
+            title: if unprivileged { format!("{title} @unpriv") } else { title.clone() },
+            annotated: true,
+            unprivileged,
             question: Question {
                 program: program.to_owned(),
                 auxiliary: auxiliary.to_vec(),
@@ -114,11 +122,11 @@ impl Test {
             } else {
                 None
             };
-            tests.push(test(expected, title.clone(), skip));
+            tests.push(test(expected, false, skip));
         }
         if let Some(expected) = &annotations.unprivileged {
             let skip = "unprivileged programs are not supported".to_owned();
-            tests.push(test(expected, format!("{title} @unpriv"), Some(skip)));
+            tests.push(test(expected, true, Some(skip)));
         }
         tests
     }

@@ -121,14 +121,13 @@ impl VerifierLog {
         self.truncated
     }
 
-    /// The line that says what is wrong: the last one that is neither empty nor a statistic.
+    /// The line that says what is wrong: the last one that is not empty, a statistic or a state.
     #[must_use]
     pub fn last_line(&self) -> Option<&str> {
         self.text.lines().rev().map(str::trim).find(|line| {
-            let statistic = line.starts_with("processed ")
-                || line.starts_with("verification time ")
-                || line.starts_with("stack depth ");
-            !line.is_empty() && !statistic
+            // Statistics, and the states that an endless loop is shown with.
+            let aside = ["processed ", "verification time ", "stack depth ", "cur state:", "old state:"];
+            !line.is_empty() && !aside.iter().any(|start| line.starts_with(start))
         })
     }
 

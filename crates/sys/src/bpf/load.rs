@@ -107,11 +107,14 @@ impl Prog {
     }
 }
 
+/// One call of bpf(2): the log's level and buffer go in.
+type Attempt<'a, T> = dyn FnMut(u32, &mut [u8]) -> Result<T, Errno> + 'a;
+
 /// What loading needs of the kernel, apart so that it can be tested without one: `attempt` takes the log's level and buffer
 /// and gives the kernel's answer. Gives the log with what was loaded; or the verdict, with a log if one was asked for.
 fn drive<T>(
     mode: LogMode,
-    attempt: &mut dyn FnMut(u32, &mut [u8]) -> Result<T, Errno>,
+    attempt: &mut Attempt<'_, T>,
 ) -> Result<(T, VerifierLog), (Errno, Option<VerifierLog>)> {
     let mut attempt = |level: u32, log: &mut [u8]| {
         let mut tries = TRIES;
