@@ -7,12 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use isa::{Code, EncodeError, Endian, InsnIdx};
 use sys::bpf::{
     BpfError, Capability, CapabilitySet, Errno, LogMode, MAP_TYPE_ARENA, Map, MapMemory, MapOptions, Prog,
-    ProgSpec, TestRun,
+    ProgSpec, TestRun, VerifierLog,
 };
 
 const BPF_PROG_TYPE_SYSCALL: u32 = 31;
 const BPF_F_SLEEPABLE: u32 = 1 << 4;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
+/// The log has every instruction (`BPF_LOG_LEVEL2`).
+const LOG_INSTRUCTIONS: u32 = 2;
 
 /// Why the oracle has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -103,20 +105,38 @@ impl KernelProgram {
     /// # Errors
     /// The verifier's refusal, with its log.
     pub fn load(code: &Code, arena: Option<&KernelArena>) -> Result<Self, OracleError> {
+        let (prog, _) = Self::load_with(code, arena, LogMode::OnRejection)?;
+        Ok(Self { prog })
+    }
+
+    /// What the verifier writes of instructions that it accepts: each as text, in the order of the walk, with what it
+    /// knows then.
+    ///
+    /// # Errors
+    /// As for [`KernelProgram::load`].
+    pub fn log(code: &Code, arena: Option<&KernelArena>) -> Result<String, OracleError> {
+        let (_, log) = Self::load_with(code, arena, LogMode::Always(LOG_INSTRUCTIONS))?;
+        Ok(log.text().to_owned())
+    }
+
+    fn load_with(
+        code: &Code,
+        arena: Option<&KernelArena>,
+        log: LogMode,
+    ) -> Result<(Prog, VerifierLog), OracleError> {
         let insns =
             code.encode(Endian::Little).map_err(|error| OracleError::Encode(error.at, error.source))?;
         let fds: Vec<_> = arena.iter().map(|a| a.map.as_fd()).collect();
-        let (prog, _) = Prog::load(&ProgSpec {
+        Ok(Prog::load(&ProgSpec {
             name: "oracle",
             prog_type: BPF_PROG_TYPE_SYSCALL,
             insns: &insns,
             license: "GPL",
             flags: BPF_F_SLEEPABLE,
             fd_array: &fds,
-            log: LogMode::OnRejection,
+            log,
             ..ProgSpec::default()
-        })?;
-        Ok(Self { prog })
+        })?)
     }
 
     /// Runs it and gives the low half of `r0`.
