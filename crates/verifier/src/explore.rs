@@ -246,7 +246,7 @@ impl<'a> Explorer<'a> {
         let id = self.saved.save(at, state.clone());
         state.parent = Some(id);
         self.observer.event(Event::Save { at });
-        if self.saved.bytes() > MAX_STATE_BYTES {
+        if self.saved.bytes() + self.origins.bytes() > MAX_STATE_BYTES {
             return Err(Reason::TooManyStates { limit: MAX_STATE_BYTES }.into());
         }
         Ok(())

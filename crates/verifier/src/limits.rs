@@ -20,8 +20,9 @@ pub const MAX_SIZE_ARG: u64 = 1 << 29;
 pub const MAX_USED_MAPS: usize = 64;
 /// Highest context offset a `SEC("syscall")` program may touch (`U16_MAX`, the bound of `BPF_PROG_TEST_RUN`).
 pub const MAX_SYSCALL_CTX: u32 = 65_535;
-/// Bytes of explored states held at once. Ours: the kernel is bounded by its memory controller.
-pub const MAX_STATE_BYTES: usize = 256 << 20;
+/// Bytes of explored states, and of what is kept of their values' origins, held at once. Ours: the kernel is bounded by
+/// its memory controller.
+pub const MAX_STATE_BYTES: usize = 512 << 20;
 /// Times verification is started over because one instruction turned out to work on arena pointers on one path and
 /// on numbers on another. Ours.
 pub const MAX_RESTARTS: u32 = 32;

@@ -20,28 +20,33 @@ pub(crate) struct Liveness {
 impl Liveness {
     pub(crate) fn compute(program: &Program) -> Self {
         let mut before = vec![0; program.code.len()];
-        let insns: Vec<(InsnIdx, Insn)> = program.code.iter().collect();
-        loop {
-            let mut changed = false;
-            for (at, insn) in insns.iter().rev() {
-                let after = successors(program, *at, insn)
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|to| before.get(to.index()))
-                    .fold(0, |set, live| set | live);
-                let (reads, writes) = reads_and_writes(program, insn);
-                let now = after & !writes | reads;
-                if let Some(old) = before.get_mut(at.index())
-                    && *old != now
-                {
-                    *old = now;
-                    changed = true;
+        let mut predecessors = vec![Vec::new(); program.code.len()];
+        let mut waiting = Vec::with_capacity(program.code.len());
+        for (at, insn) in program.code.iter() {
+            waiting.push(at);
+            for to in successors(program, at, &insn).into_iter().flatten() {
+                if let Some(list) = predecessors.get_mut(to.index()) {
+                    list.push(at);
                 }
             }
-            if !changed {
-                return Self { before };
+        }
+        // The last instructions first. A set only grows, at most eleven times: the work is bounded by the edges.
+        while let Some(at) = waiting.pop() {
+            let Some(insn) = program.code.get(at) else { continue };
+            let after = successors(program, at, &insn)
+                .into_iter()
+                .flatten()
+                .filter_map(|to| before.get(to.index()))
+                .fold(0, |set, live| set | live);
+            let (reads, writes) = reads_and_writes(program, &insn);
+            let now = after & !writes | reads;
+            let Some(old) = before.get_mut(at.index()) else { continue };
+            if *old != now {
+                *old = now;
+                waiting.extend(predecessors.get(at.index()).into_iter().flatten());
             }
         }
+        Self { before }
     }
 
     /// Registers live just before the instruction at `at`.

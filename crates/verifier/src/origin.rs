@@ -96,6 +96,11 @@ impl Origins {
         self.nodes.get(value.0 as usize).is_none_or(|n| n.precise)
     }
 
+    /// Bytes of the graph.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(self.nodes.as_slice()) + size_of_val(self.edges.as_slice())
+    }
+
     /// The instructions that contributed to a value, nearest first, at most `limit`.
     pub(crate) fn slice(&self, value: Origin, limit: usize) -> Vec<InsnIdx> {
         let mut found: Vec<InsnIdx> = Vec::new();

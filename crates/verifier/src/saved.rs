@@ -124,14 +124,17 @@ impl Saved {
             if node.depth <= entry_depth {
                 return;
             }
-            if outer.is_none_or(|depth| depth > entry_depth) {
-                node.loop_entry = Some(entry);
+            if outer.is_some_and(|depth| depth <= entry_depth) {
+                // So have all between here and there.
+                return;
             }
+            node.loop_entry = Some(entry);
             next = node.parent;
         }
     }
 
-    /// The last state saved at this place on this path; with `skip`, not looking at the nearest saved one.
+    /// The last state saved at this place on this path; with `skip`, not the nearest saved one. What is still being walked
+    /// is on this path: the walk is depth first.
     pub(crate) fn previous(
         &self,
         parent: Option<NodeId>,
@@ -139,18 +142,13 @@ impl Saved {
         like: &State,
         skip: bool,
     ) -> Option<&State> {
-        let mut next = if skip { parent.and_then(|p| self.node(p)).and_then(|n| n.parent) } else { parent };
-        while let Some(id) = next {
-            let node = self.node(id)?;
-            if node.at == at
-                && let Some(state) = &node.state
-                && same_callsites(state, like)
-            {
-                return Some(state);
-            }
-            next = node.parent;
-        }
-        None
+        let ids = self.by_insn.get(&at)?;
+        let candidates = ids.iter().rev().filter(|id| !(skip && Some(**id) == parent));
+        candidates
+            .filter_map(|id| self.node(*id))
+            .filter(|node| node.branches > 0)
+            .filter_map(|node| node.state.as_ref())
+            .find(|state| same_callsites(state, like))
     }
 
     /// The state was compared in vain; those that never match are dropped from the list (the kernel's rule).

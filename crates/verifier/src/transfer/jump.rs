@@ -95,11 +95,11 @@ impl Step<'_> {
                 return true;
             }
             let origin = if src.is_some() { self.origins.derive(Some(self.at), from) } else { a.origin };
-            update_linked(state, dst, &a, sa, origin);
+            self.update_linked(state, dst, &a, sa, origin);
             if let Some(src) = src
                 && src != dst
             {
-                update_linked(state, src, &b, sb, origin);
+                self.update_linked(state, src, &b, sb, origin);
             }
             return true;
         }
@@ -123,6 +123,39 @@ impl Step<'_> {
             }
         }
         true
+    }
+
+    /// Sets the number in `reg` and in everything linked to it.
+    fn update_linked(
+        &mut self,
+        state: &mut State,
+        reg: Reg,
+        before: &RegState,
+        scalar: Scalar,
+        origin: Origin,
+    ) {
+        if before.id == 0 {
+            state.set_reg(reg, RegState { scalar, origin, ..*before });
+            return;
+        }
+        let (at, origins) = (self.at, &mut *self.origins);
+        let set = |r: &mut RegState| {
+            // Both offsets are 32 bits wide: no overflow.
+            let distance = i64::from(r.offset) - i64::from(before.offset);
+            let shifted = if distance == 0 {
+                scalar
+            } else {
+                scalar.alu(Width::W64, AluOp::Add, Scalar::constant(distance.cast_unsigned()))
+            };
+            r.scalar = r.scalar.meet(&shifted).unwrap_or(shifted);
+            // What is known now rests on the compared number and on being linked with it: on what both were made of.
+            r.origin = if r.origin == before.origin {
+                origin
+            } else {
+                origins.derive(Some(at), &[origin, r.origin])
+            };
+        };
+        state.update_all(|r| r.is_scalar() && r.id == before.id, set);
     }
 
     /// `may_goto`: leaves the loop now, or goes on with one turn less in the budget. The run time counts.
@@ -174,26 +207,6 @@ fn never_null(pointer: &RegState) -> bool {
     !pointer.maybe_null
         && pointer.offset >= 0
         && matches!(pointer.kind, RegType::ConstPtrToMap { .. } | RegType::PtrToMapValue { .. })
-}
-
-/// Sets the number in `reg` and in everything linked to it.
-fn update_linked(state: &mut State, reg: Reg, before: &RegState, scalar: Scalar, origin: Origin) {
-    if before.id == 0 {
-        state.set_reg(reg, RegState { scalar, origin, ..*before });
-        return;
-    }
-    let set = |r: &mut RegState| {
-        // Both offsets are 32 bits wide: no overflow.
-        let distance = i64::from(r.offset) - i64::from(before.offset);
-        let shifted = if distance == 0 {
-            scalar
-        } else {
-            scalar.alu(Width::W64, AluOp::Add, Scalar::constant(distance.cast_unsigned()))
-        };
-        r.scalar = r.scalar.meet(&shifted).unwrap_or(shifted);
-        r.origin = origin;
-    };
-    state.update_all(|r| r.is_scalar() && r.id == before.id, set);
 }
 
 /// Pointers with this id turned out to be NULL, or not.

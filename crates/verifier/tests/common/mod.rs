@@ -20,7 +20,7 @@ use isa::{CallTarget, Imm64, Insn, InsnIdx, assemble_with};
 
 /// What a case must come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expected {
+pub(crate) enum Expected {
     /// It is accepted.
     Accept,
     /// It is refused, with this in the message.
@@ -29,22 +29,22 @@ pub enum Expected {
 
 /// One program.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub(crate) struct Case {
     /// File and name.
-    pub name: String,
+    pub(crate) name: String,
     /// The verdict.
-    pub expected: Expected,
+    pub(crate) expected: Expected,
     /// Facts that must hold, by slot.
     #[allow(dead_code, reason = "the kernel tells no facts")]
-    pub facts: Vec<(u32, String)>,
+    pub(crate) facts: Vec<(u32, String)>,
     /// The kernel's verdict is another.
     #[allow(dead_code, reason = "not asked where only our verdict counts")]
-    pub here_alone: bool,
+    pub(crate) here_alone: bool,
     text: String,
 }
 
 /// Every case of every file.
-pub fn cases() -> Result<Vec<Case>, Box<dyn Error>> {
+pub(crate) fn cases() -> Result<Vec<Case>, Box<dyn Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../verifier/tests/cases");
     let mut files: Vec<_> = std::fs::read_dir(folder)?.collect::<Result<_, _>>()?;
     files.sort_by_key(|f| f.path());
@@ -82,7 +82,10 @@ impl Case {
 
     /// The program. `kfunc` gives the number a call of a kernel function carries: with `None` an index into the
     /// program's externs.
-    pub fn program(&self, kfunc: Option<&dyn Fn(&str) -> Option<i32>>) -> Result<Program, Box<dyn Error>> {
+    pub(crate) fn program(
+        &self,
+        kfunc: Option<&dyn Fn(&str) -> Option<i32>>,
+    ) -> Result<Program, Box<dyn Error>> {
         let externs = std::cell::RefCell::new(Vec::<Extern>::new());
         let symbols = |name: &str| {
             if !name.starts_with("bpf_") || isa::helper_number(name).is_some() {
