@@ -90,32 +90,43 @@ impl fmt::Display for Frame {
 /// The faults of one run: the first ones in full, and how many there were.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    pub(crate) records: Vec<Fault>,
-    pub(crate) total: u64,
+    // Most runs have none: nothing to allocate, and little to hand around.
+    found: Option<Box<Found>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Found {
+    records: Vec<Fault>,
+    total: u64,
 }
 
 impl Faults {
+    /// `total` faults, of which these are the first.
+    pub(crate) fn new(records: Vec<Fault>, total: u64) -> Self {
+        Self { found: (total > 0).then(|| Box::new(Found { records, total })) }
+    }
+
     /// Number of faults, recorded in full or not.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.total
+        self.found.as_ref().map_or(0, |found| found.total)
     }
 
     /// Whether there was none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.total == 0
+        self.found.is_none()
     }
 
     /// The faults recorded in full, in the order in which they happened.
     #[must_use]
     pub fn records(&self) -> &[Fault] {
-        &self.records
+        self.found.as_ref().map_or(&[], |found| &found.records)
     }
 
     /// The faults recorded in full, in the order in which they happened.
     pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
-        self.records.iter()
+        self.records().iter()
     }
 }
 

@@ -127,6 +127,7 @@ fn constants_are_set_before_loading() {
 
 #[test]
 fn what_no_runtime_has_is_listed() {
+    let _alone = common::alone();
     for (executor, engine) in EXECUTORS {
         let object = object("unknown_helper.bpf.o");
         match object.load(engine()) {
@@ -152,6 +153,7 @@ fn what_no_runtime_has_is_listed() {
 
 #[test]
 fn what_the_verifier_refuses_is_not_loaded() {
+    let _alone = common::alone();
     let object = object("unverifiable.bpf.o");
     for program in ["unchecked_lookup", "unbounded_index", "endless_loop", "pointer_without_cast"] {
         match object.load(Engine::user().only(&[program])) {

@@ -40,7 +40,7 @@ pub(crate) struct Invocation<'r> {
     loop_begin: Option<u64>,
     loops_left: u64,
     random: Option<fastrand::Rng>,
-    stop: Option<RunError>,
+    stop: Option<Box<RunError>>,
 }
 
 /// Who executes the instructions.
@@ -108,7 +108,7 @@ impl<'r> Invocation<'r> {
     /// Ends the run with this error, at the next instruction of the interpreter; compiled code runs on to its end,
     /// with every loop left. The first error counts.
     pub(crate) fn stop(&mut self, error: RunError) {
-        self.stop.get_or_insert(error);
+        self.stop.get_or_insert_with(|| Box::new(error));
     }
 
     /// Whether the run has been ended.
@@ -118,7 +118,7 @@ impl<'r> Invocation<'r> {
 
     /// The error that ended the run.
     pub(crate) fn take_stop(&mut self) -> Option<RunError> {
-        self.stop.take()
+        self.stop.take().map(|error| *error)
     }
 
     /// Ends the run with a trap at `insn`.

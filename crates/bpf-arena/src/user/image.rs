@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bpf_object::Program;
 use isa::InsnIdx;
+use sys::fault::Recorder;
 use verifier::Verified;
 
 use super::options::Options;
@@ -35,8 +36,20 @@ pub(crate) struct Image {
 /// at once; a run takes no lock and, unless the program or a fault asks for memory, allocates nothing.
 #[derive(Debug)]
 pub struct Instance {
-    pub(super) image: Image,
-    pub(super) machine: Option<Arc<Machine>>,
+    image: Image,
+    machine: Option<Arc<Machine>>,
+    facts: Facts,
+}
+
+/// What each run needs to know of the program, looked up once.
+#[derive(Debug)]
+struct Facts {
+    /// Bytes of context it accesses.
+    ctx_bytes: usize,
+    /// Bytes of stack it uses.
+    stack_bytes: u32,
+    /// Whether it is machine code that accesses an arena.
+    records_faults: bool,
 }
 
 /// What a run left behind, for tools and tests.
@@ -69,12 +82,26 @@ impl Instance {
         self.machine.is_none()
     }
 
+    /// Joins what was prepared.
+    pub(super) fn new(image: Image, machine: Option<Arc<Machine>>) -> Self {
+        let verified = &image.verified;
+        let uses_stack = verified.frames().iter().any(|frame| frame.stack_bytes > 0);
+        let facts = Facts {
+            ctx_bytes: verified.ctx_bytes() as usize,
+            stack_bytes: if uses_stack { verified.stats().max_stack_bytes } else { 0 },
+            records_faults: verified.arena().is_some() && machine.is_some(),
+        };
+        Self { image, machine, facts }
+    }
+
     /// Runs the program with this context.
     ///
     /// # Errors
     /// The context does not fit, or the run was ended.
     pub fn run(&self, ctx: &mut [u8]) -> Result<Outcome, RunError> {
-        self.run_on(ctx, |outcome, _| outcome)
+        self.check_ctx(ctx.len())?;
+        let mut borrowed = RunState::take(self.image.options.fault_records).ok_or(RunError::NoMemory)?;
+        self.execute(ctx, borrowed.get().ok_or(RunError::NoMemory)?)
     }
 
     /// Runs the program and keeps what it left on its stack.
@@ -82,61 +109,81 @@ impl Instance {
     /// # Errors
     /// As for [`Instance::run`].
     pub fn run_and_inspect(&self, ctx: &mut [u8]) -> Result<Remains, RunError> {
-        self.run_on(ctx, |outcome, state| {
-            let frame = u64::from(self.image.verified.frames().first().map_or(0, |f| f.stack_bytes));
-            let offset = (state.stack.len() as u64).saturating_sub(frame);
-            let stack = state.stack.place(offset, frame).map_or_else(Vec::new, |place| place.to_vec());
-            Remains { outcome, stack }
-        })
+        self.check_ctx(ctx.len())?;
+        let mut borrowed = RunState::take(self.image.options.fault_records).ok_or(RunError::NoMemory)?;
+        let state = borrowed.get().ok_or(RunError::NoMemory)?;
+        let outcome = self.execute(ctx, state);
+        let frame = u64::from(self.image.verified.frames().first().map_or(0, |f| f.stack_bytes));
+        let offset = (state.stack.len() as u64).saturating_sub(frame);
+        let stack = state.stack.place(offset, frame).map_or_else(Vec::new, |place| place.to_vec());
+        Ok(Remains { outcome: outcome?, stack })
     }
 
-    fn run_on<T>(&self, ctx: &mut [u8], end: impl FnOnce(Outcome, &RunState) -> T) -> Result<T, RunError> {
-        let needed = self.image.verified.ctx_bytes();
-        if ctx.len() < needed as usize {
-            return Err(RunError::ContextTooSmall { needed, given: ctx.len() });
+    fn check_ctx(&self, given: usize) -> Result<(), RunError> {
+        if given < self.facts.ctx_bytes {
+            return Err(RunError::ContextTooSmall { needed: self.image.verified.ctx_bytes(), given });
         }
-        if ctx.len() > MAX_CTX_BYTES as usize {
-            return Err(RunError::ContextTooLarge { limit: MAX_CTX_BYTES, given: ctx.len() });
+        if given > MAX_CTX_BYTES as usize {
+            return Err(RunError::ContextTooLarge { limit: MAX_CTX_BYTES, given });
         }
-        let mut state = RunState::take(self.image.options.fault_records).ok_or(RunError::NoMemory)?;
-        let outcome = self.execute(ctx, &mut state);
-        let result = outcome.map(|outcome| end(outcome, &state));
-        state.give_back();
-        result
+        Ok(())
     }
 
+    #[inline]
     fn execute(&self, ctx: &mut [u8], state: &mut RunState) -> Result<Outcome, RunError> {
         let RunState { stack, recorder, .. } = state;
-        clear_stack(stack, self.image.verified.stats().max_stack_bytes);
+        clear_stack(stack, self.facts.stack_bytes);
         let has_ctx = !ctx.is_empty();
         let regions = Regions::new(stack, ctx, self.image.maps.table());
         let r1 = if has_ctx { regions.ctx_address() } else { 0 };
         let r10 = stack.address() + stack.len() as u64;
         let mut run = Invocation::new(&self.image, regions);
-        let mut faults = Faults::default();
         let r0 = match &self.machine {
             None => interp::run(&mut run, r1, r10),
-            Some(machine) if self.image.verified.arena().is_none() => machine.run(&mut run, r1, r10),
-            Some(machine) => {
-                let r0 = recorder.during(|| machine.run(&mut run, r1, r10));
-                if recorder.count() > 0 {
-                    faults.total = recorder.count();
-                    faults.records = recorder.records().iter().map(|r| self.recorded(machine, r)).collect();
-                    recorder.clear();
-                }
-                r0
-            }
+            Some(machine) if !self.facts.records_faults => machine.run(&mut run, r1, r10),
+            Some(machine) => recorder.during(|| machine.run(&mut run, r1, r10)),
         };
         if run.release_lock() {
             run.trap(TrapKind::LockHeld, None);
         }
-        if let Some(error) = run.take_stop() {
-            return Err(error);
+        let faulted = run.faults.total > 0 || (self.facts.records_faults && recorder.count() > 0);
+        let faults = if faulted { self.take_faults(recorder, &mut run.faults) } else { Faults::default() };
+        match run.take_stop() {
+            Some(error) => Err(error),
+            None => {
+                #[allow(clippy::cast_possible_truncation, reason = "the return value is the low half")]
+                let return_value = r0 as u32;
+                Ok(Outcome { return_value, r0, faults, duration: None })
+            }
         }
-        self.add_faults(&mut faults, run.faults);
-        #[allow(clippy::cast_possible_truncation, reason = "the return value is the low half")]
-        let return_value = r0 as u32;
-        Ok(Outcome { return_value, r0, faults, duration: None })
+    }
+
+    /// The faults of a run: those of compiled code that the signal handler recorded, and between them those that the
+    /// interpreter and the runtime met.
+    #[cold]
+    fn take_faults(&self, recorder: &mut Recorder, log: &mut FaultLog) -> Faults {
+        let total = recorder.count() + log.total;
+        let mut recorded = recorder.records().iter();
+        let resolve = |record| self.machine.as_deref().map(|machine| self.recorded(machine, record));
+        let high = self.image.maps.window().map_or(0, |w| w.user_vm_start() & !0xffff_ffff);
+        let mut faults = Vec::new();
+        let mut before = 0;
+        for raw in log.records.drain(..) {
+            let earlier = usize::try_from(raw.after.saturating_sub(before)).unwrap_or(usize::MAX);
+            faults.extend(recorded.by_ref().take(earlier).filter_map(resolve));
+            before = raw.after;
+            faults.push(Fault {
+                kind: raw.kind,
+                address: UserAddr::new(high.wrapping_add_signed(raw.at)),
+                size: raw.size.bytes(),
+                program: Arc::clone(&self.image.name),
+                frames: self.frames(raw.chain.into_iter()),
+            });
+        }
+        faults.extend(recorded.filter_map(resolve));
+        faults.truncate(self.image.options.fault_records);
+        recorder.clear();
+        Faults::new(faults, total)
     }
 
     /// A fault that the signal handler recorded.
@@ -155,28 +202,6 @@ impl Instance {
             program: Arc::clone(&self.image.name),
             frames: self.frames(insns),
         }
-    }
-
-    /// Puts the faults that the interpreter and the runtime met between those that the signal handler recorded.
-    fn add_faults(&self, faults: &mut Faults, log: FaultLog) {
-        faults.total += log.total;
-        let high = self.image.maps.window().map_or(0, |w| w.user_vm_start() & !0xffff_ffff);
-        let mut recorded = std::mem::take(&mut faults.records).into_iter();
-        let mut before = 0;
-        for raw in log.records {
-            let earlier = usize::try_from(raw.after.saturating_sub(before)).unwrap_or(usize::MAX);
-            faults.records.extend(recorded.by_ref().take(earlier));
-            before = raw.after;
-            faults.records.push(Fault {
-                kind: raw.kind,
-                address: UserAddr::new(high.wrapping_add_signed(raw.at)),
-                size: raw.size.bytes(),
-                program: Arc::clone(&self.image.name),
-                frames: self.frames(raw.chain.into_iter()),
-            });
-        }
-        faults.records.extend(recorded);
-        faults.records.truncate(self.image.options.fault_records);
     }
 
     fn frames(&self, insns: impl Iterator<Item = InsnIdx>) -> Vec<Frame> {

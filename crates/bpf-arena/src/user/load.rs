@@ -155,7 +155,7 @@ impl UserEngine {
             options: Arc::clone(&self.options),
             name: Arc::from(program.name.as_str()),
         };
-        Ok(Instance { image, machine: code.machine.clone() })
+        Ok(Instance::new(image, code.machine.clone()))
     }
 
     /// How this engine links: with the kernel configuration it was given, and the `LINUX_*` values of the kernel whose

@@ -20,22 +20,45 @@ pub(super) struct RunState {
     capacity: usize,
 }
 
+/// A state in use; goes back to the thread when dropped.
+pub(super) struct Borrowed {
+    // Invariant: `Some` until it is dropped.
+    state: Option<Box<RunState>>,
+}
+
 impl RunState {
     /// This thread's spare state or a new one; `None` if there is no memory.
-    pub(super) fn take(fault_records: usize) -> Option<Box<Self>> {
+    #[inline]
+    pub(super) fn take(fault_records: usize) -> Option<Borrowed> {
         match SPARE.try_with(Cell::take).ok().flatten() {
-            Some(state) if state.capacity == fault_records => Some(state),
-            _ => Some(Box::new(Self {
-                stack: Block::new(STACK_BYTES)?,
-                recorder: Recorder::new(fault_records),
-                capacity: fault_records,
-            })),
+            Some(state) if state.capacity == fault_records => Some(Borrowed { state: Some(state) }),
+            _ => Self::make(fault_records),
         }
     }
 
-    /// Keeps it for the thread's next run.
-    pub(super) fn give_back(self: Box<Self>) {
+    #[cold]
+    fn make(fault_records: usize) -> Option<Borrowed> {
+        let state = Self {
+            stack: Block::new(STACK_BYTES)?,
+            recorder: Recorder::new(fault_records),
+            capacity: fault_records,
+        };
+        Some(Borrowed { state: Some(Box::new(state)) })
+    }
+}
+
+impl Borrowed {
+    /// The state.
+    #[inline]
+    pub(super) fn get(&mut self) -> Option<&mut RunState> {
+        self.state.as_deref_mut()
+    }
+}
+
+impl Drop for Borrowed {
+    #[inline]
+    fn drop(&mut self) {
         // At the end of a thread there is nobody to keep it for.
-        let _ = SPARE.try_with(|spare| spare.set(Some(self)));
+        let _ = SPARE.try_with(|spare| spare.set(self.state.take()));
     }
 }

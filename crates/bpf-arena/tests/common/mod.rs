@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bpf_arena::{App, Engine, Instance, Object, Outcome, RunError, UserEngine};
 use bpf_object::{Extern, ExternKind, MapOrigin, MapSpec, MapType, Program, Subprogram};
@@ -135,8 +135,14 @@ pub(crate) fn object(name: &str) -> Object {
     Object::open(path).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Loads the object with each executor in turn. The objects' arenas all want the same address, so that a process has
-/// room for one of them at a time.
+/// Keeps other tests of this process from loading objects. The objects' arenas all want the same address, so that a
+/// process has room for one of them at a time.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ADDRESS: Mutex<()> = Mutex::new(());
+    ADDRESS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Loads the object with each executor in turn.
 pub(crate) fn each_app(name: &str, check: impl Fn(&'static str, &App)) {
     each_app_with(name, |engine| engine, check);
 }
@@ -147,8 +153,7 @@ pub(crate) fn each_app_with(
     options: impl Fn(UserEngine) -> UserEngine,
     check: impl Fn(&'static str, &App),
 ) {
-    static ADDRESS: Mutex<()> = Mutex::new(());
-    let _taken = ADDRESS.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     for (executor, engine) in EXECUTORS {
         let app =
             object(name).load(options(engine())).unwrap_or_else(|error| panic!("{executor}: {error:?}"));
