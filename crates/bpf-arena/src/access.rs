@@ -383,15 +383,15 @@ mod tests {
     #[test]
     fn copies_of_every_length_and_alignment() {
         let pattern: Vec<u8> = (1..=40).collect();
-        for (start, len) in (0..9).flat_map(|start| (0..=24).map(move |len| (start, len))) {
+        for (start, len) in (0usize..9).flat_map(|start| (0..=24).map(move |len: usize| (start, len))) {
             let block = Block::new(40).unwrap();
             block.place(0, 40).unwrap().write(&pattern);
-            let place = block.place(start, len).unwrap();
-            let range = start as usize..(start + len) as usize;
+            let place = block.place(start as u64, len as u64).unwrap();
+            let range = start..start + len;
             assert_eq!(place.to_vec(), pattern[range.clone()]);
-            let mut short = vec![0; len as usize / 2];
+            let mut short = vec![0; len / 2];
             place.read(&mut short);
-            assert_eq!(short, pattern[range.start..range.start + len as usize / 2]);
+            assert_eq!(short, pattern[range.start..range.start + len / 2]);
             place.write(&[0xaa; 40]);
             let mut expected = pattern.clone();
             expected[range.clone()].fill(0xaa);

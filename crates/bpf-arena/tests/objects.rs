@@ -1,4 +1,11 @@
 //! The repository's own objects, as clang made them, run by the interpreter and as machine code.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
 
 mod common;
 

@@ -1,4 +1,11 @@
 //! Small assembled programs, each run by the interpreter and as machine code, with the same result.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
 
 mod common;
 

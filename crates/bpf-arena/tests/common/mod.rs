@@ -8,8 +8,11 @@ use bpf_arena::{App, Engine, Instance, Object, Outcome, RunError, UserEngine};
 use bpf_object::{Extern, ExternKind, MapOrigin, MapSpec, MapType, Program, Subprogram};
 use isa::{CallTarget, InsnIdx};
 
-/// The two executors, with names for messages.
-pub(crate) const EXECUTORS: [(&str, fn() -> UserEngine); 2] =
+/// An executor: its name for messages, and the engine that uses it.
+pub(crate) type Executor = (&'static str, fn() -> UserEngine);
+
+/// The two executors.
+pub(crate) const EXECUTORS: [Executor; 2] =
     [("interpreter", || Engine::user().interpreter()), ("jit", Engine::user)];
 
 /// A program from assembly text. Labels that begin with `fn_` start subprograms; kfuncs are called by name.
