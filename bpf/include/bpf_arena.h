@@ -78,9 +78,9 @@ enum {
  */
 #define __arena __attribute__((address_space(1)))
 
-/* The casts by hand, for integers that hold pointers. */
-#define arena_to_user(ptr) ((u64)(void *)(ptr))
-#define arena_from_user(type, value) ((type __arena *)(void *)(value))
+/* Integers that hold such pointers, in the form that the host follows. */
+#define arena_to_user(ptr) ((u64)(ptr))
+#define arena_from_user(type, value) ((type __arena *)(value))
 
 /* Ties a program that follows arena pointers but names nothing of the arena to its map. */
 #define uses_arena(map) asm volatile("" : : "r"(map))

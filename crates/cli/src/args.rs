@@ -109,6 +109,12 @@ pub(crate) struct VerifyArgs {
     pub(crate) object: PathBuf,
     /// One program; without it, all of them.
     pub(crate) program: Option<String>,
+    /// Whose verifier: this project's (`user`), the running kernel's (`kernel`), or both, saying where they differ.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) engine: EngineName,
+    /// Print the kernel verifier's whole log.
+    #[arg(long, requires = "engine")]
+    pub(crate) log: bool,
     /// Print one JSON object for each program.
     #[arg(long)]
     pub(crate) json: bool,

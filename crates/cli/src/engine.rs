@@ -71,7 +71,7 @@ pub(crate) fn user(interp: bool, printed: &Printed) -> UserEngine {
 }
 
 /// Whether the kernel, not the object, is what an error is about.
-fn is_environment(error: &KernelError) -> bool {
+pub(crate) fn is_environment(error: &KernelError) -> bool {
     matches!(
         error,
         KernelError::MissingCapability { .. }
@@ -95,6 +95,13 @@ fn refuse(object: &Object, error: LoadError, whole_log: bool) -> Failure {
                 Failure::Reported
             }
             Err(_) => Failure::refused(error),
+        },
+        LoadError::Kernel(kernel) => match kernel.as_ref() {
+            KernelError::Rejected(rejection) => {
+                output::note(&report::kernel_refusal(rejection));
+                Failure::Reported
+            }
+            _ => Failure::refused(error),
         },
         _ => Failure::refused(error),
     }

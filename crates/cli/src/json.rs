@@ -131,11 +131,13 @@ pub(crate) struct TestSum {
     pub(crate) skipped: u64,
 }
 
-/// `bpf-arena verify --json`: one object a program.
+/// `bpf-arena verify --json`: one object a program and engine.
 #[derive(Serialize)]
 pub(crate) struct Verdict {
     pub(crate) version: u32,
     pub(crate) program: String,
+    /// `user` or `kernel`.
+    pub(crate) engine: &'static str,
     pub(crate) accepted: bool,
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,6 +145,9 @@ pub(crate) struct Verdict {
     /// Instructions the verifier walked, if it accepted the program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) insns_walked: Option<u64>,
+    /// The kernel verifier's log, with `--log`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) log: Option<String>,
 }
 
 impl ProgramRun {

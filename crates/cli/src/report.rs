@@ -5,6 +5,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, renderer::DecorStyle};
 use bpf_arena::Fault;
 use bpf_arena::fault::Frame;
+use bpf_arena::kernel::KernelRejection;
 use bpf_object::{LineInfo, Program};
 use verifier::Rejection;
 
@@ -81,6 +82,28 @@ pub(crate) fn refusal(program: &Program, rejection: &Rejection) -> String {
         group = group.element(Level::NOTE.message(place.as_str()));
     }
     render(&[group])
+}
+
+/// Why the kernel refused a program: the last line of its verifier's log that says something, at the source line it was
+/// looking at.
+pub(crate) fn kernel_refusal(rejection: &KernelRejection) -> String {
+    let reason = rejection.log.last_line().unwrap_or("no reason given").to_owned();
+    let title = format!("the kernel refuses program `{}` ({})", rejection.program, rejection.errno);
+    let title = if rejection.line.is_some() { title } else { format!("{title}: {reason}") };
+    let excerpt = rejection.line.as_ref().map(|line| Excerpt { line, label: reason, primary: true });
+    let mut group = Group::with_title(Level::ERROR.primary_title(title.as_str()));
+    if let Some(excerpt) = &excerpt {
+        group = group.element(excerpt.snippet());
+    }
+    let place = rejection
+        .insn
+        .map(|at| format!("at instruction {at}: {}", rejection.instruction.as_deref().unwrap_or_default()));
+    if let Some(place) = &place {
+        group = group.element(Level::NOTE.message(place.as_str()));
+    }
+    render(&[
+        group.element(Level::HELP.message("`bpf-arena verify --engine kernel --log` shows the whole log"))
+    ])
 }
 
 /// An arena fault, with the chain of calls that led to it.

@@ -20,6 +20,7 @@ fn main() {
         Trial::test("machine_code_names_its_sources_and_faults", machine_code),
         Trial::test("a_context_can_come_from_a_file", context_file),
         with_kernel("the_kernel_runs_the_same_object", same_in_kernel),
+        with_kernel("both_verifiers_agree_on_our_programs", same_verdicts),
         with_kernel("what_the_kernel_refuses_is_said", refused_by_kernel),
     ];
     libtest_mimic::run(&arguments, trials).exit();
@@ -95,5 +96,27 @@ fn refused_by_kernel() -> Result<(), Failed> {
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert!(err.contains("R0 invalid mem access 'map_value_or_null'"), "{err}");
     assert!(err.contains("return c->values[0];"), "{err}");
+    let (code, out, _) = run("verify bpf/unverifiable.bpf.o unchecked_lookup --engine kernel --log");
+    assert_eq!(code, Some(1));
+    assert!(out.contains("map_value_or_null") && out.contains("call bpf_map_lookup_elem#1"), "{out}");
+    Ok(())
+}
+
+fn same_verdicts() -> Result<(), Failed> {
+    for object in [
+        "atomics",
+        "faults",
+        "globals",
+        "hash_table",
+        "heap",
+        "linked_list",
+        "queue",
+        "runtime",
+        "unverifiable",
+    ] {
+        let (code, out, err) = run(&format!("verify bpf/{object}.bpf.o --engine both"));
+        assert_eq!(code, Some(0), "{out}{err}");
+        assert!(out.ends_with(" programs, 0 verdicts differ\n"), "{out}");
+    }
     Ok(())
 }
