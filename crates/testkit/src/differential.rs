@@ -95,7 +95,19 @@ impl Bench {
     /// # Errors
     /// The arena cannot be had.
     pub fn with_flags(user_vm_start: u64, flags: u32) -> Result<Self, LoadError> {
-        let engine = Engine::user().loop_limit(LoopLimit::Iterations(LOOP_ITERATIONS)).seed(SEED);
+        Self::with_engine(Engine::user(), user_vm_start, flags)
+    }
+
+    /// As [`Bench::new`], with arena accesses checked in software: what runs where no signal handler can be had.
+    ///
+    /// # Errors
+    /// The arena cannot be had.
+    pub fn checked(user_vm_start: u64) -> Result<Self, LoadError> {
+        Self::with_engine(Engine::user().checked_arena(), user_vm_start, 0)
+    }
+
+    fn with_engine(engine: UserEngine, user_vm_start: u64, flags: u32) -> Result<Self, LoadError> {
+        let engine = engine.loop_limit(LoopLimit::Iterations(LOOP_ITERATIONS)).seed(SEED);
         let specs: Arc<[MapSpec]> = Arc::from([arena_spec(user_vm_start, flags)]);
         let compiler = engine.clone().fault_records(FAULTS);
         let mut program = Program::from_code("generated", "syscall", Code::new());

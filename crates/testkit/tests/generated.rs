@@ -30,10 +30,14 @@ type Test = fn() -> Result<(), Failed>;
 fn in_this_process() -> Result<(), Failed> {
     let mut features = Features::default();
     features.beyond_kernel = true;
-    let bench = Bench::new(USER_VM_START)?;
-    for seed in 0..150 {
-        let case = Case::new(seed, features);
-        bench.compare(&case).map_err(|error| format!("seed {seed}: {error}\n{}", case.assembly()))?;
+    for checked in [false, true] {
+        let bench = if checked { Bench::checked(USER_VM_START)? } else { Bench::new(USER_VM_START)? };
+        for seed in 0..100 {
+            let case = Case::new(seed, features);
+            bench.compare(&case).map_err(|error| {
+                format!("seed {seed}, checked in software: {checked}: {error}\n{}", case.assembly())
+            })?;
+        }
     }
     Ok(())
 }

@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// Compares with the running kernel too (as root): programs that it can run, fewer a second.
     #[arg(long)]
     kernel: bool,
+    /// Checks arena accesses in software, as where no signal handler can be had.
+    #[arg(long, conflicts_with = "kernel")]
+    checked: bool,
 }
 
 /// Compares the programs of all seeds; the first failure ends it, made as small as it can be.
@@ -44,8 +47,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 scope.spawn(move || {
                     // Arenas of one process cannot share an address; the low half is what programs know.
                     let start = USER_VM_START + (worker << 32);
-                    let runner =
-                        if args.kernel { Runner::Kernel(start) } else { Runner::User(Bench::new(start)?) };
+                    let runner = match (args.kernel, args.checked) {
+                        (true, _) => Runner::Kernel(start),
+                        (_, true) => Runner::User(Bench::checked(start)?),
+                        _ => Runner::User(Bench::new(start)?),
+                    };
                     let seeds = (worker..args.programs).step_by(usize::try_from(workers).unwrap_or(1));
                     for seed in seeds.map(|i| seed.wrapping_add(i)) {
                         if stop.load(Ordering::Relaxed) {
