@@ -100,7 +100,8 @@ impl UserEngine {
     /// # Errors
     /// The verifier refuses it, or as for [`UserEngine::instantiate`].
     pub fn load_program(&self, program: &Program, maps: &MapSet) -> Result<Instance, LoadError> {
-        if program.kind.prog_type != Some(ProgType::Syscall) {
+        // Raw tracepoints are run as the kernel test-runs them: with the arguments that the caller gives.
+        if !matches!(program.kind.prog_type, Some(ProgType::Syscall | ProgType::RawTracepoint)) {
             return Err(LoadError::Unsupported(vec![Unsupported {
                 program: Some(program.name.clone()),
                 name: program.section.clone(),

@@ -195,7 +195,7 @@ impl Step<'_> {
                 }
                 Ok(())
             }
-            RegType::PtrToCtx => self.check_ctx(reg, pointer, 0, size, false),
+            RegType::PtrToCtx => self.check_ctx(reg, pointer, 0, size, None),
             _ => self.check_region(reg, pointer, 0, size, access),
         }
     }

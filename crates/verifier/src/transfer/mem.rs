@@ -168,7 +168,7 @@ impl Step<'_> {
             RegType::PtrToStack { frame } => {
                 self.stack_bounds(frame, reg, pointer, offset, u64::from(size), place.access).map(|_| ())
             }
-            RegType::PtrToCtx => self.check_ctx(reg, pointer, offset, u64::from(size), true),
+            RegType::PtrToCtx => self.check_ctx(reg, pointer, offset, u64::from(size), Some(place.access)),
             _ => self.check_region(reg, pointer, offset, u64::from(size), place.access),
         }
     }
@@ -204,33 +204,38 @@ impl Step<'_> {
         }
     }
 
-    /// Checks an access to the context. A direct access must be aligned and through the unmodified pointer.
+    /// Checks an access to the context. A direct access, unlike one of a helper, must be aligned and through the unmodified
+    /// pointer.
     pub(super) fn check_ctx(
         &mut self,
         reg: Reg,
         pointer: &RegState,
         offset: i64,
         size: u64,
-        direct: bool,
+        direct: Option<Access>,
     ) -> Result<(), Reason> {
         let found = pointer.type_name();
         let fixed = i64::from(pointer.offset);
-        if direct && fixed != 0 {
+        if direct.is_some() && fixed != 0 {
             return Err(Reason::ModifiedPointer { reg, found, offset: fixed });
         }
         if !pointer.scalar.is_zero() {
             return Err(Reason::VariableOffset { found, offset: fixed });
         }
-        let CtxRules::Bytes { max } = self.plan.rules.ctx;
+        let (max, writable) = match self.plan.rules.ctx {
+            CtxRules::Bytes { max } => (max, true),
+            CtxRules::Arguments { max } => (max, false),
+        };
         let bound = match self.plan.env.max_ctx_bytes {
             0 => max,
             bytes => bytes.min(max),
         };
         let start = fixed + offset;
         let end = start.saturating_add_unsigned(size);
-        let aligned = !direct || size == 0 || start.rem_euclid(size.cast_signed()) == 0;
+        let permitted = writable || direct != Some(Access::Write);
+        let aligned = direct.is_none() || size == 0 || start.rem_euclid(size.cast_signed()) == 0;
         match u32::try_from(end) {
-            Ok(end) if start >= 0 && start < i64::from(max) && end <= bound && aligned => {
+            Ok(end) if start >= 0 && start < i64::from(max) && end <= bound && aligned && permitted => {
                 self.facts.ctx_bytes = self.facts.ctx_bytes.max(end);
                 Ok(())
             }
