@@ -53,6 +53,22 @@ fn context_is_read_and_written() {
 }
 
 #[test]
+fn a_raw_tracepoint_reads_its_arguments() {
+    let mut program = program("r0 = *(u64 *)(r1 +8)\nexit", vec![]);
+    program.kind = bpf_object::ProgramKind::from_section("raw_tp/sys_enter");
+    let ctx = [[1u8; 8], [2; 8]].concat();
+    assert_eq!(both(&program, &ctx, |outcome, _, _| outcome.unwrap().r0), u64::from_le_bytes([2; 8]));
+    both(&program, &[0; 104], |outcome, _, _| {
+        assert!(matches!(outcome, Err(RunError::ContextTooLarge { limit: 96, .. })), "{outcome:?}");
+    });
+    let mut writes = common::program("*(u64 *)(r1 +8) = 1\nr0 = 0\nexit", vec![]);
+    writes.kind = program.kind.clone();
+    let engine = bpf_arena::Engine::user();
+    let maps = engine.maps(&writes).unwrap();
+    assert!(matches!(engine.load_program(&writes, &maps), Err(LoadError::Rejected { .. })));
+}
+
+#[test]
 fn subprograms_have_frames_of_their_own() {
     let text = "
         r6 = 5

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bpf_object::Program;
+use bpf_object::{ProgType, Program};
 use isa::InsnIdx;
 use sys::fault::Recorder;
 use verifier::Verified;
@@ -20,8 +20,11 @@ use crate::interp;
 use crate::runtime::maps::MapSet;
 use crate::runtime::{FaultLog, Invocation};
 
-/// Most bytes of context (`U16_MAX`, as for `BPF_PROG_TEST_RUN` of syscall programs).
-const MAX_CTX_BYTES: u32 = 0xffff;
+/// Most bytes of context of a program of this type, as for `BPF_PROG_TEST_RUN`: 64 KiB, or the twelve arguments of a
+/// raw tracepoint.
+fn max_ctx_bytes(program: &Program) -> u32 {
+    if program.kind.prog_type == Some(ProgType::RawTracepoint) { 12 * 8 } else { 0xffff }
+}
 
 /// Everything that runs of one program share.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ pub struct Instance {
 struct Facts {
     /// Bytes of context it accesses.
     ctx_bytes: usize,
+    /// Most bytes of context it may be given.
+    max_ctx_bytes: u32,
     /// Bytes of stack it uses.
     stack_bytes: u32,
     /// Whether it is machine code that accesses an arena.
@@ -88,6 +93,7 @@ impl Instance {
         let uses_stack = verified.frames().iter().any(|frame| frame.stack_bytes > 0);
         let facts = Facts {
             ctx_bytes: verified.ctx_bytes() as usize,
+            max_ctx_bytes: max_ctx_bytes(verified.program()),
             stack_bytes: if uses_stack { verified.stats().max_stack_bytes } else { 0 },
             records_faults: verified.arena().is_some() && machine.is_some(),
         };
@@ -123,8 +129,8 @@ impl Instance {
         if given < self.facts.ctx_bytes {
             return Err(RunError::ContextTooSmall { needed: self.image.verified.ctx_bytes(), given });
         }
-        if given > MAX_CTX_BYTES as usize {
-            return Err(RunError::ContextTooLarge { limit: MAX_CTX_BYTES, given });
+        if given > self.facts.max_ctx_bytes as usize {
+            return Err(RunError::ContextTooLarge { limit: self.facts.max_ctx_bytes, given });
         }
         Ok(())
     }
