@@ -10,9 +10,10 @@ use sys::bpf::{Capability, CapabilitySet};
 
 type Test = fn() -> Result<(), Failed>;
 
-const TESTS: [(&str, Test); 10] = [
+const TESTS: [(&str, Test); 11] = [
     ("one_host_two_engines", kernel_engine::one_host_two_engines),
     ("globals_of_every_kind", kernel_engine::globals),
+    ("order_of_allocation", kernel_engine::order_of_allocation),
     ("arena_pages_from_the_host", kernel_engine::arena_pages),
     ("refusal_shows_instruction_line_and_log", kernel_engine::refusal),
     ("context_errors_are_the_kernel's", kernel_engine::context_errors),
