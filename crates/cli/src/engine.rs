@@ -55,7 +55,9 @@ pub(crate) fn try_load(
             Ok(engine) => object.load(engine.only(names)),
             Err(error) => return Err(Failure::usage(error)),
         },
-        EngineName::Both => return Err(Failure::usage(anyhow!("comparing engines is for `bpf-arena test`"))),
+        EngineName::Both => {
+            return Err(Failure::usage(anyhow!("`--engine both` is for `run`, `test` and `verify`")));
+        }
     };
     match result {
         Err(LoadError::Kernel(error)) if is_environment(&error) => Err(Failure::usage(*error)),

@@ -28,6 +28,9 @@ pub(crate) struct Run {
     /// Absent if the object has no arena.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) arena: Option<Arena>,
+    /// With `--engine both`: where the kernel gave or left something else. The other fields are the user engine's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) differences: Option<Vec<String>>,
 }
 
 /// One program's run.

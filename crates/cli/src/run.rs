@@ -1,12 +1,13 @@
 //! `bpf-arena run`.
 
 use anyhow::{Context as _, anyhow};
+use bpf_arena::suite::Memory;
 use bpf_arena::typed::value::Value;
 use bpf_arena::typed::{GlobalError, variable_names};
 use bpf_arena::{App, Object, Outcome, RunError};
 use serde_json::Map;
 
-use crate::args::{EngineArgs, RunArgs};
+use crate::args::{EngineArgs, EngineName, RunArgs};
 use crate::engine::{self, Printed};
 use crate::failure::Failure;
 use crate::json::{self, Message, ProgramRun};
@@ -27,6 +28,11 @@ struct Plan {
 /// Runs programs and prints what they left.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let mut plan = plan(args)?;
+    let both = plan.engine.engine == EngineName::Both;
+    if both {
+        plan.engine.engine = EngineName::User;
+    }
+    let before = plan.runs.clone();
     let printed = Printed::default();
     let names: Vec<&str> = plan.runs.iter().map(|(name, _)| name.as_str()).collect();
     let app = engine::load(&plan.object, &names, plan.engine, &printed)?;
@@ -41,26 +47,67 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     }
     let values = values(&app, &plan)?;
     let lists = lists(&app, &plan)?;
+    let arena = arena(&app);
+    let differences = if both { Some(in_kernel(&plan, app, before, &runs)?) } else { None };
+    let verdict = match &differences {
+        Some(found) if !found.is_empty() => Err(Failure::Reported),
+        _ => Ok(()),
+    };
     if !args.json {
         values.iter().try_for_each(|(name, value)| say!("{name} = {value:#}"))?;
         for (name, nodes) in &lists {
             say!("{name}: {} nodes", nodes.len())?;
             nodes.iter().try_for_each(|node| say!("  {node}"))?;
         }
-        return Ok(());
+        if let Some(found) = &differences {
+            found.iter().try_for_each(|difference| say!("user and kernel differ: {difference}"))?;
+            say!("{} differences between user and kernel", found.len())?;
+        }
+        return verdict;
     }
     output::json(&json::Run {
         version: json::VERSION,
         object: args.object.display().to_string(),
-        engine: engine::name(plan.engine).to_owned(),
+        engine: if both { "both" } else { engine::name(plan.engine) }.to_owned(),
         runs,
         globals: values.iter().map(|(name, value)| (name.clone(), json::value(value))).collect(),
         lists: lists
             .iter()
             .map(|(name, nodes)| (name.clone(), nodes.iter().map(json::value).collect()))
             .collect::<Map<_, _>>(),
-        arena: arena(&app),
-    })
+        arena,
+        differences,
+    })?;
+    verdict
+}
+
+/// Runs the plan again in the kernel, and says what is different from what `app` gave and left behind. One app at a time:
+/// both arenas want the same addresses.
+fn in_kernel(
+    plan: &Plan,
+    app: App,
+    mut contexts: Vec<(String, Vec<u8>)>,
+    runs: &[ProgramRun],
+) -> Result<Vec<String>, Failure> {
+    let left = Memory::copy_of(app.maps(), app.arena().ok(), &[]);
+    drop(app);
+    let engine = EngineArgs { engine: EngineName::Kernel, ..plan.engine };
+    let names: Vec<&str> = plan.runs.iter().map(|(name, _)| name.as_str()).collect();
+    let app = engine::load(&plan.object, &names, engine, &Printed::default())?;
+    let mut differences = Vec::new();
+    for ((name, ctx), user) in contexts.iter_mut().zip(runs) {
+        let value = execute(&app, name, ctx, plan.repeat)?.return_value.cast_signed();
+        if value != user.return_value {
+            differences.push(format!("`{name}` returned {} and {value}", user.return_value));
+        }
+        let bytes = context::to_hex(ctx);
+        if bytes != user.context {
+            differences.push(format!("`{name}` left the contexts {} and {bytes}", user.context));
+        }
+    }
+    let right = Memory::copy_of(app.maps(), app.arena().ok(), &left.pages());
+    differences.extend(left.differences(&right).iter().map(ToString::to_string));
+    Ok(differences)
 }
 
 fn plan(args: &RunArgs) -> Result<Plan, Failure> {

@@ -20,6 +20,7 @@ fn main() {
         Trial::test("machine_code_names_its_sources_and_faults", machine_code),
         Trial::test("a_context_can_come_from_a_file", context_file),
         with_kernel("the_kernel_runs_the_same_object", same_in_kernel),
+        with_kernel("run_compares_the_engines", run_in_both),
         with_kernel("both_verifiers_agree_on_our_programs", same_verdicts),
         with_kernel("what_the_kernel_refuses_is_said", refused_by_kernel),
     ];
@@ -79,15 +80,32 @@ fn context_file() -> Result<(), Failed> {
 fn same_in_kernel() -> Result<(), Failed> {
     for words in [
         "run bpf/linked_list.bpf.o insert delete --ctx value=10,count=3 --print all --list head:next",
-        "run bpf/hash_table.bpf.o put get --ctx key=7,count=100,value=-3 --print table --print ctx",
+        "run bpf/hash_table.bpf.o put put --ctx key=7,count=100,value=-3 --print table --print ctx",
         "run bpf/globals.bpf.o --set factor=3 --set triangle.name=square --print all",
         "test bpf/runtime.bpf.o",
     ] {
         let user = run(words);
+        assert_eq!(user.0, Some(0), "{words}: {}", user.2);
         let kernel = run(&format!("{words} --engine kernel"));
         // What programs print goes to the trace pipe and to the program's streams.
         assert_eq!((user.0, user.1), (kernel.0, kernel.1), "{words}: {}", kernel.2);
     }
+    Ok(())
+}
+
+fn run_in_both() -> Result<(), Failed> {
+    for words in [
+        "run bpf/linked_list.bpf.o insert insert delete --ctx value=10,count=300 --engine both",
+        "run bpf/hash_table.bpf.o put put --ctx key=7,count=100,value=-3 --engine both",
+        "run bpf/globals.bpf.o --engine both",
+        "run bpf/faults.bpf.o load_after_free store_after_free atomic_after_free load_null --engine both",
+    ] {
+        let (code, out, err) = run(words);
+        assert!(code == Some(0) && out.ends_with("\n0 differences between user and kernel\n"), "{out}{err}");
+    }
+    // The clock differs always.
+    let (code, out, _) = run("run crates/cli/tests/data/clock.bpf.o --engine both --json");
+    assert!(code == Some(1) && out.contains(r#""differences":[".bss"#), "{out}");
     Ok(())
 }
 
