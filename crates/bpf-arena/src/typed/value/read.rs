@@ -182,3 +182,63 @@ fn float(bytes: &[u8]) -> Value {
         _ => Value::Bytes(bytes.to_vec()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bpf_object::{Member, Type};
+
+    use super::*;
+
+    fn add(btf: &mut Btf, kind: Kind) -> TypeId {
+        btf.push(Type { kind, ..Type::default() })
+    }
+
+    fn structure(members: Vec<Member>, size: u32) -> Kind {
+        Kind::Struct(Composite { size, members, kind_flag: false })
+    }
+
+    fn whole(btf: &Btf, ty: TypeId, bytes: &[u8]) -> Result<Value, ReadError> {
+        read(btf, Place::whole(btf, ty).unwrap(), bytes)
+    }
+
+    #[test]
+    fn four_billion_empty_elements_are_too_large() {
+        let mut btf = Btf::default();
+        let empty = add(&mut btf, structure(Vec::new(), 0));
+        let array = add(&mut btf, Kind::Array(Array { element: empty, index: empty, len: u32::MAX }));
+        assert!(matches!(whole(&btf, array, &[]), Err(ReadError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn structures_that_double_at_each_level_are_too_large() {
+        let mut btf = Btf::default();
+        let name = btf.add_str("half");
+        let mut ty = add(&mut btf, structure(Vec::new(), 0));
+        for _ in 0..24 {
+            let half = Member { name, ty, ..Member::default() };
+            ty = add(&mut btf, structure(vec![half, half], 0));
+        }
+        assert!(matches!(whole(&btf, ty, &[]), Err(ReadError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_structure_inside_itself_ends() {
+        let mut btf = Btf::default();
+        let name = btf.add_str("me");
+        let id = TypeId(btf.end_id());
+        let me = Member { name, ty: id, ..Member::default() };
+        assert_eq!(add(&mut btf, structure(vec![me], 8)), id);
+        assert!(matches!(whole(&btf, id, &[0; 8]), Err(ReadError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn missing_bytes_are_an_error() {
+        let mut btf = Btf::default();
+        let pointer = add(&mut btf, Kind::Ptr(TypeId::VOID));
+        assert!(matches!(whole(&btf, pointer, &[0; 7]), Err(ReadError::Truncated { len: 7, .. })));
+        assert_eq!(whole(&btf, pointer, &[1, 0, 0, 0, 0, 0, 0, 0]).unwrap().to_string(), "0x1");
+        let member = Member { ty: pointer, bit_offset: u32::MAX, ..Member::default() };
+        let far = add(&mut btf, structure(vec![member], 8));
+        assert!(matches!(whole(&btf, far, &[0; 8]), Err(ReadError::Truncated { .. })));
+    }
+}
