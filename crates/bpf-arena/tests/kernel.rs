@@ -10,8 +10,9 @@ use sys::bpf::{Capability, CapabilitySet};
 
 type Test = fn() -> Result<(), Failed>;
 
-const TESTS: [(&str, Test); 11] = [
+const TESTS: [(&str, Test); 12] = [
     ("one_host_two_engines", kernel_engine::one_host_two_engines),
+    ("engines_compared_byte_for_byte", kernel_engine::engines_compared),
     ("globals_of_every_kind", kernel_engine::globals),
     ("order_of_allocation", kernel_engine::order_of_allocation),
     ("arena_pages_from_the_host", kernel_engine::arena_pages),

@@ -41,7 +41,7 @@ const FLAGS: &[&str] = &[
 /// Where the compiled tests are.
 #[derive(Debug)]
 pub(super) struct Material {
-    /// `NAME.bpf.o` for `-mcpu=v4`, `v3/NAME.bpf.o` for v3.
+    /// `NAME.bpf.o` for `-mcpu=v4`, `v3/NAME.bpf.o` for v3, `progs/NAME.bpf.o` for other annotated programs.
     pub(super) objects: PathBuf,
     /// Tests that could not be compiled, with the compiler's first error.
     pub(super) uncompiled: Vec<(String, String)>,
@@ -76,7 +76,9 @@ pub(super) fn prepare(root: &Path, install: bool) -> anyhow::Result<Material> {
     if let Err(error) = &has_vmlinux {
         eprintln!("no vmlinux.h, so tests that include it are left out: {error:#}");
     }
-    fs::create_dir_all(objects.join("v3"))?;
+    for part in ["v3", "progs"] {
+        fs::create_dir_all(objects.join(part))?;
+    }
     let uncompiled = compile_all(&dir, &source, &objects)?;
     Ok(Material { objects, uncompiled })
 }
@@ -213,7 +215,7 @@ fn compile_all(dir: &Path, source: &Path, objects: &Path) -> anyhow::Result<Vec<
     Ok(failures)
 }
 
-/// The arena tests for v3 and v4, every `verifier_*.c` and what they need for v4.
+/// The arena tests for v3 and v4; for v4 every `verifier_*.c`, what they need, and every other annotated file.
 fn units(source: &Path, objects: &Path) -> anyhow::Result<Vec<Unit>> {
     let progs = source.join("tools/testing/selftests/bpf/progs");
     let mut units = Vec::new();
@@ -225,10 +227,14 @@ fn units(source: &Path, objects: &Path) -> anyhow::Result<Vec<Unit>> {
     names.sort();
     for name in names {
         let is_arena = name.starts_with("arena_") || name.starts_with("verifier_arena");
+        let source = progs.join(format!("{name}.c"));
         if !(is_arena || name.starts_with("verifier_") || name == "btf__core_reloc_bitfields") {
+            if is_annotated(&source) {
+                let object = objects.join(format!("progs/{name}.bpf.o"));
+                units.push(Unit { name, source, object, cpu: "v4" });
+            }
             continue;
         }
-        let source = progs.join(format!("{name}.c"));
         let unit = |cpu, object| Unit { name: name.clone(), source: source.clone(), object, cpu };
         if is_arena {
             units.push(unit("v3", objects.join(format!("v3/{name}.bpf.o"))));
@@ -236,6 +242,12 @@ fn units(source: &Path, objects: &Path) -> anyhow::Result<Vec<Unit>> {
         units.push(unit("v4", objects.join(format!("{name}.bpf.o"))));
     }
     Ok(units)
+}
+
+/// Whether programs of a source say what is expected of them.
+fn is_annotated(source: &Path) -> bool {
+    let text = fs::read_to_string(source).unwrap_or_default();
+    ["__success", "__failure", "__msg("].iter().any(|annotation| text.contains(annotation))
 }
 
 /// Compiles one file; gives the compiler's first error if it does not compile.

@@ -27,6 +27,8 @@ enum Material {
     Arena,
     /// Every annotated `verifier_*` program.
     Verifier,
+    /// Every other annotated program.
+    Programs,
 }
 
 /// A suite.
@@ -56,6 +58,7 @@ pub(super) const SUITES: &[Suite] = &[
         unprivileged: true,
     },
     Suite { name: "arena-kernel", runs: Runs::Kernel, material: Material::Arena, unprivileged: false },
+    Suite { name: "progs-kernel", runs: Runs::Kernel, material: Material::Programs, unprivileged: false },
     Suite { name: "verifier-kernel", runs: Runs::Kernel, material: Material::Verifier, unprivileged: false },
 ];
 
@@ -94,6 +97,12 @@ impl Suite {
                     for name in names(&dir, "verifier_arena")? {
                         self.annotated(&dir, &name, Some(cpu), filter, &mut outcomes)?;
                     }
+                }
+            }
+            Material::Programs => {
+                let dir = objects.join("progs");
+                for name in names(&dir, "")? {
+                    self.annotated(&dir, &name, None, filter, &mut outcomes)?;
                 }
             }
             Material::Verifier => {
@@ -183,10 +192,10 @@ impl Suite {
         Ok(())
     }
 
-    /// The selftests are run without `CAP_SYS_ADMIN`, one of them without `CAP_PERFMON` too: pointers of the kernel are then
+    /// The `verifier_*` tests are run without `CAP_SYS_ADMIN`, one of them without `CAP_PERFMON` too: pointers of the kernel are then
     /// not to be leaked, and some checks are stricter.
     fn privileges_of(&self, name: &str) -> anyhow::Result<Option<WithoutCapabilities>> {
-        if self.runs != Runs::Kernel {
+        if self.runs != Runs::Kernel || self.material == Material::Programs {
             return Ok(None);
         }
         let without: &[Capability] = match name {

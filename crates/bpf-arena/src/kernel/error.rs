@@ -59,6 +59,14 @@ pub enum KernelError {
         /// The name.
         target: String,
     },
+    /// A `struct_ops` table of a type that the running kernel does not have.
+    #[error("map `{map}`: the kernel has no struct_ops type `{c_type}`")]
+    NoStructOps {
+        /// Name of the map.
+        map: String,
+        /// Name of the C type.
+        c_type: String,
+    },
     /// A data section could not be mapped into this process.
     #[error("map `{map}` could not be mapped: {errno}")]
     Mapping {

@@ -87,6 +87,13 @@ struct Creator<'a> {
 impl Creator<'_> {
     fn create(&self, spec: &MapSpec) -> Result<KernelMap, KernelError> {
         let failed = |source| KernelError::Map { map: spec.name.clone(), source };
+        if spec.map_type == MapType::StructOps && self.struct_ops_type(spec).is_none() {
+            let name = self.object.btf.as_ref().zip(spec.value_btf).map(|(btf, id)| btf.name(id).to_owned());
+            return Err(KernelError::NoStructOps {
+                map: spec.name.clone(),
+                c_type: name.unwrap_or_default(),
+            });
+        }
         let map = self.create_empty(spec).map_err(failed)?;
         let read_only = matches!(spec.origin, MapOrigin::Data { read_only: true, .. } | MapOrigin::Kconfig);
         let is_data = is_data(spec);

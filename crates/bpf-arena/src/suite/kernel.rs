@@ -82,10 +82,13 @@ fn run(program: &KernelProgram, ctx: &[u8]) -> Result<u32, String> {
 fn refusal(error: &KernelError) -> Answer {
     let log = error.log().map(|log| log.text().to_owned()).unwrap_or_default();
     let verdict = match error {
+        // What the host lacks: privileges, an arena, or (mostly of a module that is not loaded) a kernel function.
+        KernelError::MissingCapability { .. }
+        | KernelError::Feature(_)
+        | KernelError::MissingExtern { .. }
+        | KernelError::NoStructOps { .. }
+        | KernelError::NoAttachTarget { .. } => Verdict::Undecided { reason: error.to_string() },
         // Refused without a word, for a reason that is the host's: a policy, not the verifier.
-        KernelError::MissingCapability { .. } | KernelError::Feature(_) => {
-            Verdict::Undecided { reason: error.to_string() }
-        }
         KernelError::Rejected(rejection) if rejection.is_policy() => Verdict::Undecided {
             reason: format!("{} without a log: this host does not permit it", rejection.errno),
         },
