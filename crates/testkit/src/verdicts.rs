@@ -110,11 +110,12 @@ impl Judge {
         Ok(Self { arena, array, hash })
     }
 
-    /// Whether the kernel accepts the program; if not, its error with the log.
+    /// Whether the kernel accepts the program; if not, its error, with `log` with the log: that of a program that is walked
+    /// for long takes much longer.
     ///
     /// # Errors
     /// Something else went wrong.
-    pub fn verdict(&self, program: &Program) -> Result<Result<(), BpfError>, OracleError> {
+    pub fn verdict(&self, program: &Program, log: bool) -> Result<Result<(), BpfError>, OracleError> {
         let insns = program
             .code
             .encode(Endian::Little)
@@ -127,7 +128,7 @@ impl Judge {
             license: "GPL",
             flags: BPF_F_SLEEPABLE,
             fd_array: &fds,
-            log: LogMode::OnRejection,
+            log: if log { LogMode::OnRejection } else { LogMode::Never },
             ..ProgSpec::default()
         };
         Ok(Prog::load(&spec).map(|_| ()))
@@ -192,7 +193,7 @@ impl Maker {
     }
 
     fn insn(&mut self) {
-        let insn = match self.rng.u8(..22) {
+        let insn = match self.rng.u8(..24) {
             0..=5 => self.alu(),
             6 | 7 => Insn::Mov { width: self.width(), dst: self.target(), src: self.operand() },
             8 => Insn::MovSx { width: Width::W64, from: self.narrow(), dst: self.target(), src: self.any() },
@@ -216,7 +217,8 @@ impl Maker {
                 self.insns.push(Insn::Call { target: CallTarget::Helper(number) });
                 return self.refill();
             }
-            _ => return self.bounded_index(),
+            21 | 22 => return self.bounded_index(),
+            _ => return self.looped(),
         };
         self.insns.push(insn);
     }
@@ -253,6 +255,43 @@ impl Maker {
             Insn::Store { size, base: Reg::R4, offset, src: Operand::Imm(0) }
         };
         self.insns.push(insn);
+    }
+
+    /// A loop: with a budget, or a counter in `r2` that the body may spoil.
+    fn looped(&mut self) {
+        let start = self.insns.len();
+        let counted = self.rng.bool();
+        if counted {
+            self.insns.push(Insn::Mov { width: Width::W64, dst: Reg::R2, src: Operand::Imm(0) });
+        }
+        let again = self.insns.len();
+        if !counted {
+            self.insns.push(Insn::MayGoto { offset: 0 });
+        }
+        for _ in 0..self.rng.usize(1..5) {
+            self.insn();
+        }
+        if self.insns.len() > start + 60 {
+            // Loops in loops in loops take too long to unroll.
+            self.insns.truncate(start);
+            return;
+        }
+        let one = Operand::Imm(1);
+        self.insns.push(Insn::Alu { width: Width::W64, op: AluOp::Add, dst: Reg::R2, src: one });
+        let slots = |insns: &[Insn]| insns.iter().map(|i| i64::from(i.slots())).sum::<i64>();
+        let back = -slots(self.insns.get(again..).unwrap_or_default()) - 1;
+        if counted {
+            let (offset, src) = (i16::try_from(back).unwrap_or(0), Operand::Imm(self.rng.i32(1..20)));
+            let (width, cond) = (Width::W64, Cond::Lt);
+            self.insns.push(Insn::Branch { width, cond, dst: Reg::R2, src, offset });
+        } else {
+            let offset = i32::try_from(back).unwrap_or(0);
+            self.insns.push(Insn::Jump { form: JumpForm::Short, offset });
+            let over = slots(self.insns.get(again + 1..).unwrap_or_default());
+            if let Some(first) = self.insns.get_mut(again) {
+                *first = Insn::MayGoto { offset: i16::try_from(over).unwrap_or(0) };
+            }
+        }
     }
 
     fn alu(&mut self) -> Insn {

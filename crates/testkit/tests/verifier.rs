@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bpf_arena::kernel::KernelObject;
+use bpf_arena::{Engine, LoopLimit};
 use bpf_arena_testkit::kernel::missing_capability;
 use bpf_arena_testkit::verdicts::{Judge, generate, listing};
 use bpf_object::{Btf, Object, Program};
@@ -19,16 +20,17 @@ use verifier::{Env, Reason, Rejection, Unsupported, verify};
 fn main() {
     let args = Arguments::from_args();
     let missing = missing_capability();
+    let contained = Trial::test("accepted_programs_stay_in_their_memory", accepted_programs);
     let tests: [(&str, fn() -> Result<(), Failed>); 3] = [
         ("cases_are_judged_alike", cases),
         ("objects_are_judged_alike", objects),
         ("random_programs_are_judged_alike", random_programs),
     ];
-    let trials = tests.map(|(name, test)| match missing {
+    let trials = tests.into_iter().map(|(name, test)| match missing {
         Some(needed) => Trial::test(format!("{name} (needs {needed})"), test).with_ignored_flag(true),
         None => Trial::test(name, test),
     });
-    libtest_mimic::run(&args, trials.into()).exit();
+    libtest_mimic::run(&args, trials.chain([contained]).collect()).exit();
 }
 
 /// The cases of the verifier's own tests: verdict and final message.
@@ -42,7 +44,7 @@ fn cases() -> Result<(), Failed> {
             continue;
         }
         let program = case.program(Some(&kfunc)).map_err(|e| e.to_string())?;
-        match (&case.expected, judge.verdict(&program)?) {
+        match (&case.expected, judge.verdict(&program, true)?) {
             (Expected::Accept, Ok(())) => {}
             (Expected::Reject(message), Err(theirs)) => {
                 let log = theirs.log().map(|l| l.text().to_owned()).unwrap_or_default();
@@ -105,10 +107,7 @@ fn last_line(error: &bpf_arena::kernel::KernelError) -> String {
 
 /// Programs that only the kernel refuses are a hole; programs that only we refuse are counted.
 fn random_programs() -> Result<(), Failed> {
-    let number = |name: &str, otherwise: u64| {
-        std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(otherwise)
-    };
-    let (first, count) = (number("BPF_ARENA_SEED", 0), number("BPF_ARENA_COUNT", 4000));
+    let (first, count) = seeds(1500);
     let judge = Judge::new(0x1fc0_0000_0000)?;
     let mut accepted = 0;
     let mut only_ours: BTreeMap<String, Vec<u64>> = BTreeMap::new();
@@ -118,7 +117,11 @@ fn random_programs() -> Result<(), Failed> {
     for seed in first..first + count {
         let program = generate(seed);
         let ours = verify(&program, &Env::default());
-        let theirs = judge.verdict(&program)?;
+        let short = ours.as_ref().is_err_and(|e| e.insns_walked() < 10_000);
+        let mut theirs = judge.verdict(&program, short)?;
+        if ours.is_ok() && theirs.is_err() {
+            theirs = judge.verdict(&program, true)?;
+        }
         match (ours, theirs) {
             (Ok(_), Ok(())) => accepted += 1,
             (Err(ours), Err(theirs)) => {
@@ -150,6 +153,37 @@ fn random_programs() -> Result<(), Failed> {
     } else {
         Ok(())
     }
+}
+
+/// The interpreter checks every access again: where it stops an accepted program, the verifier has a hole.
+fn accepted_programs() -> Result<(), Failed> {
+    let (first, count) = seeds(1500);
+    let engine =
+        Engine::user().interpreter().loop_limit(LoopLimit::Iterations(100)).instruction_limit(1 << 20);
+    let maps = engine.maps(&generate(first))?;
+    let mut runs = 0;
+    for seed in first..first + count {
+        let program = generate(seed);
+        let Ok(verified) = verify(&program, &Env::default()) else { continue };
+        let instance = engine.instantiate(&verified, &maps)?;
+        let mut rng = fastrand::Rng::with_seed(seed);
+        for _ in 0..4 {
+            let mut ctx = vec![0; 128];
+            rng.fill(&mut ctx);
+            instance
+                .run(&mut ctx)
+                .map_err(|e| format!("seed {seed}: accepted, but stopped: {e}\n{}", listing(&program)))?;
+            runs += 1;
+        }
+    }
+    println!("{runs} runs of accepted programs, none stopped");
+    Ok(())
+}
+
+fn seeds(otherwise: u64) -> (u64, u64) {
+    let number =
+        |name: &str, otherwise| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(otherwise);
+    (number("BPF_ARENA_SEED", 0), number("BPF_ARENA_COUNT", otherwise))
 }
 
 fn kind(rejection: &verifier::Rejection) -> String {

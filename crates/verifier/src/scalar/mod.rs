@@ -130,7 +130,9 @@ impl Scalar {
         if bits <= 32 && fits(smin, smax) {
             wide = wide.meet(Bounds64::signed(smin, smax));
         }
-        Self { bits: self.bits.sign_extend(bits), wide, low: Bounds32::UNKNOWN }.sync()
+        // As the kernel: single known bits do not survive.
+        let bits = self.as_constant().map_or(Tnum::UNKNOWN, |value| Tnum::constant(value).sign_extend(bits));
+        Self { bits, wide, low: Bounds32::UNKNOWN }.sync()
     }
 
     /// The low half of `self`, zero-extended.
