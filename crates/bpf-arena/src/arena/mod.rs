@@ -18,6 +18,7 @@ mod spec;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use crate::kernel::KernelPages;
 use bpf_object::{BPF_F_NO_USER_CONV, BPF_F_SEGV_ON_FAULT};
 use sys::window::{Mode, Window, WindowSpec};
 
@@ -43,6 +44,8 @@ pub struct ArenaOptions {
 #[derive(Clone, Debug)]
 pub struct Arena {
     window: Arc<Window>,
+    /// Page functions of an arena in the kernel.
+    kernel: Option<Arc<KernelPages>>,
 }
 
 impl Arena {
@@ -85,11 +88,12 @@ impl Arena {
     /// Maps an arena of the kernel engine.
     pub(crate) fn of_kernel(map: OwnedFd, spec: &ArenaSpec) -> Result<Self, ArenaError> {
         let start = (spec.map_extra != 0).then_some(spec.map_extra);
-        Ok(Self::over(Window::of_kernel(map, spec.max_entries, spec.map_flags, start)?))
+        let window = Window::of_kernel(map, spec.max_entries, spec.map_flags, start)?;
+        Ok(Self { window: Arc::new(window), kernel: Some(Arc::default()) })
     }
 
     fn over(window: Window) -> Self {
-        Self { window: Arc::new(window) }
+        Self { window: Arc::new(window), kernel: None }
     }
 
     /// The memory below.

@@ -21,6 +21,12 @@ impl Arena {
     /// A page of the range is taken, no range is long enough, the limit is reached or the system has no memory.
     pub fn try_alloc_pages(&self, at: Option<UserAddr>, count: PageCount) -> Result<UserAddr, ArenaError> {
         let at = at.map_or(0, UserAddr::get);
+        if let Some(kernel) = &self.kernel {
+            return match kernel.alloc(self.fd(), at, count.get())? {
+                0 => Err(PageError::Taken.into()),
+                first => Ok(UserAddr::new(first)),
+            };
+        }
         Ok(UserAddr::new(self.window.alloc_pages(at, count.get())?))
     }
 
@@ -28,7 +34,10 @@ impl Arena {
     /// to a page; the range is clamped to the arena, and pages in it that do not exist are fine.
     pub fn free_pages(&self, at: UserAddr, count: PageCount) {
         // The kernel's function has no result. Pages the system refuses to take away stay allocated and counted.
-        let _ = self.window.free_pages(at.get(), count.get());
+        let _ = match &self.kernel {
+            Some(kernel) => kernel.free(self.fd(), at.get(), count.get()),
+            None => self.window.free_pages(at.get(), count.get()),
+        };
     }
 
     /// Keeps a range of pages from being allocated or populated, until it is freed.
@@ -37,6 +46,13 @@ impl Arena {
     /// [`PageError::Taken`] (EBUSY) if a page of it is allocated or reserved, [`PageError::BadRange`] (EINVAL)
     /// outside the arena.
     pub fn reserve_pages(&self, at: UserAddr, count: PageCount) -> Result<(), ArenaError> {
+        if let Some(kernel) = &self.kernel {
+            return match kernel.reserve(self.fd(), at.get(), count.get())? {
+                0 => Ok(()),
+                -22 => Err(PageError::BadRange.into()),
+                _ => Err(PageError::Taken.into()),
+            };
+        }
         Ok(self.window.reserve_pages(at.get(), count.get())?)
     }
 

@@ -10,7 +10,7 @@ use super::KernelError;
 use super::btf::LoadedBtf;
 use super::running::Running;
 use crate::UpdateMode;
-use crate::arena::{Arena, ArenaError, ArenaSpec};
+use crate::arena::{Arena, ArenaError, ArenaSpec, PageCount};
 use crate::backend::LoadedMap;
 use crate::error::MapError;
 
@@ -178,6 +178,12 @@ fn map_arena(spec: &MapSpec, map: &Map) -> Result<Result<Arena, ArenaError>, Bpf
     };
     let fd = map.try_clone()?.into_fd();
     Ok(Arena::of_kernel(fd, &attributes).and_then(|arena| {
+        if arena.segv_on_fault() && !spec.initial.is_empty() {
+            // A touch does not make pages here.
+            let pages = spec.initial.len().div_ceil(sys::bpf::page_size());
+            let pages = PageCount::new(u32::try_from(pages).unwrap_or(u32::MAX));
+            arena.try_alloc_pages(Some(arena.user_vm_start()), pages)?;
+        }
         arena.write_bytes(arena.user_vm_start(), &spec.initial)?;
         Ok(arena)
     }))

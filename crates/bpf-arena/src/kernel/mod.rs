@@ -9,6 +9,7 @@ mod btf;
 mod error;
 mod loaded;
 mod maps;
+mod pages;
 mod program;
 mod running;
 
@@ -22,6 +23,8 @@ pub use error::{KernelError, KernelRejection};
 pub use loaded::{KernelProgram, PacketOutcome, PacketRun};
 pub use program::LoadOptions;
 pub use sys::bpf::{LogMode, XdpMode};
+
+pub(crate) use self::pages::KernelPages;
 
 use self::btf::LoadedBtf;
 use self::maps::KernelMap;

@@ -141,7 +141,24 @@ pub(crate) fn arena_pages() -> Result<(), Failed> {
     check(arena.read_u64(last)? == 0, "a new page is zero")?;
     arena.write_u64(last, 7)?;
     check(arena.read_u64(last)? == 7, "written")?;
-    check(arena.read_u64(last.wrapping_add(4096)).is_err(), "the arena ends")
+    check(arena.read_u64(last.wrapping_add(4096)).is_err(), "the arena ends")?;
+
+    // The first page holds the object's globals, if it has any in the arena; this one has none.
+    let first = arena.try_alloc_pages(None, PageCount::new(2))?;
+    check(first == arena.user_vm_start(), "the lowest range that fits")?;
+    check(arena.try_alloc_pages(Some(first), PageCount::new(1)).is_err(), "taken")?;
+    arena.write_u64(first, 9)?;
+    arena.free_pages(first, PageCount::new(1));
+    check(arena.alloc_pages(Some(first), PageCount::new(1)) == Some(first), "free again")?;
+    check(arena.read_u64(first)? == 0, "and zero again")?;
+    check(arena.alloc_pages(None, PageCount::new(64)).is_none(), "more than there are")?;
+    if sys::bpf::KernelVersion::running() < (sys::bpf::KernelVersion { major: 6, minor: 17 }) {
+        return Ok(());
+    }
+    let reserved = first.wrapping_add(10 * 4096);
+    arena.reserve_pages(reserved, PageCount::new(2))?;
+    check(arena.alloc_pages(Some(reserved), PageCount::new(1)).is_none(), "reserved")?;
+    check(arena.reserve_pages(first, PageCount::new(1)).is_err(), "a page that exists")
 }
 
 pub(crate) fn refusal() -> Result<(), Failed> {
