@@ -18,6 +18,9 @@ use std::sync::Arc;
 use bpf_object::{Extern, ExternKind, Linkage, MapOrigin, MapSpec, MapType, Program, Subprogram};
 use isa::{CallTarget, Imm64, Insn, InsnIdx, assemble_with};
 
+/// The number a call of the kernel function of this name carries.
+pub(crate) type KfuncNumber<'a> = &'a dyn Fn(&str) -> Option<i32>;
+
 /// What a case must come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
@@ -82,10 +85,7 @@ impl Case {
 
     /// The program. `kfunc` gives the number a call of a kernel function carries: with `None` an index into the
     /// program's externs.
-    pub(crate) fn program(
-        &self,
-        kfunc: Option<&dyn Fn(&str) -> Option<i32>>,
-    ) -> Result<Program, Box<dyn Error>> {
+    pub(crate) fn program(&self, kfunc: Option<KfuncNumber<'_>>) -> Result<Program, Box<dyn Error>> {
         let externs = std::cell::RefCell::new(Vec::<Extern>::new());
         let symbols = |name: &str| {
             if !name.starts_with("bpf_") || isa::helper_number(name).is_some() {
