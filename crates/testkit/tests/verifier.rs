@@ -17,11 +17,13 @@ use common::Expected;
 use libtest_mimic::{Arguments, Failed, Trial};
 use verifier::{Env, Reason, Rejection, Unsupported, verify};
 
+type Test = fn() -> Result<(), Failed>;
+
 fn main() {
     let args = Arguments::from_args();
     let missing = missing_capability();
     let contained = Trial::test("accepted_programs_stay_in_their_memory", accepted_programs);
-    let tests: [(&str, fn() -> Result<(), Failed>); 3] = [
+    let tests: [(&str, Test); 3] = [
         ("cases_are_judged_alike", cases),
         ("objects_are_judged_alike", objects),
         ("random_programs_are_judged_alike", random_programs),
