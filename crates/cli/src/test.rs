@@ -3,12 +3,13 @@
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use bpf_arena::Engine;
 use bpf_arena::suite::{
     Answer, Judge, KernelJudge, Mismatch, Question, Test, TestResult, UserJudge, Verdict, compare,
 };
+use bpf_arena::{Engine, LoopLimit};
 use bpf_object::{Object, ProgType, ProgramInfo};
 use indicatif::{ProgressBar, ProgressStyle};
 use regex::Regex;
@@ -19,6 +20,9 @@ use crate::failure::Failure;
 use crate::json::{self, Message};
 use crate::output::{self, say};
 use crate::{context, input, run};
+
+/// Time that `may_goto` loops get in this process when the kernel is to give the same result.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs every test of every object.
 pub(crate) fn run(args: &TestArgs) -> Result<(), Failure> {
@@ -139,10 +143,12 @@ impl Item {
             return Report::skipped(reason.clone());
         }
         let mut user = engine::user(false, printed);
-        if engine.engine == EngineName::Both
-            && let Ok(btf) = bpf_arena::kernel::running_btf()
-        {
-            user = user.target_btf(btf);
+        if engine.engine == EngineName::Both {
+            // Where loops end depends on the time an engine takes, which is not what is compared.
+            user = user.loop_limit(LoopLimit::Time(PATIENCE));
+            if let Ok(btf) = bpf_arena::kernel::running_btf() {
+                user = user.target_btf(btf);
+            }
         }
         let user = if engine.interp { UserJudge::interpreter(user) } else { UserJudge::new(user) };
         match engine.engine {

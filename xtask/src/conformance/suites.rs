@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bpf_arena::suite::{Answer, Judge, KernelJudge, Test, TestResult, UserJudge, Verdict};
-use bpf_arena::{Engine, Object, UserEngine};
+use bpf_arena::{Engine, LoopLimit, Object, UserEngine};
 use sys::bpf::{Capability, CapabilitySet, KernelVersion, WithoutCapabilities};
 use testkit::selftests::CHECKS;
 
@@ -207,7 +208,8 @@ impl Suite {
 }
 
 fn user_engine() -> UserEngine {
-    let engine = Engine::user();
+    // A machine that is busy with other things is not what is tested.
+    let engine = Engine::user().loop_limit(LoopLimit::Time(Duration::from_secs(5)));
     // Types of kernel structures, for programs that read them; without BTF they are refused, as they would be anyway.
     match bpf_arena::kernel::running_btf() {
         Ok(btf) => engine.target_btf(btf),
