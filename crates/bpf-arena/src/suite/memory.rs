@@ -153,10 +153,11 @@ impl Memory {
         })
     }
 
-    /// Where in the arena a word points, if it does.
+    /// Where in the arena a word points, if it does: as a user pointer, or by its low half, as programs hold pointers.
     fn place(&self, word: u64) -> Option<u64> {
         let (start, len) = self.arena?;
-        word.checked_sub(start.get()).filter(|&offset| offset < len)
+        let inside = |start: u64| word.checked_sub(start).filter(|&offset| offset < len);
+        inside(start.get()).or_else(|| inside(start.low32().into()))
     }
 }
 
@@ -186,6 +187,8 @@ mod tests {
         let (first, second) = (0x1_0000_0000, 0x5_0000_0000);
         let left = memory(first, &[7, first + 16]);
         assert_eq!(left.differences(&memory(second, &[7, second + 16])), []);
+        let (lower, higher) = (0x1_0001_0000, 0x1_0005_0000);
+        assert_eq!(memory(lower, &[0x1_0010]).differences(&memory(higher, &[0x5_0010])), []);
         let differences = left.differences(&memory(second, &[7, second + 24]));
         assert_eq!(
             differences,
