@@ -79,6 +79,9 @@ struct Header {
     lock: AtomicU32,
     /// What the holder of the lock is doing.
     journal: Journal,
+    /// Touches that have begun and that have ended, in all processes.
+    touches_begun: AtomicU64,
+    touches_ended: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Header>() <= 4096, "the header has one page");
@@ -205,6 +208,25 @@ impl Meta {
         lock::lock(&self.header().lock).ok_or(PageError::Os(OsError { call: "lock of the arena", errno }))
     }
 
+    /// Notes that a touch is about to make a page exist, until the result is dropped.
+    pub(crate) fn touching(&self) -> Touching<'_> {
+        self.header().touches_begun.fetch_add(1, Ordering::SeqCst);
+        Touching { ended: &self.header().touches_ended }
+    }
+
+    /// How many touches have begun, if none is in progress. A process that died in one leaves it in progress for good.
+    pub(crate) fn touches_if_quiet(&self) -> Option<u64> {
+        // In this order: what has begun by the second reading had ended by the first.
+        let ended = self.header().touches_ended.load(Ordering::SeqCst);
+        let begun = self.touches_begun();
+        (begun == ended).then_some(begun)
+    }
+
+    /// How many touches have begun.
+    pub(crate) fn touches_begun(&self) -> u64 {
+        self.header().touches_begun.load(Ordering::SeqCst)
+    }
+
     /// Notes what is about to be done to a range.
     pub(crate) fn begin(&self, operation: Operation, start: u32, count: u32) {
         let journal = &self.header().journal;
@@ -240,6 +262,18 @@ impl Meta {
         let words = core::ptr::with_exposed_provenance::<AtomicU64>(address);
         // SAFETY: the callers' ranges lie in the words that `meta_bytes` counts; atomics, so others may write.
         unsafe { core::slice::from_raw_parts(words, count) }
+    }
+}
+
+/// A touch in progress.
+#[derive(Debug)]
+pub(crate) struct Touching<'a> {
+    ended: &'a AtomicU64,
+}
+
+impl Drop for Touching<'_> {
+    fn drop(&mut self) {
+        self.ended.fetch_add(1, Ordering::SeqCst);
     }
 }
 

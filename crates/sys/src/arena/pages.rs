@@ -11,7 +11,8 @@
 //! 3. *Bits are cleared after the page is gone.* Freeing punches the hole, then clears the bits. Populating sets the bit,
 //!    makes the page exist, and **sets the bit again**. Freeing, after it cleared the bits, looks for pages that exist in
 //!    its range all the same, and marks them taken: the touch that made such a page then comes after the free. If its
-//!    page came too late to be found, the second setting of the bit comes after the clearing, and marks it.
+//!    page came too late to be found, the second setting of the bit comes after the clearing, and marks it. Touches are
+//!    counted, so that a free that met none need not look.
 //! 4. *`full` never hides a free page*: a bit there is set by the holder of the lock who then looks again whether the word
 //!    still is full; who clears a bit of a word clears the word's bit in `full` afterwards.
 //! 5. *What a dead process left is finished by the next holder* ([`Meta::unfinished`]): a free is done again, a
@@ -124,6 +125,7 @@ impl Pages<'_> {
         if reserved.load(Ordering::SeqCst) & bit != 0 {
             return Err(PageError::NotPopulated);
         }
+        let _touching = self.meta.touching();
         let mine = taken.fetch_or(bit, Ordering::SeqCst) & bit == 0;
         if mine {
             let limit = self.meta.limit();
@@ -264,6 +266,7 @@ impl Pages<'_> {
 
     /// Takes pages away from everyone, then clears their bits.
     fn release(self, start: u32, count: u32) -> Result<(), OsError> {
+        let quiet = self.meta.touches_if_quiet();
         let exist = self.meta.is_unwatched() || any(self.meta.taken(), start, count);
         if exist && count > 0 {
             self.backing.punch(offset(start), offset(count))?;
@@ -273,7 +276,10 @@ impl Pages<'_> {
         for (word, _) in masks(start, count) {
             self.not_full(word);
         }
-        if exist {
+        // Looking for pages costs more than all the rest. A touch that is not counted here begins after the bits were
+        // cleared, and sets its own.
+        let overtaken = self.meta.is_unwatched() || quiet != Some(self.meta.touches_begun());
+        if exist && overtaken {
             self.adopt(start, count);
         }
         Ok(())
