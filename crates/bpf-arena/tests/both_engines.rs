@@ -50,9 +50,12 @@ struct QueueRequest {
 /// What a test is given: loads an object on one of the engines.
 type Load = dyn Fn(&str) -> App;
 
+/// A test, run on each engine.
+type Test = fn(&Load);
+
 fn main() {
     let arguments = Arguments::from_args();
-    let tests: [(&str, fn(&Load)); 4] = [
+    let tests: [(&str, Test); 4] = [
         ("list", linked_list),
         ("heap", heap),
         ("queue", queue),

@@ -27,10 +27,13 @@ pub(crate) struct Args {
 /// As many pages as an arena can have.
 const FOUR_GIB: PageCount = PageCount::new(1 << 20);
 
-/// One figure: its name and how to take it once, in nanoseconds per operation.
+/// Takes a figure once, in nanoseconds per operation.
+type Take = dyn Fn(&Side) -> anyhow::Result<f64>;
+
+/// One figure: its name and how to take it.
 struct Measure {
     name: String,
-    take: Box<dyn Fn(&Side) -> anyhow::Result<f64>>,
+    take: Box<Take>,
 }
 
 /// One of the two sides of the comparison.

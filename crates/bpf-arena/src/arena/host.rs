@@ -3,7 +3,7 @@
 //! A touch of a missing page populates it, as a host's raw pointer would; with `BPF_F_SEGV_ON_FAULT` and for reserved
 //! pages it is an error. Every address is checked: one found in the arena is as good as any number.
 
-use sys::{AtomicOp, Missing, PageError, Width};
+use sys::{AtomicOp, Missing, PAGE_SIZE, PageError, Width};
 
 use super::{Arena, ArenaError, UserAddr};
 
@@ -159,7 +159,9 @@ impl Arena {
             Err(Missing { address }) => UserAddr::new(address),
         };
         for _ in 0..ATTEMPTS {
-            for at in [missing, missing.wrapping_add(u64::from(span) - 1)] {
+            let last = missing.wrapping_add(u64::from(span) - 1);
+            let straddles = missing.get() / PAGE_SIZE != last.get() / PAGE_SIZE;
+            for at in std::iter::once(missing).chain(straddles.then_some(last)) {
                 match self.window.populate(at.low32()) {
                     Ok(()) => {}
                     Err(PageError::NotPopulated) => return Err(ArenaError::Missing { at }),
