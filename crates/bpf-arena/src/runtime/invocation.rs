@@ -80,10 +80,7 @@ pub(crate) struct RawFault {
 impl<'r> Invocation<'r> {
     /// A run that has not begun.
     pub(crate) fn new(image: &'r Image, regions: Regions<'r>) -> Self {
-        let (budget, loops_left) = match image.options.loop_limit {
-            LoopLimit::Time(_) => (LOOPS_PER_QUESTION, 0),
-            LoopLimit::Iterations(count) => split_loops(count),
-        };
+        let (budget, loops_left) = first_budget(image);
         Self {
             image,
             regions,
@@ -98,6 +95,17 @@ impl<'r> Invocation<'r> {
             random: None,
             stop: None,
         }
+    }
+
+    /// The same run from its beginning, once more. Random numbers go on.
+    pub(crate) fn begin_again(&mut self) {
+        (self.budget, self.loops_left) = first_budget(self.image);
+        self.instructions_left = self.image.options.instruction_limit.unwrap_or(u64::MAX);
+        self.calls.clear();
+        if self.faults.total > 0 {
+            self.faults = FaultLog::default();
+        }
+        self.loop_begin = None;
     }
 
     /// The program.
@@ -253,6 +261,14 @@ impl<'r> Invocation<'r> {
             let after = sys::fault::count_so_far();
             self.faults.records.push(RawFault { kind, at, size, chain, after });
         }
+    }
+}
+
+/// The budget that a run begins with, and the iterations it may ask for after that.
+fn first_budget(image: &Image) -> (u64, u64) {
+    match image.options.loop_limit {
+        LoopLimit::Time(_) => (LOOPS_PER_QUESTION, 0),
+        LoopLimit::Iterations(count) => split_loops(count),
     }
 }
 

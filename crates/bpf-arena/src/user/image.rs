@@ -8,7 +8,7 @@ use sys::fault::Recorder;
 use verifier::Verified;
 
 use super::options::Options;
-use super::state::RunState;
+use super::state::{Borrowed, RunState};
 use crate::Outcome;
 use crate::access::Regions;
 use crate::arena::UserAddr;
@@ -105,9 +105,18 @@ impl Instance {
     /// # Errors
     /// The context does not fit, or the run was ended.
     pub fn run(&self, ctx: &mut [u8]) -> Result<Outcome, RunError> {
+        self.repeat(ctx, 1)
+    }
+
+    /// Runs the program `count` times (at least once) with the same context. What a run needs is made ready once; the
+    /// outcome is that of the last run.
+    ///
+    /// # Errors
+    /// As for [`Instance::run`]; the first error ends it.
+    pub fn repeat(&self, ctx: &mut [u8], count: u32) -> Result<Outcome, RunError> {
         self.check_ctx(ctx.len())?;
-        let mut borrowed = RunState::take(self.image.options.fault_records).ok_or(RunError::NoMemory)?;
-        self.execute(ctx, borrowed.get().ok_or(RunError::NoMemory)?)
+        let mut borrowed = self.run_state()?;
+        self.execute(ctx, borrowed.get().ok_or_else(no_memory)?, count)
     }
 
     /// Runs the program and keeps what it left on its stack.
@@ -116,9 +125,9 @@ impl Instance {
     /// As for [`Instance::run`].
     pub fn run_and_inspect(&self, ctx: &mut [u8]) -> Result<Remains, RunError> {
         self.check_ctx(ctx.len())?;
-        let mut borrowed = RunState::take(self.image.options.fault_records).ok_or(RunError::NoMemory)?;
-        let state = borrowed.get().ok_or(RunError::NoMemory)?;
-        let outcome = self.execute(ctx, state);
+        let mut borrowed = self.run_state()?;
+        let state = borrowed.get().ok_or_else(no_memory)?;
+        let outcome = self.execute(ctx, state, 1);
         let frame = u64::from(self.image.verified.frames().first().map_or(0, |f| f.stack_bytes));
         let offset = (state.stack.len() as u64).saturating_sub(frame);
         let stack = state.stack.place(offset, frame).map_or_else(Vec::new, |place| place.to_vec());
@@ -135,32 +144,43 @@ impl Instance {
         Ok(())
     }
 
+    fn run_state(&self) -> Result<Borrowed, RunError> {
+        RunState::take(self.image.options.fault_records).ok_or_else(no_memory)
+    }
+
     #[inline]
-    fn execute(&self, ctx: &mut [u8], state: &mut RunState) -> Result<Outcome, RunError> {
+    fn execute(&self, ctx: &mut [u8], state: &mut RunState, rounds: u32) -> Result<Outcome, RunError> {
         let RunState { stack, recorder, .. } = state;
-        clear_stack(stack, self.facts.stack_bytes);
         let has_ctx = !ctx.is_empty();
         let regions = Regions::new(stack, ctx, self.image.maps.table());
         let r1 = if has_ctx { regions.ctx_address() } else { 0 };
         let r10 = stack.address() + stack.len() as u64;
         let mut run = Invocation::new(&self.image, regions);
-        let r0 = match &self.machine {
-            None => interp::run(&mut run, r1, r10),
-            Some(machine) if !self.facts.records_faults => machine.run(&mut run, r1, r10),
-            Some(machine) => recorder.during(|| machine.run(&mut run, r1, r10)),
-        };
-        if run.release_lock() {
-            run.trap(TrapKind::LockHeld, None);
-        }
-        let faulted = run.faults.total > 0 || (self.facts.records_faults && recorder.count() > 0);
-        let faults = if faulted { self.take_faults(recorder, &mut run.faults) } else { Faults::default() };
-        match run.take_stop() {
-            Some(error) => Err(error),
-            None => {
-                #[allow(clippy::cast_possible_truncation, reason = "the return value is the low half")]
-                let return_value = r0 as u32;
-                Ok(Outcome { return_value, r0, faults, duration: None })
+        let mut left = rounds;
+        loop {
+            clear_stack(stack, self.facts.stack_bytes);
+            let r0 = match &self.machine {
+                None => interp::run(&mut run, r1, r10),
+                Some(machine) if !self.facts.records_faults => machine.run(&mut run, r1, r10),
+                Some(machine) => recorder.during(|| machine.run(&mut run, r1, r10)),
+            };
+            if run.release_lock() {
+                run.trap(TrapKind::LockHeld, None);
             }
+            let faulted = run.faults.total > 0 || (self.facts.records_faults && recorder.count() > 0);
+            left = left.saturating_sub(1);
+            if left == 0 || run.stopped() {
+                let faults =
+                    if faulted { self.take_faults(recorder, &mut run.faults) } else { Faults::default() };
+                return match run.take_stop() {
+                    Some(error) => Err(error),
+                    None => Ok(outcome(r0, faults)),
+                };
+            }
+            if faulted {
+                recorder.clear();
+            }
+            run.begin_again();
         }
     }
 
@@ -215,6 +235,17 @@ impl Instance {
     }
 }
 
+fn outcome(r0: u64, faults: Faults) -> Outcome {
+    #[allow(clippy::cast_possible_truncation, reason = "the return value is the low half")]
+    let return_value = r0 as u32;
+    Outcome { return_value, r0, faults, duration: None }
+}
+
+#[cold]
+fn no_memory() -> RunError {
+    RunError::NoMemory
+}
+
 /// Zeroes as much of the stack as the deepest call chain uses, so that a program never sees what another left.
 fn clear_stack(stack: &crate::access::Block, bytes: u32) {
     let bytes = u64::from(bytes).min(stack.len() as u64);
@@ -228,5 +259,12 @@ fn clear_stack(stack: &crate::access::Block, bytes: u32) {
 impl LoadedProgram for Instance {
     fn run(&self, ctx: &mut [u8]) -> Result<Outcome, RunError> {
         Self::run(self, ctx)
+    }
+
+    fn repeat(&self, ctx: &mut [u8], count: u32) -> Result<Outcome, RunError> {
+        let begin = std::time::Instant::now();
+        let mut outcome = Self::repeat(self, ctx, count)?;
+        outcome.duration = Some(begin.elapsed());
+        Ok(outcome)
     }
 }
