@@ -49,6 +49,7 @@ pub use btf::{
     Array, Btf, BtfExt, BtfLinkage, Composite, CoreRelo, CoreReloKind, Enum, Enum64, FuncInfoRow, FuncProto,
     Int, Kind, KindTag, LineInfoRow, Member, Param, SecVar, StrId, Type, TypeId, essential_name,
 };
+pub use core_relo::UNANSWERED_RELOCATION;
 pub use error::{
     BtfError, BtfFault, CoreError, ExternFault, KconfigFault, LinkError, MapFault, ObjectError,
     RelocationFault, SectionFault,

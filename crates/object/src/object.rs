@@ -66,12 +66,13 @@ pub struct LinkOptions {
     /// The BTF that CO-RE relocations are resolved against: the running kernel's, or one the caller names. An object's
     /// own BTF answers every question as the compiler did. Without any, a CO-RE relocation is an error.
     pub target_btf: Option<Arc<Btf>>,
-    /// BTF of kernel modules (split, on `target_btf`), searched when `target_btf` has no candidate.
+    /// BTF of kernel modules, searched when `target_btf` has no candidate. What a split one shares with `target_btf` is
+    /// not searched again.
     pub module_btfs: Vec<Arc<Btf>>,
     /// Values of `extern ... __kconfig` variables.
     pub kconfig: Kconfig,
     /// Whether a CO-RE relocation that nothing answers is an error. Otherwise its instruction is replaced by a call
-    /// that every verifier refuses if it can be reached (`call unknown#195896080`), as libbpf does.
+    /// that every verifier refuses if it can be reached ([`UNANSWERED_RELOCATION`](crate::UNANSWERED_RELOCATION)), as libbpf does.
     pub strict_core: bool,
 }
 

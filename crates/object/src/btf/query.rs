@@ -17,6 +17,11 @@ impl Btf {
         self.first_id.saturating_add(u32::try_from(self.types.len()).unwrap_or(u32::MAX))
     }
 
+    /// The lowest id that is not the base's.
+    pub(crate) fn first_own_id(&self) -> u32 {
+        self.first_id.max(1)
+    }
+
     /// One past the last string byte.
     pub(super) fn end_str(&self) -> u32 {
         self.first_str.saturating_add(u32::try_from(self.strings.len()).unwrap_or(u32::MAX))
@@ -62,7 +67,7 @@ impl Btf {
 
     /// Types of this BTF alone, without its base's and without `void`.
     pub fn own_types(&self) -> impl Iterator<Item = (TypeId, &Type)> {
-        (self.first_id.max(1)..self.end_id()).filter_map(|id| Some((TypeId(id), self.get(TypeId(id))?)))
+        (self.first_own_id()..self.end_id()).filter_map(|id| Some((TypeId(id), self.get(TypeId(id))?)))
     }
 
     /// Every string of this BTF alone (not its base's), without NUL, with its id.

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use isa::{InsnIdx, RawInsn};
 
+pub use patch::UNANSWERED_RELOCATION;
+
 use crate::btf::{Btf, CoreRelo, CoreReloKind, Kind, TypeId};
 use crate::error::{CoreError, LinkError};
 use crate::layout::{Function, Text};
@@ -178,7 +180,7 @@ impl<'a> Resolver<'a> {
         add(target, 1, &mut all)?;
         if all.is_empty() {
             for module in self.modules {
-                add(module, target.end_id(), &mut all)?;
+                add(module, module.first_own_id(), &mut all)?;
             }
         }
         self.candidates.insert(relo.ty, all.clone());

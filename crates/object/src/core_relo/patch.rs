@@ -9,7 +9,7 @@ use crate::error::CoreError;
 /// Helper number that stands for "this relocation has no answer". It exists nowhere, so every verifier refuses the
 /// call if it can be reached, and the number in its log says why. libbpf's choice (`0xbad2310`), kept so that logs read
 /// the same.
-const POISON: i32 = 195_896_080;
+pub const UNANSWERED_RELOCATION: u32 = 195_896_080;
 const CALL: u8 = 0x85;
 
 /// Classes: the low three bits of an opcode.
@@ -82,7 +82,8 @@ pub(super) fn poison(
     kind: CoreReloKind,
 ) -> Result<(), CoreError> {
     let Some(&first) = slots.first() else { return Ok(()) };
-    let call = RawInsn { opcode: CALL, dst_reg: 0, src_reg: 0, offset: 0, imm: POISON };
+    let call =
+        RawInsn { opcode: CALL, dst_reg: 0, src_reg: 0, offset: 0, imm: UNANSWERED_RELOCATION.cast_signed() };
     let can = match first.opcode & 7 {
         ALU | ALU64 => first.opcode & SOURCE_REG == 0,
         LDX | ST | STX => true,

@@ -4,14 +4,11 @@ use std::sync::Arc;
 
 use bpf_arena_object::{
     Btf, Composite, CoreError, CoreReloKind, Kind, KindTag, LinkError, LinkOptions, Member, Program, Type,
-    TypeId,
+    TypeId, UNANSWERED_RELOCATION,
 };
 use isa::{CallTarget, Imm64, Insn, Operand, Size};
 
 use crate::object;
-
-/// The helper number that no kernel has.
-const POISON: u32 = 195_896_080;
 
 fn target() -> Arc<Btf> {
     object("core_target").btf.unwrap()
@@ -32,7 +29,7 @@ fn answer(program: &str) -> (u64, Option<Size>) {
                 return (u64::from(imm.cast_unsigned()), None);
             }
             Insn::LoadImm64 { value: Imm64::Const(value), .. } => return (value, None),
-            Insn::Call { target: CallTarget::Helper(POISON) } => panic!("poisoned"),
+            Insn::Call { target: CallTarget::Helper(UNANSWERED_RELOCATION) } => panic!("poisoned"),
             _ => {}
         }
     }
@@ -41,7 +38,7 @@ fn answer(program: &str) -> (u64, Option<Size>) {
 
 fn is_poisoned(program: &str) -> bool {
     let program = link(program, false).unwrap_or_else(|error| panic!("{program}: {error}"));
-    program.code.iter().any(|(_, i)| i == Insn::Call { target: CallTarget::Helper(POISON) })
+    program.code.iter().any(|(_, i)| i == Insn::Call { target: CallTarget::Helper(UNANSWERED_RELOCATION) })
 }
 
 #[test]
@@ -123,6 +120,23 @@ fn candidates_that_disagree_are_an_error() {
     assert_eq!(kind, CoreReloKind::FieldByteOffset);
     assert!(spec.starts_with("struct twice.x"), "{spec}");
     assert_ne!(first, second);
+}
+
+#[test]
+fn a_second_btf_may_stand_on_its_own() {
+    // All of its types are searched, whatever ids the first one has.
+    let mut first = Btf::default();
+    let size = 4;
+    for name in ["one", "two", "three"] {
+        let name = first.add_str(name);
+        first.push(Type { name, kind: Kind::Struct(Composite { size, ..Composite::default() }) });
+    }
+    let (target_btf, module_btfs) = (Some(Arc::new(first)), vec![target()]);
+    let options = LinkOptions { target_btf, module_btfs, ..LinkOptions::default() };
+    for program in ["offset", "type_size", "enum_value"] {
+        let found = object("core").link_with(program, &options).unwrap();
+        assert_eq!(found.code, link(program, false).unwrap().code, "{program}");
+    }
 }
 
 #[test]
