@@ -68,6 +68,7 @@ fn register_of(reason: &Reason) -> Option<Reg> {
         | Reason::StackUnbounded { reg, .. }
         | Reason::ModifiedPointer { reg, .. }
         | Reason::Bounds { reg, .. }
+        | Reason::MapStruct { reg, .. }
         | Reason::ReadOnly { reg, .. }
         | Reason::AtomicTarget { reg, .. }
         | Reason::SpecialField { reg, .. }

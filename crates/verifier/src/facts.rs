@@ -41,6 +41,8 @@ pub(crate) struct Facts {
     pub(crate) frames: Vec<FrameFacts>,
     /// End of the highest context access.
     pub(crate) ctx_bytes: u32,
+    /// End of the last member of a map's structure that is read.
+    pub(crate) map_bytes: u32,
 }
 
 impl Facts {
@@ -52,6 +54,7 @@ impl Facts {
             mixed: Vec::new(),
             frames: vec![FrameFacts::default(); subprogs],
             ctx_bytes: 0,
+            map_bytes: 0,
         }
     }
 

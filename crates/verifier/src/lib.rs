@@ -36,9 +36,9 @@ mod transfer;
 mod verified;
 mod verify;
 
-pub use env::Env;
+pub use env::{Env, MapMember, MapStruct};
 pub use error::{Cause, Rejection};
 pub use events::{Event, Observer};
-pub use reason::{Access, BoundsFault, Reason, TypeName, Unsupported};
+pub use reason::{Access, BoundsFault, MapStructFault, Reason, TypeName, Unsupported};
 pub use verified::{FrameFacts, InsnFacts, Memory, Stats, Verified};
 pub use verify::{verify, verify_with};

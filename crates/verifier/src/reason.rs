@@ -63,6 +63,27 @@ pub enum BoundsFault {
     Unbounded,
 }
 
+/// How an access to the structure of a map failed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MapStructFault {
+    /// It begins before the structure.
+    Negative,
+    /// It writes.
+    Write,
+    /// It ends behind the structure.
+    Beyond,
+    /// It begins in a member and ends behind it.
+    MemberEnd {
+        /// The member.
+        member: String,
+        /// Where the member ends.
+        end: u32,
+    },
+    /// No member is there.
+    NoMember,
+}
+
 /// Things the verifier knows it does not know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -234,6 +255,8 @@ pub enum Reason {
     Bounds { reg: Reg, fault: BoundsFault, found: TypeName, region: u32, offset: i64, size: u64 },
     #[error("{} into map forbidden, value_size={value_size} off={offset} size={size}", if *access == Access::Write { "write" } else { "read" })]
     MapPermission { access: Access, map: String, value_size: u32, offset: i64, size: u64 },
+    #[error("{}", map_struct_text(*reg, fault, name, *offset, *size))]
+    MapStruct { reg: Reg, fault: MapStructFault, name: String, offset: i64, size: u32 },
     #[error("R{} cannot write into {found}", reg.number())]
     ReadOnly { reg: Reg, found: TypeName },
     #[error("BPF_ATOMIC stores into R{} {found} is not allowed", reg.number())]
@@ -343,6 +366,7 @@ impl Reason {
     pub fn errno(&self) -> i32 {
         match self {
             Self::Unsupported(_) => EOPNOTSUPP,
+            Self::MapStruct { fault: MapStructFault::NoMember, .. } => EINVAL,
             Self::TooManyInsns { .. } | Self::TooManySubprogs | Self::TooManyMaps { .. } => E2BIG,
             Self::TooComplex { .. } | Self::TooManyBranches { .. } | Self::TooManyFrames { .. } => E2BIG,
             Self::TooManyStates { .. } => ENOMEM,
@@ -369,6 +393,7 @@ impl Reason {
             | Self::ModifiedPointer { .. }
             | Self::Bounds { .. }
             | Self::MapPermission { .. }
+            | Self::MapStruct { .. }
             | Self::ReadOnly { .. }
             | Self::AtomicTarget { .. }
             | Self::SpecialField { .. }
@@ -401,5 +426,19 @@ fn bounds_text(reg: Reg, fault: BoundsFault) -> String {
         BoundsFault::Unbounded => {
             format!("R{r} unbounded memory access, make sure to bounds check any such access")
         }
+    }
+}
+
+fn map_struct_text(reg: Reg, fault: &MapStructFault, name: &str, offset: i64, size: u32) -> String {
+    match fault {
+        MapStructFault::Negative => {
+            format!("R{} is {name} invalid negative access: off={offset}", reg.number())
+        }
+        MapStructFault::Write => format!("only read from {name} is supported"),
+        MapStructFault::Beyond => format!("access beyond struct {name} at off {offset} size {size}"),
+        MapStructFault::MemberEnd { member, end } => format!(
+            "access beyond the end of member {member} (mend:{end}) in struct {name} with off {offset} size {size}"
+        ),
+        MapStructFault::NoMember => format!("struct {name} doesn't have field at offset {offset}"),
     }
 }

@@ -19,7 +19,7 @@ pub(crate) enum RegType {
     /// An address in the stack of a frame of this call chain.
     #[doc(alias = "PTR_TO_STACK")]
     PtrToStack { frame: u8 },
-    /// A map itself, for helpers.
+    /// A map itself: for helpers, and to read its structure.
     #[doc(alias = "CONST_PTR_TO_MAP")]
     ConstPtrToMap { map: u32 },
     /// A value of a map.

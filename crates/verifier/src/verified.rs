@@ -20,6 +20,7 @@ pub(crate) struct Inner {
     pub(crate) frames: Vec<FrameFacts>,
     pub(crate) arena: Option<u32>,
     pub(crate) ctx_bytes: u32,
+    pub(crate) map_bytes: u32,
     pub(crate) stats: Stats,
 }
 
@@ -54,6 +55,13 @@ impl Verified {
         self.inner.ctx_bytes
     }
 
+    /// Bytes that must be readable wherever a pointer to a map points: the end of the last member read of any
+    /// [`MapStruct`](crate::MapStruct).
+    #[must_use]
+    pub fn map_bytes(&self) -> u32 {
+        self.inner.map_bytes
+    }
+
     /// What verification cost.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -80,7 +88,7 @@ pub struct InsnFacts {
 pub enum Memory {
     /// Arena memory: the address is `window base + u32(register) + offset`, the page may be missing.
     Arena,
-    /// Memory of the runtime (stack, context, map values, packets): the register holds a real address, and the access was proved to be in
+    /// Memory of the runtime (stack, context, map values and maps, packets): the register holds a real address, and the access was proved to be in
     /// bounds.
     Proven,
 }

@@ -131,7 +131,7 @@ fn finish(plan: &Plan<'_>, facts: Facts, work: Work) -> Result<Verified, Rejecti
         let site = Site { at: None, state: None, origins: None, walked: work.walked };
         diagnose::rejection(plan.program, reason, &site)
     })?;
-    let ctx_bytes = facts.ctx_bytes;
+    let (ctx_bytes, map_bytes) = (facts.ctx_bytes, facts.map_bytes);
     let (insns, frames) = facts.finish();
     let stats = Stats {
         insns_walked: work.walked,
@@ -140,6 +140,6 @@ fn finish(plan: &Plan<'_>, facts: Facts, work: Work) -> Result<Verified, Rejecti
         max_stack_bytes,
     };
     let program = plan.program.clone();
-    let inner = Inner { program, facts: insns, frames, arena: plan.arena, ctx_bytes, stats };
+    let inner = Inner { program, facts: insns, frames, arena: plan.arena, ctx_bytes, map_bytes, stats };
     Ok(Verified { inner: Arc::new(inner) })
 }

@@ -3,8 +3,10 @@
 mod common;
 
 use std::error::Error;
+use std::sync::Arc;
 
-use bpf_arena_verifier::{Env, Memory, Verified, verify};
+use bpf_arena_verifier::{Env, MapMember, MapStruct, Memory, Verified, verify};
+use bpf_object::MapType;
 use common::{Case, Expected, cases};
 use isa::InsnIdx;
 
@@ -13,7 +15,7 @@ fn every_case_gets_its_verdict() -> Result<(), Box<dyn Error>> {
     let mut wrong = String::new();
     for case in cases()? {
         let program = case.program(None)?;
-        let verdict = verify(&program, &Env::default());
+        let verdict = verify(&program, &env());
         let fault = match (&case.expected, &verdict) {
             (Expected::Accept, Ok(verified)) => facts(&case, verified),
             (Expected::Accept, Err(rejection)) => Some(format!("refused: {rejection}")),
@@ -28,6 +30,20 @@ fn every_case_gets_its_verdict() -> Result<(), Box<dyn Error>> {
     }
     assert!(wrong.is_empty(), "{wrong}");
     Ok(())
+}
+
+/// What the cases are verified against: pointers to arrays point to two numbers and a text. The kernel has structures of
+/// its own.
+fn env() -> Env {
+    let member = |name: &str, offset, size| MapMember { name: name.to_owned(), offset, size };
+    let mut env = Env::default();
+    env.map_structs = Arc::from([MapStruct {
+        map_type: MapType::Array,
+        name: "bpf_array".to_owned(),
+        size: 32,
+        members: vec![member("first", 0, 4), member("second", 8, 4), member("text", 12, 16)],
+    }]);
+    env
 }
 
 fn facts(case: &Case, verified: &Verified) -> Option<String> {

@@ -169,6 +169,7 @@ impl Step<'_> {
                 self.stack_bounds(frame, reg, pointer, offset, u64::from(size), place.access).map(|_| ())
             }
             RegType::PtrToCtx => self.check_ctx(reg, pointer, offset, u64::from(size), Some(place.access)),
+            RegType::ConstPtrToMap { map } => self.check_map_struct(map, place, pointer),
             _ => self.check_region(reg, pointer, offset, u64::from(size), place.access),
         }
     }

@@ -5,6 +5,7 @@ mod call;
 mod helper;
 mod jump;
 mod kfunc;
+mod map_struct;
 mod mem;
 mod region;
 mod stack;
