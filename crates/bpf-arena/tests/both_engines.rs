@@ -55,11 +55,12 @@ type Test = fn(&Load);
 
 fn main() {
     let arguments = Arguments::from_args();
-    let tests: [(&str, Test); 4] = [
+    let tests: [(&str, Test); 5] = [
         ("list", linked_list),
         ("heap", heap),
         ("queue", queue),
         ("host_and_program_share_pages", shared_pages),
+        ("map_members", map_members),
     ];
     let kernel = Engine::kernel();
     let missing = kernel.as_ref().err().map(ToString::to_string).unwrap_or_default();
@@ -170,4 +171,11 @@ fn shared_pages(load: &Load) {
     assert_eq!(app.global::<u64>("sum").unwrap(), 303);
     assert_eq!(call(&app, "delete", &mut ListRequest { value: 200, count: 0 }), 1);
     assert_eq!(arena.read(own.field(Node::next)).unwrap(), head);
+}
+
+/// The program compares members with the declarations.
+fn map_members(load: &Load) {
+    let app = load("map_fields");
+    assert_eq!(call(&app, "array_members", &mut ()), 0);
+    assert_eq!(call(&app, "arena_members", &mut ()), 0);
 }

@@ -169,3 +169,49 @@ fn what_the_verifier_refuses_is_not_loaded() {
         }
     }
 }
+
+#[test]
+fn maps_have_the_layout_of_this_engine_whatever_kernel_is_the_target() {
+    let object = object("map_fields.bpf.o");
+    // As in a kernel, members lie elsewhere in these types.
+    let other = Arc::clone(object.spec().btf.as_ref().unwrap());
+    each_app_with(
+        "map_fields.bpf.o",
+        |engine| engine.target_btf(Arc::clone(&other)),
+        |executor, app| {
+            for program in ["array_members", "arena_members"] {
+                assert_eq!(run(app, program).return_value, 0, "{executor}: {program}");
+            }
+        },
+    );
+}
+
+#[test]
+fn members_of_maps_are_read_only() {
+    let error = object("map_fields.bpf.o").load(Engine::user().only(&["writes_member"])).unwrap_err();
+    let LoadError::Rejected { source, .. } = &error else { panic!("{error}") };
+    assert_eq!(source.reason().to_string(), "only read from bpf_arena is supported");
+    assert_eq!(source.line().map(|line| line.source.trim()), Some("map->map.max_entries = 1;"));
+}
+
+#[test]
+fn members_that_maps_do_not_have_are_named_by_the_line_that_reads_them() {
+    let _alone = common::alone();
+    for (executor, engine) in EXECUTORS {
+        let engine = engine().only(&["reads_unknown_member"]);
+        match object("map_fields.bpf.o").load(engine) {
+            Err(LoadError::Unsupported(list)) => {
+                assert_eq!(list.len(), 1, "{executor}: {list:?}");
+                assert_eq!(list[0].kind, UnsupportedKind::Relocation);
+                let expected =
+                    "a kernel type or member that is not known in program `reads_unknown_member` at ";
+                let text = list[0].to_string();
+                assert!(
+                    text.starts_with(expected) && text.ends_with("return map->map.of_no_engine;"),
+                    "{text}"
+                );
+            }
+            other => panic!("{executor}: {other:?}"),
+        }
+    }
+}

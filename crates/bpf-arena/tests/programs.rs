@@ -451,3 +451,45 @@ fn arena_pages_come_and_go() {
     assert_eq!(faults.len(), 1);
     assert!(matches!(faults[0], (codegen::AccessKind::Load, 16, 8, insn) if insn <= at + 4), "{faults:?}");
 }
+
+#[test]
+fn maps_are_read_through_pointers_to_them() {
+    // `map_type`, `value_size` and `max_entries` of `struct bpf_map`; `user_vm_end - user_vm_start` of `struct bpf_arena`.
+    let text = "
+        r1 = map[idx:0]
+        r0 = *(u32 *)(r1 +0)
+        r2 = *(u8 *)(r1 +8)
+        r0 += r2
+        r2 = *(u32 *)(r1 +12)
+        r0 += r2
+        r1 = map[idx:1]
+        r2 = *(u64 *)(r1 +64)
+        r3 = *(u64 *)(r1 +56)
+        r2 -= r3
+        r0 += r2
+        exit
+    ";
+    assert_eq!(r0_of(text, vec![array("table", 7, 100), arena(3, 0)], &[]), 2 + 7 + 100 + 3 * 4096);
+}
+
+#[test]
+fn a_program_verified_against_other_structures_of_maps_is_not_joined_with_these() {
+    let program = program("r1 = map[idx:0]\nr0 = *(u32 *)(r1 +4096)\nexit", vec![array("table", 8, 1)]);
+    let member = verifier::MapMember { name: "far".to_owned(), offset: 4096, size: 4 };
+    let mut env = verifier::Env::default();
+    env.map_structs = Arc::from([verifier::MapStruct {
+        map_type: bpf_object::MapType::Array,
+        name: "bpf_array".to_owned(),
+        size: 4100,
+        members: vec![member],
+    }]);
+    let verified = verifier::verify(&program, &env).unwrap();
+    assert_eq!(verified.map_bytes(), 4100);
+    for engine in [bpf_arena::Engine::user(), bpf_arena::Engine::user().interpreter()] {
+        // The engine's own structures are what it verifies against.
+        let engine = engine.env(env.clone());
+        let maps = engine.maps(&program).unwrap();
+        assert!(matches!(engine.load_program(&program, &maps), Err(LoadError::Rejected { .. })));
+        assert!(matches!(engine.instantiate(&verified, &maps), Err(LoadError::OtherMaps { .. })));
+    }
+}

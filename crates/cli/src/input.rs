@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, anyhow};
+use bpf_arena::Engine;
 use bpf_arena::typed;
 use bpf_object::{LinkError, Object, Program};
 
@@ -58,7 +59,7 @@ pub(crate) fn known(object: &Object, name: &str) -> Result<(), Failure> {
 
 /// Links one program.
 pub(crate) fn link(object: &Object, name: &str) -> Result<Program, Failure> {
-    object.link(name).map_err(|error| match error {
+    object.link_with(name, &Engine::user().link_options()).map_err(|error| match error {
         LinkError::NoSuchProgram { .. } => Failure::usage(error),
         _ => Failure::refused(error),
     })

@@ -23,7 +23,8 @@ fn each_program(options: Options, mut check: impl FnMut(&str, &Verified, &Compil
         }
         let object = Object::parse(&std::fs::read(&path).unwrap()).unwrap();
         for info in &object.programs {
-            let program = object.link(&info.name).unwrap();
+            // What asks for the types of an engine has none here.
+            let Ok(program) = object.link(&info.name) else { continue };
             let Ok(verified) = verify(&program, &Env::default()) else { continue };
             let what = format!("{} {}", path.display(), info.name);
             let compiled = compile(&verified, &options).unwrap_or_else(|e| panic!("{what}: {e}"));

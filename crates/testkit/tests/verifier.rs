@@ -68,6 +68,7 @@ fn cases() -> Result<(), Failed> {
 /// Every program of the repository's objects.
 fn objects() -> Result<(), Failed> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bpf");
+    let user = bpf_arena::Engine::user();
     let mut different = String::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
@@ -79,7 +80,7 @@ fn objects() -> Result<(), Failed> {
         for info in &object.programs {
             let linked = kernel.link(&object, &info.name)?;
             let theirs = kernel.load(&linked, &Default::default());
-            let ours = verify(&linked.decode()?, &Env::default());
+            let ours = verify(&object.link_with(&info.name, &user.link_options())?, user.verifier_env());
             // Other types are for the kernel engine alone, for now.
             let other =
                 |e: &Rejection| matches!(e.reason(), Reason::Unsupported(Unsupported::ProgramType { .. }));

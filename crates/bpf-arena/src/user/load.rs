@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bpf_object::{Extern, ExternKind, Kconfig, KconfigValue, LinkOptions, Object, ProgType, Program};
+use bpf_object::{
+    Extern, ExternKind, Kconfig, KconfigValue, LinkOptions, Object, ProgType, Program, UNANSWERED_RELOCATION,
+};
 use isa::{CallTarget, Imm64, Insn, InsnIdx};
 use verifier::Verified;
 
@@ -13,7 +15,7 @@ use crate::app::{self, App};
 use crate::enter::{Machine, MachineError};
 use crate::error::{LoadError, Unsupported, UnsupportedKind};
 use crate::runtime;
-use crate::runtime::maps::MapSet;
+use crate::runtime::maps::{MapSet, structs};
 
 /// A verified program with what executes it: the interpreter, or machine code made of it.
 ///
@@ -147,6 +149,10 @@ impl UserEngine {
         if !Arc::ptr_eq(&program.maps, maps.specs()) && program.maps != *maps.specs() {
             return Err(LoadError::OtherMaps { program: program.name.clone() });
         }
+        // Only a program that was verified against other structures than these reads more.
+        if code.verified.map_bytes() > structs::readable_bytes() {
+            return Err(LoadError::OtherMaps { program: program.name.clone() });
+        }
         if !code.checked && maps.arena().is_some_and(|arena| !arena.faults_in_hardware()) {
             return Err(LoadError::UncheckedCode { program: program.name.clone() });
         }
@@ -160,7 +166,7 @@ impl UserEngine {
     }
 
     /// How this engine links: with the kernel configuration it was given, and the `LINUX_*` values of the kernel whose
-    /// rules it follows.
+    /// rules it follows; CO-RE relocations against the types that [`UserEngine::target_btf`] describes.
     #[must_use]
     pub fn link_options(&self) -> LinkOptions {
         let Options { kconfig, target_btf, .. } = &*self.options;
@@ -171,7 +177,13 @@ impl UserEngine {
         for (name, value) in kconfig {
             values.set(name, value.clone());
         }
-        LinkOptions { target_btf: target_btf.clone(), kconfig: values, ..LinkOptions::default() }
+        // The engine's own types come first; the caller's stand where a kernel has those of its modules.
+        LinkOptions {
+            target_btf: Some(Arc::clone(structs::btf())),
+            module_btfs: target_btf.iter().cloned().collect(),
+            kconfig: values,
+            ..LinkOptions::default()
+        }
     }
 
     fn wants(&self, program: &str, optional: bool) -> bool {
@@ -225,6 +237,9 @@ fn unsupported(program: &Program, counts: impl Fn(InsnIdx) -> bool) -> Vec<Unsup
 /// What the runtime lacks to execute this instruction.
 fn missing(program: &Program, at: InsnIdx, insn: Insn) -> Option<(UnsupportedKind, String)> {
     match insn {
+        Insn::Call { target: CallTarget::Helper(UNANSWERED_RELOCATION) } => {
+            Some((UnsupportedKind::Relocation, String::new()))
+        }
         Insn::Call { target: CallTarget::Helper(number) } if runtime::helper(number).is_none() => {
             let name = isa::helper_name(number).unwrap_or("unknown").to_owned();
             Some((UnsupportedKind::Helper(number), name))

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use bpf_object::{Btf, KconfigValue};
 
+use crate::runtime::maps::structs;
+
 /// The engine of this process: options for everything loaded with it.
 #[derive(Clone, Debug)]
 pub struct UserEngine {
@@ -46,7 +48,7 @@ impl Default for UserEngine {
                 kconfig: BTreeMap::new(),
                 target_btf: None,
                 only: None,
-                env: verifier::Env::default(),
+                env: with_map_structs(verifier::Env::default()),
             }),
         }
     }
@@ -117,7 +119,12 @@ impl UserEngine {
         self
     }
 
-    /// The types that CO-RE relocations are resolved against.
+    /// The types that CO-RE relocations are resolved against, behind this engine's own.
+    ///
+    /// Without them there are only the structures that maps have here: `struct bpf_map` in `struct bpf_array` and `struct
+    /// bpf_arena`, with the members that are of use to programs, and `enum bpf_map_type` with the types of maps that can
+    /// be created. Questions about these are never answered by `btf`: a kernel's layout of a map is not what a program
+    /// would find in memory.
     #[must_use]
     pub fn target_btf(mut self, btf: Arc<Btf>) -> Self {
         self.set().target_btf = Some(btf);
@@ -131,16 +138,27 @@ impl UserEngine {
         self
     }
 
-    /// What programs are verified against.
+    /// What programs are verified against. The structures of maps are always this engine's.
     #[must_use]
     pub fn env(mut self, env: verifier::Env) -> Self {
-        self.set().env = env;
+        self.set().env = with_map_structs(env);
         self
+    }
+
+    /// What programs are verified against.
+    #[must_use]
+    pub fn verifier_env(&self) -> &verifier::Env {
+        &self.options.env
     }
 
     fn set(&mut self) -> &mut Options {
         Arc::make_mut(&mut self.options)
     }
+}
+
+fn with_map_structs(mut env: verifier::Env) -> verifier::Env {
+    env.map_structs = Arc::clone(structs::table());
+    env
 }
 
 /// The bound of `may_goto` loops.

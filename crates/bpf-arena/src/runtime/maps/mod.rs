@@ -2,6 +2,7 @@
 
 mod arena;
 mod array;
+pub(crate) mod structs;
 
 use std::fmt;
 use std::ops::Range;
@@ -15,7 +16,7 @@ use self::array::ArrayMap;
 use crate::access::BlockTable;
 use crate::arena::{Arena, ArenaOptions, ArenaSpec, UserAddr};
 use crate::backend::LoadedMap;
-use crate::error::{LoadError, Unsupported, UnsupportedKind};
+use crate::error::{LoadError, MapError, Unsupported, UnsupportedKind};
 use crate::map::Map;
 
 /// What programs need of a map beyond what the host uses.
@@ -41,14 +42,12 @@ pub struct MapSet {
 struct Inner {
     specs: Arc<[MapSpec]>,
     maps: Vec<Arc<dyn UserMap>>,
+    first_handle: u64,
     handles: Vec<u64>,
     values: Vec<u64>,
     table: BlockTable,
     arena: Option<(usize, Arena)>,
 }
-
-/// Map handles as programs see them count from here: not null, and no address of anything.
-const FIRST_HANDLE: u64 = 0x6d61_7000;
 
 impl MapSet {
     /// Creates the maps of a linked program, with their initial contents.
@@ -88,9 +87,14 @@ impl MapSet {
         }
         let mut table = BlockTable::default();
         maps.iter().for_each(|map| map.add_memory(&mut table));
-        let handles = (FIRST_HANDLE..).take(maps.len()).collect();
+        let images = structs::images(&maps).ok_or_else(no_memory(&maps))?;
+        let first_handle = images.address();
+        let step = usize::try_from(structs::STRIDE).unwrap_or(usize::MAX);
+        let handles = (first_handle..).step_by(step).take(maps.len()).collect();
+        table.insert(Arc::new(images), false);
         let values = maps.iter().map(|map| map.direct_value()).collect();
-        Ok(Self { inner: Arc::new(Inner { specs: Arc::clone(specs), maps, handles, values, table, arena }) })
+        let specs = Arc::clone(specs);
+        Ok(Self { inner: Arc::new(Inner { specs, maps, first_handle, handles, values, table, arena }) })
     }
 
     /// What the maps were created from.
@@ -125,7 +129,7 @@ impl MapSet {
         self.arena().map_or(0, Arena::user_vm_high)
     }
 
-    /// Per map, what `lddw MapIdx` loads.
+    /// Per map, what `lddw MapIdx` loads: the address of the structure that programs see of it.
     pub(crate) fn handles(&self) -> &[u64] {
         &self.inner.handles
     }
@@ -135,20 +139,26 @@ impl MapSet {
         &self.inner.values
     }
 
-    /// The memory of all values.
+    /// The memory of all values and structures.
     pub(crate) fn table(&self) -> &BlockTable {
         &self.inner.table
     }
 
     /// The map with this handle.
     pub(crate) fn map_of(&self, handle: u64) -> Option<&dyn UserMap> {
-        self.inner.maps.get(index(handle)?).map(|map| &**map)
+        self.inner.maps.get(self.index(handle)?).map(|map| &**map)
     }
 
     /// The arena, if this is its handle.
     pub(crate) fn arena_of(&self, handle: u64) -> Option<&Arena> {
         let (at, arena) = self.inner.arena.as_ref()?;
-        (index(handle)? == *at).then_some(arena)
+        (self.index(handle)? == *at).then_some(arena)
+    }
+
+    fn index(&self, handle: u64) -> Option<usize> {
+        let offset = handle.checked_sub(self.inner.first_handle)?;
+        offset.is_multiple_of(structs::STRIDE).then_some(())?;
+        usize::try_from(offset / structs::STRIDE).ok()
     }
 
     /// Copies bytes at a user address of the arena; `false` if any is missing.
@@ -164,8 +174,10 @@ impl fmt::Debug for MapSet {
     }
 }
 
-fn index(handle: u64) -> Option<usize> {
-    usize::try_from(handle.checked_sub(FIRST_HANDLE)?).ok()
+fn no_memory(maps: &[Arc<dyn UserMap>]) -> impl FnOnce() -> LoadError {
+    let map = maps.first().map_or_else(String::new, |map| map.spec().name.clone());
+    let bytes = structs::STRIDE.saturating_mul(maps.len() as u64);
+    move || LoadError::Map { map, source: MapError::NoMemory { bytes } }
 }
 
 fn supported(map_type: MapType) -> bool {
