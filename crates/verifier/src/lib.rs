@@ -1,6 +1,6 @@
 //! A BPF verifier for user space.
 //!
-//! [`verify`] follows every path of a [`Program`] with abstract values and either proves that it is safe to run, or says
+//! [`verify`] follows every path of a [`Program`](bpf_object::Program) with abstract values and either proves that it is safe to run, or says
 //! which rule it breaks ([`Rejection`]). It is the only way to obtain a [`Verified`]. The verdicts are Linux 6.18's, with the
 //! privileges of `CAP_BPF` and `CAP_PERFMON`; what is not understood is refused by name ([`Unsupported`]).
 //!
