@@ -1,8 +1,9 @@
 //! A BPF verifier for user space.
 //!
-//! [`verify`] follows every path of a [`Program`](bpf_object::Program) with abstract values and either proves that it is safe to run, or says
-//! which rule it breaks ([`Rejection`]). It is the only way to obtain a [`Verified`]. The verdicts are Linux 6.18's, with the
-//! privileges of `CAP_BPF` and `CAP_PERFMON`; what is not understood is refused by name ([`Unsupported`]).
+//! [`verify`] follows every path of a [`Program`](bpf_object::Program) with abstract values and either proves that it is
+//! safe to run, or says which rule it breaks ([`Rejection`]). It is the only way to obtain a [`Verified`]. The verdicts are
+//! Linux 6.18's, with the privileges of `CAP_BPF` and `CAP_PERFMON`; what is not understood is refused by name
+//! ([`Unsupported`]).
 //!
 //! How the parts fit: `cfg` and `plan` check what needs no walk; `explore` walks, one instruction at a time through
 //! `transfer`, on a `state` of registers (`reg`, with numbers in `scalar` and `tnum`) and `stack`; `saved` and `equal` cut
