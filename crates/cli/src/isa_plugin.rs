@@ -82,21 +82,12 @@ fn program(test: &Code, memory: Vec<u8>) -> anyhow::Result<Program> {
 /// The data map that holds the memory.
 fn spec(size: u32, memory: Vec<u8>) -> MapSpec {
     MapSpec {
-        name: "memory".to_owned(),
-        map_type: MapType::Array,
         key_size: 4,
         value_size: size,
         max_entries: 1,
-        flags: 0,
-        extra: 0,
-        numa_node: 0,
-        pin_by_name: false,
-        key_btf: None,
-        value_btf: None,
-        inner: None,
-        slots: Vec::new(),
         origin: MapOrigin::Data { section: ".data".to_owned(), read_only: false },
         initial: memory,
+        ..MapSpec::new("memory", MapType::Array)
     }
 }
 

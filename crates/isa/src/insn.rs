@@ -153,6 +153,25 @@ pub enum AluOp {
     Arsh,
 }
 
+impl AluOp {
+    /// Every one, in the order of the RFC's table.
+    pub const ALL: [Self; 13] = [
+        Self::Add,
+        Self::Sub,
+        Self::Mul,
+        Self::Div,
+        Self::SDiv,
+        Self::Or,
+        Self::And,
+        Self::Lsh,
+        Self::Rsh,
+        Self::Mod,
+        Self::SMod,
+        Self::Xor,
+        Self::Arsh,
+    ];
+}
+
 /// What a byte-swap instruction does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ByteOrder {
@@ -189,6 +208,23 @@ pub enum Cond {
     Le,
     SLt,
     SLe,
+}
+
+impl Cond {
+    /// Every one, in the order of the RFC's table.
+    pub const ALL: [Self; 11] = [
+        Self::Eq,
+        Self::Gt,
+        Self::Ge,
+        Self::Set,
+        Self::Ne,
+        Self::SGt,
+        Self::SGe,
+        Self::Lt,
+        Self::Le,
+        Self::SLt,
+        Self::SLe,
+    ];
 }
 
 /// Read-modify-write operation of `STX | ATOMIC`.

@@ -38,6 +38,30 @@ pub struct MapSpec {
     pub initial: Vec<u8>,
 }
 
+impl MapSpec {
+    /// A declared map with this name and type and nothing else said about it: start from it with `..MapSpec::new(..)`.
+    #[must_use]
+    pub fn new(name: &str, map_type: MapType) -> Self {
+        Self {
+            name: name.to_owned(),
+            map_type,
+            key_size: 0,
+            value_size: 0,
+            max_entries: 0,
+            flags: 0,
+            extra: 0,
+            numa_node: 0,
+            pin_by_name: false,
+            key_btf: None,
+            value_btf: None,
+            inner: None,
+            slots: Vec::new(),
+            origin: MapOrigin::Declared,
+            initial: Vec::new(),
+        }
+    }
+}
+
 /// An initial entry `index -> target` (`__array(values, ..)` in C, or a function pointer of a `struct_ops` table).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapSlot {

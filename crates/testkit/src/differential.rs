@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bpf_arena::arena::{PageCount, UserAddr};
 use bpf_arena::{Engine, Fault, LoadError, LoopLimit, MapSet, UserEngine};
-use bpf_object::{BPF_F_MMAPABLE, Linkage, MapOrigin, MapSpec, MapType, Program, Subprogram};
+use bpf_object::{BPF_F_MMAPABLE, Linkage, MapSpec, MapType, Program, Subprogram};
 use isa::{CallTarget, Code, Imm64, Insn, InsnIdx, JumpForm};
 
 use crate::generate::{ARENA_PAGES, Case};
@@ -237,21 +237,10 @@ pub fn in_kernel(case: &Case, user_vm_start: u64, flags: u32) -> Result<Observed
 #[must_use]
 pub fn arena_spec(user_vm_start: u64, flags: u32) -> MapSpec {
     MapSpec {
-        name: "arena".to_owned(),
-        map_type: MapType::Arena,
-        key_size: 0,
-        value_size: 0,
         max_entries: ARENA_PAGES,
         flags: BPF_F_MMAPABLE | flags,
         extra: user_vm_start,
-        numa_node: 0,
-        pin_by_name: false,
-        key_btf: None,
-        value_btf: None,
-        inner: None,
-        slots: Vec::new(),
-        origin: MapOrigin::Declared,
-        initial: Vec::new(),
+        ..MapSpec::new("arena", MapType::Arena)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use bpf_object::{Linkage, MapOrigin, MapSpec, MapType, Program, Subprogram};
+use bpf_object::{Linkage, MapSpec, MapType, Program, Subprogram};
 use fastrand::Rng;
 use isa::{
     AluOp, AtomicOp, CallTarget, Code, Cond, Endian, Imm64, Insn, InsnIdx, JumpForm, Operand, Reg, Size,
@@ -54,25 +54,17 @@ pub fn generate(seed: u64) -> Program {
 /// The maps of every generated program: an arena and an array of one value.
 #[must_use]
 pub fn maps() -> Arc<[MapSpec]> {
-    let spec = |name: &str, map_type, key_size, value_size, max_entries, flags| MapSpec {
-        name: name.to_owned(),
-        map_type,
-        key_size,
-        value_size,
-        max_entries,
-        flags,
-        extra: 0,
-        numa_node: 0,
-        pin_by_name: false,
-        key_btf: None,
-        value_btf: None,
-        inner: None,
-        slots: Vec::new(),
-        origin: MapOrigin::Declared,
-        initial: Vec::new(),
+    let arena = MapSpec {
+        max_entries: ARENA_PAGES,
+        flags: bpf_object::BPF_F_MMAPABLE,
+        ..MapSpec::new("arena", MapType::Arena)
     };
-    let arena = spec("arena", MapType::Arena, 0, 0, ARENA_PAGES, bpf_object::BPF_F_MMAPABLE);
-    let array = spec("array", MapType::Array, 4, VALUE_BYTES, 1, 0);
+    let array = MapSpec {
+        key_size: 4,
+        value_size: VALUE_BYTES,
+        max_entries: 1,
+        ..MapSpec::new("array", MapType::Array)
+    };
     Arc::from([arena, array])
 }
 
@@ -295,22 +287,7 @@ impl Maker {
     }
 
     fn alu(&mut self) -> Insn {
-        const OPS: [AluOp; 13] = [
-            AluOp::Add,
-            AluOp::Sub,
-            AluOp::Mul,
-            AluOp::Div,
-            AluOp::SDiv,
-            AluOp::Or,
-            AluOp::And,
-            AluOp::Lsh,
-            AluOp::Rsh,
-            AluOp::Mod,
-            AluOp::SMod,
-            AluOp::Xor,
-            AluOp::Arsh,
-        ];
-        let op = self.rng.choice(OPS).unwrap_or(AluOp::Add);
+        let op = self.rng.choice(AluOp::ALL).unwrap_or(AluOp::Add);
         let shift = matches!(op, AluOp::Lsh | AluOp::Rsh | AluOp::Arsh);
         let src =
             if shift && self.rng.u8(..8) != 0 { Operand::Imm(self.rng.i32(0..34)) } else { self.operand() };
@@ -344,20 +321,7 @@ impl Maker {
 
     /// A forward branch over an instruction or two.
     fn branch(&mut self) {
-        const CONDS: [Cond; 11] = [
-            Cond::Eq,
-            Cond::Gt,
-            Cond::Ge,
-            Cond::Set,
-            Cond::Ne,
-            Cond::SGt,
-            Cond::SGe,
-            Cond::Lt,
-            Cond::Le,
-            Cond::SLt,
-            Cond::SLe,
-        ];
-        let cond = self.rng.choice(CONDS).unwrap_or(Cond::Eq);
+        let cond = self.rng.choice(Cond::ALL).unwrap_or(Cond::Eq);
         let dst = if self.rng.u8(..6) == 0 { self.any() } else { self.number() };
         let src = self.operand();
         let at = self.insns.len();

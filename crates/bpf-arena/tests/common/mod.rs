@@ -53,23 +53,7 @@ pub(crate) fn program(text: &str, maps: Vec<MapSpec>) -> Program {
 
 /// An array map.
 pub(crate) fn array(name: &str, value_size: u32, max_entries: u32) -> MapSpec {
-    MapSpec {
-        name: name.to_owned(),
-        map_type: MapType::Array,
-        key_size: 4,
-        value_size,
-        max_entries,
-        flags: 0,
-        extra: 0,
-        numa_node: 0,
-        pin_by_name: false,
-        key_btf: None,
-        value_btf: None,
-        inner: None,
-        slots: Vec::new(),
-        origin: MapOrigin::Declared,
-        initial: Vec::new(),
-    }
+    MapSpec { key_size: 4, value_size, max_entries, ..MapSpec::new(name, MapType::Array) }
 }
 
 /// A `.bss` of this size.

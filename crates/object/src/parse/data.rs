@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Parser;
-use super::maps::{empty_map, var_type};
+use super::maps::var_type;
 use crate::btf::Kind;
 use crate::elf::{Place, R_BPF_64_ABS64, Relocation, SectionKind, Symbol, SymbolKind};
 use crate::error::ObjectError;
@@ -62,7 +62,6 @@ impl Parser<'_> {
             flags |= BPF_F_MMAPABLE;
         }
         let map = MapSpec {
-            map_type: MapType::Array,
             key_size: 4,
             value_size,
             max_entries: 1,
@@ -70,7 +69,7 @@ impl Parser<'_> {
             value_btf: data_sec,
             origin: MapOrigin::Data { section: name.clone(), read_only },
             initial,
-            ..empty_map(&name)
+            ..MapSpec::new(&name, MapType::Array)
         };
         let map = self.add_map(map)?;
         self.set_role(index, SymbolTarget::Data { map });

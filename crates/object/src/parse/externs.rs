@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::Parser;
-use super::maps::empty_map;
 use crate::btf::{Btf, BtfLinkage, Kind, Type, TypeId, essential_name};
 use crate::elf::{Place, SymbolKind};
 use crate::error::{ExternFault, ObjectError};
@@ -82,14 +81,13 @@ impl Parser<'_> {
         }
         let data_sec = self.data_sec(".kconfig");
         let map = self.add_map(MapSpec {
-            map_type: MapType::Array,
             key_size: 4,
             value_size: end,
             max_entries: 1,
             flags: crate::BPF_F_MMAPABLE | crate::BPF_F_RDONLY_PROG,
             value_btf: data_sec,
             origin: MapOrigin::Kconfig,
-            ..empty_map(".kconfig")
+            ..MapSpec::new(".kconfig", MapType::Array)
         })?;
         if let (Some(btf), Some(id)) = (&mut self.btf, data_sec) {
             place_in_btf(btf, id, end, &pending);

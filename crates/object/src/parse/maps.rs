@@ -4,7 +4,7 @@ use super::{Parser, bad_section};
 use crate::btf::{Btf, Composite, Kind, Member, SecVar, TypeId};
 use crate::error::{MapFault, ObjectError, SectionFault};
 use crate::layout::SymbolTarget;
-use crate::{MapOrigin, MapSpec, MapType};
+use crate::{MapSpec, MapType};
 
 /// Sections of `struct_ops` tables; a `?` means "not loaded unless asked for", `.link` how the table is attached.
 const STRUCT_OPS: [&str; 4] = [".struct_ops", ".struct_ops.link", "?.struct_ops", "?.struct_ops.link"];
@@ -49,13 +49,12 @@ impl Parser<'_> {
                 let contents = start.checked_add(size).and_then(|end| data.get(start..end));
                 let contents = contents.ok_or_else(|| bad_section(name, SectionFault::OutsideFile))?;
                 let map = MapSpec {
-                    map_type: MapType::StructOps,
                     key_size: 4,
                     value_size: var.size,
                     max_entries: 1,
                     value_btf: var_type(btf, var.ty),
                     initial: contents.to_vec(),
-                    ..empty_map(btf.name(var.ty))
+                    ..MapSpec::new(btf.name(var.ty), MapType::StructOps)
                 };
                 let map = self.add_map(map)?;
                 self.layout.map_at.insert((index, u64::from(var.offset)), map);
@@ -73,27 +72,6 @@ impl Parser<'_> {
             Some(Kind::DataSec { vars, .. }) => Ok(vars.clone()),
             _ => Err(no_btf()),
         }
-    }
-}
-
-/// A map with nothing said about it.
-pub(super) fn empty_map(name: &str) -> MapSpec {
-    MapSpec {
-        name: name.to_owned(),
-        map_type: MapType::Array,
-        key_size: 0,
-        value_size: 0,
-        max_entries: 0,
-        flags: 0,
-        extra: 0,
-        numa_node: 0,
-        pin_by_name: false,
-        key_btf: None,
-        value_btf: None,
-        inner: None,
-        slots: Vec::new(),
-        origin: MapOrigin::Declared,
-        initial: Vec::new(),
     }
 }
 
@@ -121,7 +99,7 @@ struct Definition {
 }
 
 fn read_definition(btf: &Btf, name: &str, definition: &Composite, inner: bool) -> Result<MapSpec, MapFault> {
-    let mut at = Definition { map: empty_map(name), number: None };
+    let mut at = Definition { map: MapSpec::new(name, MapType::Array), number: None };
     for (index, member) in definition.members.iter().enumerate() {
         let last = index + 1 == definition.members.len();
         attribute(btf, member, &mut at, inner, last)?;

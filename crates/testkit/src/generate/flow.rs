@@ -4,20 +4,6 @@ use isa::{AluOp, CallTarget, Code, Cond, Insn, InsnIdx, JumpForm, Operand, Reg, 
 
 use super::{COUNTER, CTX, Generator, load, mov, store};
 
-const CONDS: [Cond; 11] = [
-    Cond::Eq,
-    Cond::Gt,
-    Cond::Ge,
-    Cond::Set,
-    Cond::Ne,
-    Cond::SGt,
-    Cond::SGe,
-    Cond::Lt,
-    Cond::Le,
-    Cond::SLt,
-    Cond::SLe,
-];
-
 /// How deep branches nest.
 const DEPTH: usize = 3;
 /// Statements inside a branch or loop.
@@ -104,7 +90,8 @@ impl Generator {
             let form = self.choose(&[JumpForm::Short, JumpForm::Long]);
             then.push(Insn::Jump { form, offset: distance.into() });
         }
-        let (width, cond, dst, src) = (self.width(), self.choose(&CONDS), self.scalar_reg(), self.operand());
+        let (width, cond, dst, src) =
+            (self.width(), self.choose(&Cond::ALL), self.scalar_reg(), self.operand());
         body.push(Insn::Branch { width, cond, dst, src, offset: then.slots() });
         body.append(then);
         body.append(otherwise);

@@ -5,22 +5,6 @@ use isa::{AluOp, ByteOrder, Imm64, Insn, Operand, Reg, Size, SwapBits, Width};
 use super::flow::Body;
 use super::{ARENA, Generator, mov};
 
-const OPS: [AluOp; 13] = [
-    AluOp::Add,
-    AluOp::Sub,
-    AluOp::Mul,
-    AluOp::Div,
-    AluOp::SDiv,
-    AluOp::Or,
-    AluOp::And,
-    AluOp::Lsh,
-    AluOp::Rsh,
-    AluOp::Mod,
-    AluOp::SMod,
-    AluOp::Xor,
-    AluOp::Arsh,
-];
-
 impl Generator {
     /// One instruction that changes one scalar.
     pub(super) fn scalar_statement(&mut self, body: &mut Body) {
@@ -72,7 +56,7 @@ impl Generator {
     }
 
     fn alu(&mut self, width: Width, dst: Reg) -> Insn {
-        let op = self.choose(&OPS);
+        let op = self.choose(&AluOp::ALL);
         let mut src = self.operand();
         if let Operand::Imm(imm) = &mut src {
             match op {

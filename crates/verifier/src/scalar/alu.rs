@@ -97,22 +97,6 @@ mod tests {
     use super::super::{low32, tests::member};
     use super::*;
 
-    const OPS: [AluOp; 13] = [
-        AluOp::Add,
-        AluOp::Sub,
-        AluOp::Mul,
-        AluOp::Div,
-        AluOp::SDiv,
-        AluOp::Or,
-        AluOp::And,
-        AluOp::Lsh,
-        AluOp::Rsh,
-        AluOp::Mod,
-        AluOp::SMod,
-        AluOp::Xor,
-        AluOp::Arsh,
-    ];
-
     /// RFC 9669 section 4.1 on 64 bits.
     fn concrete64(op: AluOp, x: u64, y: u64) -> u64 {
         let (sx, sy) = (x.cast_signed(), y.cast_signed());
@@ -157,7 +141,7 @@ mod tests {
     }
 
     fn check(x: u64, a: Scalar, y: u64, b: Scalar) {
-        for op in OPS {
+        for op in AluOp::ALL {
             let wide = a.alu(Width::W64, op, b);
             assert!(wide.contains(concrete64(op, x, y)), "{op:?} {x:#x} {y:#x}\n{a:?}\n{b:?}\n{wide:?}");
             let narrow = a.alu(Width::W32, op, b);

@@ -187,20 +187,6 @@ mod tests {
     use super::super::{low32, tests::member};
     use super::*;
 
-    const CONDS: [Cond; 11] = [
-        Cond::Eq,
-        Cond::Gt,
-        Cond::Ge,
-        Cond::Set,
-        Cond::Ne,
-        Cond::SGt,
-        Cond::SGe,
-        Cond::Lt,
-        Cond::Le,
-        Cond::SLt,
-        Cond::SLe,
-    ];
-
     fn concrete(width: Width, cond: Cond, x: u64, y: u64) -> bool {
         let (x, y, sx, sy) = match width {
             Width::W64 => (x, y, x.cast_signed(), y.cast_signed()),
@@ -228,7 +214,7 @@ mod tests {
 
     fn check(x: u64, a: &Scalar, y: u64, b: &Scalar) {
         for width in [Width::W32, Width::W64] {
-            for cond in CONDS {
+            for cond in Cond::ALL {
                 let holds = concrete(width, cond, x, y);
                 if let Some(predicted) = outcome(width, cond, a, b) {
                     assert_eq!(predicted, holds, "{width:?} {cond:?} {x:#x} {y:#x}\n{a:?}\n{b:?}");

@@ -15,7 +15,7 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use bpf_object::{Extern, ExternKind, Linkage, MapOrigin, MapSpec, MapType, Program, Subprogram};
+use bpf_object::{Extern, ExternKind, Linkage, MapSpec, MapType, Program, Subprogram};
 use isa::{CallTarget, Imm64, Insn, InsnIdx, assemble_with};
 
 /// The number a call of the kernel function of this name carries.
@@ -137,22 +137,12 @@ fn subprograms(program: &Program) -> Vec<Subprogram> {
 }
 
 fn maps() -> Arc<[MapSpec]> {
-    let spec = |name: &str, map_type, sizes: (u32, u32), max_entries, flags| MapSpec {
-        name: name.to_owned(),
-        map_type,
-        key_size: sizes.0,
-        value_size: sizes.1,
+    let spec = |name: &str, map_type, (key_size, value_size), max_entries, flags| MapSpec {
+        key_size,
+        value_size,
         max_entries,
         flags,
-        extra: 0,
-        numa_node: 0,
-        pin_by_name: false,
-        key_btf: None,
-        value_btf: None,
-        inner: None,
-        slots: Vec::new(),
-        origin: MapOrigin::Declared,
-        initial: Vec::new(),
+        ..MapSpec::new(name, map_type)
     };
     Arc::from([
         spec("arena", MapType::Arena, (0, 0), 16, bpf_object::BPF_F_MMAPABLE),

@@ -164,23 +164,7 @@ mod tests {
     use super::*;
 
     fn spec(value_size: u32, max_entries: u32) -> MapSpec {
-        MapSpec {
-            name: "map".to_owned(),
-            map_type: MapType::Array,
-            key_size: 4,
-            value_size,
-            max_entries,
-            flags: 0,
-            extra: 0,
-            numa_node: 0,
-            pin_by_name: false,
-            key_btf: None,
-            value_btf: None,
-            inner: None,
-            slots: Vec::new(),
-            origin: MapOrigin::Declared,
-            initial: Vec::new(),
-        }
+        MapSpec { key_size: 4, value_size, max_entries, ..MapSpec::new("map", MapType::Array) }
     }
 
     fn key(index: u32) -> [u8; 4] {
