@@ -3,8 +3,8 @@
 use std::fs;
 
 use anyhow::{Context as _, anyhow, bail};
+use bpf_arena::bpf_object::{Btf, Kind, Object, TypeId};
 use bpf_arena::typed::value::{self, Place, Value};
-use bpf_object::{Btf, Kind, Object, TypeId};
 
 use crate::failure::Failure;
 

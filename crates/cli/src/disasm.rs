@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use bpf_object::Program;
-use isa::{CallTarget, Imm64, InsnIdx, Names};
+use bpf_arena::bpf_object::Program;
+use bpf_arena::isa::{CallTarget, Imm64, InsnIdx, Names};
 
 use crate::args::DisasmArgs;
 use crate::failure::Failure;
@@ -36,7 +36,8 @@ fn instructions(program: &Program) -> Result<(), Failure> {
 
 fn machine_code(program: &Program) -> Result<(), Failure> {
     let verified = verify::accept(program)?;
-    let compiled = codegen::compile(&verified, &codegen::Options::default()).map_err(Failure::refused)?;
+    let compiled = bpf_arena::codegen::compile(&verified, &bpf_arena::codegen::Options::default())
+        .map_err(Failure::refused)?;
     say!("{} bytes of machine code", compiled.text.len())?;
     let names = ProgramNames(program);
     let mut marker = Marker::default();

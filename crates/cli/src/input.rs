@@ -4,8 +4,8 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, anyhow};
 use bpf_arena::Engine;
+use bpf_arena::bpf_object::{LinkError, Object, Program};
 use bpf_arena::typed;
-use bpf_object::{LinkError, Object, Program};
 
 use crate::failure::Failure;
 

@@ -1,9 +1,9 @@
 //! `bpf-arena inspect`.
 
+use bpf_arena::bpf_object::{Linkage, MapSpec, Variable};
 use bpf_arena::typed::value::{self, Place, Value};
 use bpf_arena::typed::variable_names;
 use bpf_arena::{App, Object};
-use bpf_object::{Linkage, MapSpec, Variable};
 use serde::Serialize;
 use serde_json::Map;
 

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use bpf_arena::LoadError;
-use bpf_object::{Linkage, MapOrigin, MapSpec, MapType, Program, Subprogram};
-use isa::{CallTarget, Code, Imm64, Insn, InsnIdx, Operand, Reg, Width};
+use bpf_arena::bpf_object::{Linkage, MapOrigin, MapSpec, MapType, Program, Subprogram};
+use bpf_arena::isa::{CallTarget, Code, Imm64, Insn, InsnIdx, Operand, Reg, Width};
 
 use crate::args::IsaPluginArgs;
 use crate::engine::{self, Printed};
@@ -56,7 +56,7 @@ fn test(args: &IsaPluginArgs) -> anyhow::Result<Code> {
     if bytes.is_empty() {
         bail!("no program on standard input");
     }
-    isa::decode(&bytes).context("program")
+    bpf_arena::isa::decode(&bytes).context("program")
 }
 
 /// The test with its memory in R1 and R2.

@@ -180,9 +180,9 @@ impl ProgramRun {
 impl From<&Fault> for FaultRecord {
     fn from(fault: &Fault) -> Self {
         let kind = match fault.kind {
-            codegen::AccessKind::Load => "load",
-            codegen::AccessKind::Store => "store",
-            codegen::AccessKind::Atomic => "atomic",
+            bpf_arena::codegen::AccessKind::Load => "load",
+            bpf_arena::codegen::AccessKind::Store => "store",
+            bpf_arena::codegen::AccessKind::Atomic => "atomic",
         };
         let frames = fault.frames.iter().map(Frame::from).collect();
         Self { kind, address: fault.address.get(), size: fault.size, frames }

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, renderer::DecorStyle};
 use bpf_arena::Fault;
+use bpf_arena::bpf_object::{LineInfo, Program};
 use bpf_arena::fault::Frame;
 use bpf_arena::kernel::KernelRejection;
-use bpf_object::{LineInfo, Program};
-use verifier::Rejection;
+use bpf_arena::verifier::Rejection;
 
 use crate::output;
 
@@ -109,13 +109,13 @@ pub(crate) fn kernel_refusal(rejection: &KernelRejection) -> String {
 /// An arena fault, with the chain of calls that led to it.
 pub(crate) fn fault(fault: &Fault) -> String {
     let kind = match fault.kind {
-        codegen::AccessKind::Load => "load",
-        codegen::AccessKind::Store => "store",
-        codegen::AccessKind::Atomic => "atomic operation",
+        bpf_arena::codegen::AccessKind::Load => "load",
+        bpf_arena::codegen::AccessKind::Store => "store",
+        bpf_arena::codegen::AccessKind::Atomic => "atomic operation",
     };
     let effect = match fault.kind {
-        codegen::AccessKind::Load => "it gave 0",
-        codegen::AccessKind::Store | codegen::AccessKind::Atomic => "it was dropped",
+        bpf_arena::codegen::AccessKind::Load => "it gave 0",
+        bpf_arena::codegen::AccessKind::Store | bpf_arena::codegen::AccessKind::Atomic => "it was dropped",
     };
     let title = format!(
         "arena fault in `{}`: {}-byte {kind} at {:#x}, where no page is; {effect}",

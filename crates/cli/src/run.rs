@@ -135,7 +135,7 @@ fn plan(args: &RunArgs) -> Result<Plan, Failure> {
     Ok(Plan { object: object.into(), runs, repeat: args.repeat, print, lists, engine: args.engine })
 }
 
-fn only_program(object: &bpf_object::Object) -> Result<String, Failure> {
+fn only_program(object: &bpf_arena::bpf_object::Object) -> Result<String, Failure> {
     match object.programs.as_slice() {
         [only] => Ok(only.name.clone()),
         [] => Err(Failure::usage(anyhow!("the object has no programs"))),

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bpf_arena::bpf_object::{Object, ProgType, ProgramInfo};
 use bpf_arena::suite::{
     Answer, Judge, KernelJudge, Mismatch, Question, Test, TestResult, UserJudge, Verdict, compare,
 };
 use bpf_arena::{Engine, LoopLimit};
-use bpf_object::{Object, ProgType, ProgramInfo};
 use indicatif::{ProgressBar, ProgressStyle};
 use regex::Regex;
 

@@ -1,9 +1,9 @@
 //! `bpf-arena verify`: the verdict of this project's verifier, of the running kernel's, or of both.
 
 use bpf_arena::Engine;
+use bpf_arena::bpf_object::{LinkError, Object, Program};
 use bpf_arena::kernel::{KernelError, KernelObject, LoadOptions, LogMode};
-use bpf_object::{LinkError, Object, Program};
-use verifier::Verified;
+use bpf_arena::verifier::Verified;
 
 use crate::args::{EngineName, VerifyArgs};
 use crate::engine;
@@ -73,14 +73,14 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
 
 /// The proof that a program is safe, or a failure that says why it is not.
 pub(crate) fn accept(program: &Program) -> Result<Verified, Failure> {
-    verifier::verify(program, Engine::user().verifier_env()).map_err(|rejection| {
+    bpf_arena::verifier::verify(program, Engine::user().verifier_env()).map_err(|rejection| {
         output::note(&report::refusal(program, &rejection));
         Failure::Reported
     })
 }
 
 fn user(program: &Program) -> Verdict {
-    let result = match verifier::verify(program, Engine::user().verifier_env()) {
+    let result = match bpf_arena::verifier::verify(program, Engine::user().verifier_env()) {
         Ok(verified) => {
             let stats = verified.stats();
             let text = format!(

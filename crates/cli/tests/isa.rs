@@ -65,7 +65,7 @@ fn parse(text: &str) -> Vec<Vector> {
 }
 
 fn check(vector: &Vector) -> Result<(), Failed> {
-    let code = isa::assemble(&vector.asm)?.code.encode(isa::Endian::Little)?;
+    let code = bpf_arena::isa::assemble(&vector.asm)?.code.encode(bpf_arena::isa::Endian::Little)?;
     let program: Vec<String> = code.iter().map(|byte| format!("{byte:02x}")).collect();
     let expected = vector.result.trim().strip_prefix("0x").ok_or("a result is hexadecimal")?;
     for mode in [&[][..], &["--interp"]] {
