@@ -90,7 +90,7 @@ impl Generator {
         };
         match self.rng.u8(..if rules == Rules::Plain { 4 } else { 8 }) {
             0 | 1 => {
-                let sign_extend = size != Size::DW && rules != Rules::KernelArena && self.rng.bool();
+                let sign_extend = size != Size::DW && self.rng.bool();
                 load(size, sign_extend, value, base, offset)
             }
             2 => store(size, base, offset, Operand::Reg(value)),
