@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
 
 use bpf_arena::arena::ArenaOffset;
+use bpf_arena::isa::Size;
+use bpf_arena::suite::{Question, UserJudge, compare};
 use bpf_arena::typed::{ArenaPtr, ArenaType};
 use bpf_arena::{App, Engine, Object};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -77,6 +79,7 @@ fn main() {
         let trial = trial(format!("{name}/kernel"), move || test(&load));
         trials.push(trial.with_ignored_flag(kernel.is_err()).with_kind(&missing));
     }
+    trials.push(trial("a_wrong_engine_is_found_out".to_owned(), wrong_engine));
     // The objects ask for the same addresses: one at a time.
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit();
 }
@@ -94,6 +97,19 @@ fn open(object: &str) -> Object {
 
 fn call<T: ArenaType>(app: &App, program: &str, ctx: &mut T) -> i32 {
     app.program(program).unwrap().run(ctx).unwrap().return_value.cast_signed()
+}
+
+/// A wrong interpreter is told from compiled code, and a right one is not: no privilege is needed to see that.
+fn wrong_engine() {
+    let object = open("linked_list");
+    let ctx = [5_u64, 3].iter().flat_map(|word| word.to_le_bytes()).collect();
+    let question = Question { program: "insert".to_owned(), run: true, ctx, ..Question::default() };
+    let right = UserJudge::new(Engine::user());
+    let against = |engine| compare(object.spec(), &question, &UserJudge::new(engine), &right).2;
+    assert_eq!(against(Engine::user().interpreter()), []);
+    let found = against(Engine::user().with_wrong_stores(Size::DW, 24));
+    let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(lines, ["arena page 0 offset 0x18: 0x7 and 0x6"]);
 }
 
 fn linked_list(load: &Load) {

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bpf_arena::bpf_object::{Object, ProgType, ProgramInfo};
-use bpf_arena::suite::{
-    Answer, Judge, KernelJudge, Mismatch, Question, Test, TestResult, UserJudge, Verdict, compare,
-};
+use bpf_arena::suite::{KernelJudge, Mismatch, Test, TestResult, UserJudge};
 use bpf_arena::{Engine, LoopLimit};
 use indicatif::{ProgressBar, ProgressStyle};
 use regex::Regex;
@@ -120,7 +118,10 @@ fn items(object: &Object, path: &Path) -> Result<Vec<Item>, Failure> {
 /// Why a program without annotations is no test.
 fn no_test(program: &ProgramInfo) -> String {
     if program.kind.prog_type != Some(ProgType::Syscall) {
-        return "only SEC(\"syscall\") programs are run as tests".to_owned();
+        return format!(
+            "in SEC(\"{}\") and without annotations: only SEC(\"syscall\") programs are tests without them",
+            program.section
+        );
     }
     "its section is marked with `?`: not loaded unless asked for".to_owned()
 }
@@ -151,46 +152,22 @@ impl Item {
             }
         }
         let user = if engine.interp { UserJudge::interpreter(user) } else { UserJudge::new(user) };
-        match engine.engine {
-            EngineName::User => self.judged(test, object, &user),
-            EngineName::Kernel => self.judged(test, object, &KernelJudge),
-            EngineName::Both => self.compared(test, object, &user),
-        }
-    }
-
-    fn judged(&self, test: &Test, object: &Arc<Object>, judge: &dyn Judge) -> Report {
-        let (result, answer) = test.run(object, judge);
+        let (result, answer) = match engine.engine {
+            EngineName::User => test.run(object, &user),
+            EngineName::Kernel => test.run(object, &KernelJudge),
+            EngineName::Both => test.run_both(object, &user, &KernelJudge),
+        };
         let log = answer.and_then(|answer| answer.log);
+        let failed = |reason| Report { result: "failed", reason: Some(reason), log };
         match result {
             TestResult::Passed => Report { result: "passed", reason: None, log: None },
-            TestResult::Skipped(reason) if self.plain => {
-                Report { result: "failed", reason: Some(reason), log }
-            }
+            // With two engines it only means that there is nothing to compare.
+            TestResult::Skipped(reason) if self.plain && engine.engine != EngineName::Both => failed(reason),
             TestResult::Skipped(reason) => Report::skipped(reason),
-            TestResult::Failed(mismatch) => {
-                Report { result: "failed", reason: Some(self.reason(&mismatch)), log }
-            }
-        }
-    }
-
-    /// Asks both engines. They have to agree with each other, and the kernel with what is expected.
-    fn compared(&self, test: &Test, object: &Arc<Object>, user: &UserJudge) -> Report {
-        let question: &Question = &test.question;
-        let (first, second, differences) = compare(object, question, user, &KernelJudge);
-        if !differences.is_empty() {
-            let listed: Vec<String> = differences.iter().map(|d| format!("\n  {d}")).collect();
-            let reason = format!("user engine and kernel differ:{}", listed.concat());
-            return Report { result: "failed", reason: Some(reason), log: second.log };
-        }
-        for (answer, engine) in [(&first, "user engine"), (&second, "kernel")] {
-            if let Answer { verdict: Verdict::Undecided { reason }, .. } = answer {
-                return Report::skipped(format!("{engine}: {reason}"));
-            }
-        }
-        match test.expected.check(&second) {
-            Ok(()) => Report { result: "passed", reason: None, log: None },
-            Err(mismatch) => {
-                Report { result: "failed", reason: Some(self.reason(&mismatch)), log: second.log }
+            TestResult::Failed(mismatch) => failed(self.reason(&mismatch)),
+            TestResult::Different(differences) => {
+                let listed: Vec<String> = differences.iter().map(|d| format!("\n  {d}")).collect();
+                failed(format!("user engine and kernel differ:{}", listed.concat()))
             }
         }
     }

@@ -21,6 +21,7 @@ fn main() {
         Trial::test("a_context_can_come_from_a_file", context_file),
         with_kernel("the_kernel_runs_the_same_object", same_in_kernel),
         with_kernel("run_compares_the_engines", run_in_both),
+        with_kernel("test_compares_the_engines", test_in_both),
         with_kernel("both_verifiers_agree_on_our_programs", same_verdicts),
         with_kernel("what_the_kernel_refuses_is_said", refused_by_kernel),
     ];
@@ -106,6 +107,20 @@ fn run_in_both() -> Result<(), Failed> {
     // The clock differs always.
     let (code, out, _) = run("run crates/cli/tests/data/clock.bpf.o --engine both --json");
     assert!(code == Some(1) && out.contains(r#""differences":[".bss"#), "{out}");
+    Ok(())
+}
+
+fn test_in_both() -> Result<(), Failed> {
+    for object in ["atomics", "globals", "hash_table", "heap", "linked_list", "queue", "runtime"] {
+        let (_, out, err) = run(&format!("test bpf/{object}.bpf.o --engine both"));
+        assert!(!out.contains("differ") && !out.contains("skipped: "), "{out}{err}");
+    }
+    let (code, out, err) = run("test bpf/runtime.bpf.o bpf/packets.bpf.o --engine both");
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    let reason =
+        r#"in SEC("xdp") and without annotations: only SEC("syscall") programs are tests without them"#;
+    assert!(out.contains(&format!("packets/count_xdp: skipped: {reason}\n")), "{out}");
+    assert!(out.ends_with("\n8 passed, 0 failed, 3 skipped\n"), "{out}");
     Ok(())
 }
 

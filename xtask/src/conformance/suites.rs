@@ -267,15 +267,18 @@ fn outcome(test: String, of: &Test, result: TestResult, answer: Option<&Answer>)
         Some(Verdict::Rejected { reason, .. }) => format!("refused ({})", one_line(reason)),
         _ => "no answer".to_owned(),
     };
-    match result {
-        TestResult::Passed => TestOutcome { test, state: State::Agree, detail: String::new() },
-        TestResult::Skipped(reason) => TestOutcome { test, state: State::Skip, detail: one_line(&reason) },
-        TestResult::Failed(mismatch) => {
-            let mismatch = one_line(&mismatch.to_string());
-            let detail = format!("expected: {expected}; got: {got}; {mismatch}");
-            TestOutcome { test, state: State::Differ, detail }
+    let mismatch = match result {
+        TestResult::Passed => return TestOutcome { test, state: State::Agree, detail: String::new() },
+        TestResult::Skipped(reason) => {
+            return TestOutcome { test, state: State::Skip, detail: one_line(&reason) };
         }
-    }
+        TestResult::Failed(mismatch) => mismatch.to_string(),
+        TestResult::Different(differences) => {
+            differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        }
+    };
+    let detail = format!("expected: {expected}; got: {got}; {}", one_line(&mismatch));
+    TestOutcome { test, state: State::Differ, detail }
 }
 
 fn one_line(text: &str) -> String {

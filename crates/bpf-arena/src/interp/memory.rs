@@ -43,24 +43,12 @@ impl Machine {
                 self.set(dst, value);
             }
             Insn::Store { size, base, offset, src } => {
-                let value = self.operand(src);
-                invocation.arena_store(
-                    window_offset(self, base, offset),
-                    size,
-                    value,
-                    Order::Relaxed,
-                    self.at,
-                );
+                let at = window_offset(self, base, offset);
+                self.store_arena(at, size, self.operand(src), Order::Relaxed, invocation);
             }
             Insn::StoreRelease { size, base, offset, src } => {
-                let value = self.get(src);
-                invocation.arena_store(
-                    window_offset(self, base, offset),
-                    size,
-                    value,
-                    Order::Ordered,
-                    self.at,
-                );
+                let at = window_offset(self, base, offset);
+                self.store_arena(at, size, self.get(src), Order::Ordered, invocation);
             }
             Insn::Atomic { size, op, fetch, base, offset, src } => {
                 let rmw = Rmw { op, operand: self.get(src), expected: self.get(Reg::R0) };
@@ -70,6 +58,13 @@ impl Machine {
             }
             _ => {}
         }
+    }
+
+    /// Stores at a window offset; something else than `value` where tests want the engine to be wrong.
+    fn store_arena(&self, at: i64, size: Size, value: u64, order: Order, invocation: &mut Invocation<'_>) {
+        let wrong = invocation.image.options.wrong_stores;
+        let value = wrong.map_or(value, |wrong| wrong.stored(at, size, value));
+        invocation.arena_store(at, size, value, order, self.at);
     }
 
     fn access_proven(&mut self, insn: Insn, invocation: &mut Invocation<'_>) -> Result<(), TrapKind> {

@@ -109,13 +109,6 @@ impl Memory {
         self.pages.keys().copied().collect()
     }
 
-    /// Inverts the word at an offset of a page: for tests of what compares memories.
-    #[doc(hidden)]
-    pub fn flip(&mut self, page: u64, offset: usize) {
-        let bytes = self.pages.entry(page).or_insert_with(|| vec![0; 4096]);
-        bytes.iter_mut().skip(offset).take(8).for_each(|byte| *byte = !*byte);
-    }
-
     /// Where two memories differ: the first word of each page and section. A word that points into its own memory's arena
     /// is compared by where in the arena it points, for arenas may lie at different addresses.
     #[must_use]

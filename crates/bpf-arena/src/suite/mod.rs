@@ -49,6 +49,8 @@ pub enum TestResult {
     Passed,
     /// Not as expected.
     Failed(Mismatch),
+    /// Two engines gave different answers, in these points.
+    Different(Vec<Disagreement>),
     /// Not done, or without an answer.
     Skipped(String),
 }
@@ -139,12 +141,40 @@ impl Test {
         let answer = judge.judge(object, &self.question);
         let result = match &answer.verdict {
             Verdict::Undecided { reason } => TestResult::Skipped(reason.clone()),
-            _ => match self.expected.check(&answer) {
-                Ok(()) => TestResult::Passed,
-                Err(mismatch) => TestResult::Failed(mismatch),
-            },
+            _ => self.result(&answer),
         };
         (result, Some(answer))
+    }
+
+    /// Asks two engines. They have to agree with each other, and `reference` with what is expected. Gives its answer too.
+    pub fn run_both(
+        &self,
+        object: &Arc<Object>,
+        judge: &dyn Judge,
+        reference: &dyn Judge,
+    ) -> (TestResult, Option<Answer>) {
+        if let Some(reason) = &self.skip {
+            return (TestResult::Skipped(reason.clone()), None);
+        }
+        let (first, second, differences) = compare(object, &self.question, judge, reference);
+        let undecided = |answer: &Answer, judge: &dyn Judge| match &answer.verdict {
+            Verdict::Undecided { reason } => Some(format!("{} engine: {reason}", judge.name())),
+            _ => None,
+        };
+        let result = match undecided(&first, judge).or_else(|| undecided(&second, reference)) {
+            Some(reason) => TestResult::Skipped(reason),
+            None if differences.is_empty() => self.result(&second),
+            None => TestResult::Different(differences),
+        };
+        (result, Some(second))
+    }
+
+    /// Whether a decided answer is what was expected.
+    fn result(&self, answer: &Answer) -> TestResult {
+        match self.expected.check(answer) {
+            Ok(()) => TestResult::Passed,
+            Err(mismatch) => TestResult::Failed(mismatch),
+        }
     }
 }
 

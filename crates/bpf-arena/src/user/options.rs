@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bpf_object::{Btf, KconfigValue};
+use isa::Size;
 
 use crate::runtime::maps::structs;
 
@@ -31,6 +32,7 @@ pub(crate) struct Options {
     pub(crate) target_btf: Option<Arc<Btf>>,
     pub(crate) only: Option<Vec<String>>,
     pub(crate) env: verifier::Env,
+    pub(crate) wrong_stores: Option<WrongStores>,
 }
 
 impl Default for UserEngine {
@@ -49,6 +51,7 @@ impl Default for UserEngine {
                 target_btf: None,
                 only: None,
                 env: with_map_structs(verifier::Env::default()),
+                wrong_stores: None,
             }),
         }
     }
@@ -151,6 +154,15 @@ impl UserEngine {
         &self.options.env
     }
 
+    /// Makes the engine wrong, for tests of what compares engines and of nothing else: programs are interpreted, and their
+    /// arena stores of this width at this offset in a page store the value with its lowest bit inverted.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_wrong_stores(mut self, size: Size, page_offset: u16) -> Self {
+        self.set().wrong_stores = Some(WrongStores { size, page_offset });
+        self.interpreter()
+    }
+
     fn set(&mut self) -> &mut Options {
         Arc::make_mut(&mut self.options)
     }
@@ -159,6 +171,21 @@ impl UserEngine {
 fn with_map_structs(mut env: verifier::Env) -> verifier::Env {
     env.map_structs = Arc::clone(structs::table());
     env
+}
+
+/// Which arena stores of the interpreter are wrong: see [`UserEngine::with_wrong_stores`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WrongStores {
+    size: Size,
+    page_offset: u16,
+}
+
+impl WrongStores {
+    /// What is stored at this offset of the window instead of `value`.
+    pub(crate) fn stored(self, at: i64, size: Size, value: u64) -> u64 {
+        let wrong = size == self.size && at & 0xfff == i64::from(self.page_offset);
+        value ^ u64::from(wrong)
+    }
 }
 
 /// The bound of `may_goto` loops.

@@ -1,15 +1,14 @@
 //! The tests of the kernel engine.
 
 pub(crate) mod attach;
+pub(crate) mod compare;
 
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use bpf_arena::arena::PageCount;
 use bpf_arena::kernel::{AttachTarget, KernelError, PacketRun};
-use bpf_arena::suite::{Answer, Disagreement, Judge, KernelJudge, Question, UserJudge, compare};
 use bpf_arena::typed::{ArenaPtr, ArenaType};
 use bpf_arena::{App, Engine, LoadError, Object, RunError};
 use libtest_mimic::Failed;
@@ -69,40 +68,6 @@ pub(crate) fn one_host_two_engines() -> Result<(), Failed> {
     let kernel = host(Engine::kernel()?.into())?;
     check(kernel.0.len() == 599 && kernel.1 == [0, 1, 599], "the kernel's list")?;
     check(user == kernel, "both engines give the same")
-}
-
-/// A user engine that is wrong on purpose: a word of the arena is not what the program wrote.
-struct WrongJudge;
-
-impl Judge for WrongJudge {
-    fn name(&self) -> &'static str {
-        "wrong"
-    }
-
-    fn judge(&self, object: &Arc<bpf_object::Object>, question: &Question) -> Answer {
-        let mut answer = UserJudge::new(Engine::user()).judge(object, question);
-        answer.memory.flip(0, 8);
-        answer
-    }
-}
-
-/// Both engines leave the same memory behind; an engine that does not is reported with page, offset and both values.
-pub(crate) fn engines_compared() -> Result<(), Failed> {
-    let object = object("linked_list.bpf.o")?;
-    let ctx = [5_u64, 600].iter().flat_map(|word| word.to_le_bytes()).collect();
-    let question = Question { program: "insert".to_owned(), run: true, ctx, ..Question::default() };
-    let user = UserJudge::new(Engine::user());
-    let (first, second, differences) = compare(object.spec(), &question, &user, &KernelJudge);
-    check(first.return_value == Some(0) && second.return_value == Some(0), "both ran")?;
-    check(first.memory.pages().len() == 3 && differences.is_empty(), format!("{differences:?}"))?;
-
-    let (_, _, differences) = compare(object.spec(), &question, &WrongJudge, &KernelJudge);
-    let [Disagreement::Memory(difference)] = differences.as_slice() else {
-        return Err(format!("{differences:?}").into());
-    };
-    check((difference.page, difference.offset) == (Some(0), 8), difference)?;
-    // The first node holds the first value: 5.
-    check((difference.first, difference.second) == (!5, 5), difference)
 }
 
 /// Variables in data sections, constants and the arena; those of the object hold what its source says.
