@@ -45,6 +45,9 @@ fn an_arena_never_crosses_4_gib() {
         assert_eq!(start >> 32, last >> 32);
         assert_eq!(window.base(), start & !0xffff_ffff);
         assert_eq!(window.pages(), pages);
+        // Where there is room, no page has an address that programs take for NULL.
+        let room = (1 << 32) - u64::from(pages) * PAGE_SIZE;
+        assert_eq!(start & 0xffff_ffff, room.min(64 << 10), "{pages}");
     }
 }
 
@@ -102,6 +105,19 @@ fn where_the_whole_window_is_not_free_the_arena_is_mapped_twice() {
         assert_eq!(window.pages_in_use(), u32::from(!force_checked));
         assert_eq!(window.load(low(page), 0, Width::B8), Ok(0));
         assert_eq!(window.pages_in_use(), 1);
+    }
+}
+
+/// The price of the checked mode: nothing watches the host's raw pointers.
+#[test]
+fn without_userfaultfd_raw_touches_populate_whatever_the_flags() {
+    let window = Window::create(WindowSpec { flags: SEGV_ON_FAULT, force_checked: true, ..spec(2) }).unwrap();
+    let reserved = window.user_vm_start() + 4096;
+    window.reserve_pages(reserved, 1).unwrap();
+    for address in [window.user_vm_start(), reserved] {
+        let host = core::ptr::with_exposed_provenance::<u64>(usize::try_from(address).unwrap());
+        // SAFETY: in the mapping, and not watched.
+        assert_eq!(unsafe { host.read_volatile() }, 0);
     }
 }
 
