@@ -1,6 +1,6 @@
 //! What to create, and why it is refused: the kernel's rules for `BPF_MAP_CREATE` of an arena.
 
-use bpf_object::{BPF_F_MMAPABLE, BPF_F_NO_USER_CONV, BPF_F_SEGV_ON_FAULT};
+use bpf_object::{BPF_F_MMAPABLE, BPF_F_NO_USER_CONV, BPF_F_SEGV_ON_FAULT, MapSpec};
 use sys::Errno;
 
 use super::PageCount;
@@ -20,6 +20,19 @@ pub struct ArenaSpec {
     pub key_size: u32,
     /// Must be 0.
     pub value_size: u32,
+}
+
+/// What an object declares of an arena map.
+impl From<&MapSpec> for ArenaSpec {
+    fn from(spec: &MapSpec) -> Self {
+        Self {
+            max_entries: spec.max_entries,
+            map_flags: spec.flags,
+            map_extra: spec.extra,
+            key_size: spec.key_size,
+            value_size: spec.value_size,
+        }
+    }
 }
 
 impl ArenaSpec {

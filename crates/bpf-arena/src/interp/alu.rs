@@ -74,49 +74,36 @@ fn low(a: u64) -> u32 {
     a as u32
 }
 
-fn alu64(op: AluOp, a: u64, b: u64) -> u64 {
-    let (signed_a, signed_b) = (a.cast_signed(), b.cast_signed());
-    // Shift amounts are masked to the width.
-    let amount = low(b);
-    match op {
-        AluOp::Add => a.wrapping_add(b),
-        AluOp::Sub => a.wrapping_sub(b),
-        AluOp::Mul => a.wrapping_mul(b),
-        AluOp::Div => a.checked_div(b).unwrap_or(0),
-        AluOp::SDiv if b == 0 => 0,
-        AluOp::SDiv => signed_a.wrapping_div(signed_b).cast_unsigned(),
-        AluOp::Mod => a.checked_rem(b).unwrap_or(a),
-        AluOp::SMod if b == 0 => a,
-        AluOp::SMod => signed_a.wrapping_rem(signed_b).cast_unsigned(),
-        AluOp::Or => a | b,
-        AluOp::And => a & b,
-        AluOp::Xor => a ^ b,
-        AluOp::Lsh => a.wrapping_shl(amount),
-        AluOp::Rsh => a.wrapping_shr(amount),
-        AluOp::Arsh => signed_a.wrapping_shr(amount).cast_unsigned(),
-    }
+/// Arithmetic at one width: the same table for both (RFC 9669 section 4.1).
+macro_rules! alu {
+    ($name:ident, $int:ty, $amount:expr) => {
+        fn $name(op: AluOp, a: $int, b: $int) -> $int {
+            let (signed_a, signed_b) = (a.cast_signed(), b.cast_signed());
+            // Shift amounts are masked to the width.
+            let amount: u32 = $amount(b);
+            match op {
+                AluOp::Add => a.wrapping_add(b),
+                AluOp::Sub => a.wrapping_sub(b),
+                AluOp::Mul => a.wrapping_mul(b),
+                AluOp::Div => a.checked_div(b).unwrap_or(0),
+                AluOp::SDiv if b == 0 => 0,
+                AluOp::SDiv => signed_a.wrapping_div(signed_b).cast_unsigned(),
+                AluOp::Mod => a.checked_rem(b).unwrap_or(a),
+                AluOp::SMod if b == 0 => a,
+                AluOp::SMod => signed_a.wrapping_rem(signed_b).cast_unsigned(),
+                AluOp::Or => a | b,
+                AluOp::And => a & b,
+                AluOp::Xor => a ^ b,
+                AluOp::Lsh => a.wrapping_shl(amount),
+                AluOp::Rsh => a.wrapping_shr(amount),
+                AluOp::Arsh => signed_a.wrapping_shr(amount).cast_unsigned(),
+            }
+        }
+    };
 }
 
-fn alu32(op: AluOp, a: u32, b: u32) -> u32 {
-    let (signed_a, signed_b) = (a.cast_signed(), b.cast_signed());
-    match op {
-        AluOp::Add => a.wrapping_add(b),
-        AluOp::Sub => a.wrapping_sub(b),
-        AluOp::Mul => a.wrapping_mul(b),
-        AluOp::Div => a.checked_div(b).unwrap_or(0),
-        AluOp::SDiv if b == 0 => 0,
-        AluOp::SDiv => signed_a.wrapping_div(signed_b).cast_unsigned(),
-        AluOp::Mod => a.checked_rem(b).unwrap_or(a),
-        AluOp::SMod if b == 0 => a,
-        AluOp::SMod => signed_a.wrapping_rem(signed_b).cast_unsigned(),
-        AluOp::Or => a | b,
-        AluOp::And => a & b,
-        AluOp::Xor => a ^ b,
-        AluOp::Lsh => a.wrapping_shl(b),
-        AluOp::Rsh => a.wrapping_shr(b),
-        AluOp::Arsh => signed_a.wrapping_shr(b).cast_unsigned(),
-    }
-}
+alu!(alu64, u64, low);
+alu!(alu32, u32, u32::from);
 
 #[cfg(test)]
 mod tests {

@@ -169,13 +169,7 @@ impl Creator<'_> {
 
 /// Maps an arena into this process, at the address it asks for, and puts its globals where they belong.
 fn map_arena(spec: &MapSpec, map: &Map) -> Result<Result<Arena, ArenaError>, BpfError> {
-    let attributes = ArenaSpec {
-        max_entries: spec.max_entries,
-        map_flags: spec.flags,
-        map_extra: spec.extra,
-        key_size: spec.key_size,
-        value_size: spec.value_size,
-    };
+    let attributes = ArenaSpec::from(spec);
     let fd = map.try_clone()?.into_fd();
     Ok(Arena::of_kernel(fd, &attributes).and_then(|arena| {
         if arena.segv_on_fault() && !spec.initial.is_empty() {

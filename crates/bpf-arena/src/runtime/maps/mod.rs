@@ -206,13 +206,7 @@ fn lock_of(spec: &MapSpec, btf: &Btf) -> Option<Range<u64>> {
 /// Creates an arena and copies its globals to its start.
 fn create_arena(spec: &MapSpec, checked: bool) -> Result<Arena, LoadError> {
     let named = |source| LoadError::Arena { map: spec.name.clone(), source };
-    let attributes = ArenaSpec {
-        max_entries: spec.max_entries,
-        map_flags: spec.flags,
-        map_extra: spec.extra,
-        key_size: spec.key_size,
-        value_size: spec.value_size,
-    };
+    let attributes = ArenaSpec::from(spec);
     let options = ArenaOptions { force_checked: checked, ..ArenaOptions::default() };
     let arena = Arena::create_with(&attributes, options).map_err(named)?;
     let pages = (spec.initial.len() as u64).div_ceil(sys::PAGE_SIZE);
