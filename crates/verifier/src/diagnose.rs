@@ -87,6 +87,11 @@ fn register_of(reason: &Reason) -> Option<Reg> {
         | Reason::ExitReturn { .. }
         | Reason::SubprogReturn { .. }
         | Reason::ReturnsStackPointer => Some(Reg::R0),
+        Reason::Call(ref fault) => fault.register(),
+        Reason::Context(ref fault) => fault.register(),
+        Reason::Function(ref fault) => fault.register(),
+        Reason::Kfunc(ref fault) => fault.register(),
+        Reason::Object(ref fault) => fault.register(),
         _ => None,
     }
 }

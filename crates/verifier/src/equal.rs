@@ -102,7 +102,7 @@ impl Comparison<'_> {
     fn regs(&self, old: &RegState, new: &RegState, ids: &mut Ids) -> bool {
         if self.how == Match::Same {
             return old.kind == new.kind
-                && old.maybe_null == new.maybe_null
+                && old.flags == new.flags
                 && old.offset == new.offset
                 && old.scalar == new.scalar
                 && ids.pair(old.id, new.id)
@@ -111,7 +111,7 @@ impl Comparison<'_> {
         if old.kind == RegType::NotInit {
             return true;
         }
-        if old.kind != new.kind || old.maybe_null != new.maybe_null {
+        if old.kind != new.kind || old.flags != new.flags {
             return false;
         }
         match old.kind {

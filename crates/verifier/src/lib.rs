@@ -26,6 +26,7 @@ mod live;
 mod origin;
 mod plan;
 mod reason;
+#[allow(dead_code, reason = "every kind of register the kernel has; rules for some are still to come")]
 mod reg;
 mod rules;
 mod saved;
@@ -37,9 +38,12 @@ mod transfer;
 mod verified;
 mod verify;
 
-pub use env::{Env, MapMember, MapStruct};
+pub use env::{Env, LoadFlags, MapMember, MapStruct};
 pub use error::{Cause, Rejection};
 pub use events::{Event, Observer};
-pub use reason::{Access, BoundsFault, MapStructFault, Reason, TypeName, Unsupported};
+pub use reason::{
+    Access, BoundsFault, CallFault, ContextFault, FunctionFault, KfuncFault, MapStructFault, ObjectFault,
+    Reason, TypeName, Unsupported,
+};
 pub use verified::{FrameFacts, InsnFacts, Memory, Stats, Verified};
 pub use verify::{verify, verify_with};

@@ -22,6 +22,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) live: Liveness,
     /// Index of the one arena the program refers to.
     pub(crate) arena: Option<u32>,
+    /// The program's maps, then what its maps of maps hold: a map's number is an index into this.
+    maps: Vec<&'a MapSpec>,
     /// For each map, where its value has a spin lock.
     spin_locks: Vec<Option<u32>>,
 }
@@ -39,8 +41,10 @@ impl<'a> Plan<'a> {
         let shape = cfg::check(program).map_err(|reason| (place(&reason), reason))?;
         let arena = check_references(program)?;
         let btf = program.btf.as_deref();
-        let spin_locks = program.maps.iter().map(|m| fields::find(btf, m).spin_lock).collect();
-        Ok(Self { program, env, rules, shape, live: Liveness::compute(program), arena, spin_locks })
+        let inner = program.maps.iter().filter_map(|m| m.inner.as_deref());
+        let maps: Vec<&MapSpec> = program.maps.iter().chain(inner).collect();
+        let spin_locks = maps.iter().map(|m| fields::find(btf, m).spin_lock).collect();
+        Ok(Self { program, env, rules, shape, live: Liveness::compute(program), arena, maps, spin_locks })
     }
 
     pub(crate) fn subprog(&self, index: u32) -> Option<&'a Subprogram> {
@@ -48,7 +52,16 @@ impl<'a> Plan<'a> {
     }
 
     pub(crate) fn map(&self, index: u32) -> Option<&'a MapSpec> {
-        self.program.maps.get(index as usize)
+        self.maps.get(index as usize).copied()
+    }
+
+    /// The number of the map that a map of maps holds.
+    #[allow(dead_code, reason = "for lookups in maps of maps")]
+    pub(crate) fn inner_map(&self, index: u32) -> Option<u32> {
+        let outer = self.program.maps.get(index as usize)?;
+        outer.inner.as_ref()?;
+        let before = self.program.maps.iter().take(index as usize).filter(|m| m.inner.is_some()).count();
+        u32::try_from(self.program.maps.len() + before).ok()
     }
 
     pub(crate) fn value_size(&self, map: u32) -> u32 {

@@ -91,6 +91,8 @@ pub enum Memory {
     /// Memory of the runtime (stack, context, map values and maps, packets): the register holds a real address, and the access was proved to be in
     /// bounds.
     Proven,
+    /// Memory that only a kernel has: structures that it converts on access (most contexts), sockets, its own objects.
+    Kernel,
 }
 
 /// Facts about one subprogram.

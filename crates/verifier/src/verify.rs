@@ -15,7 +15,7 @@ use crate::limits::MAX_RESTARTS;
 use crate::origin::{Origin, Origins};
 use crate::plan::Plan;
 use crate::reason::{Reason, Unsupported};
-use crate::reg::{RegState, RegType};
+use crate::reg::{Flags, RegState, RegType};
 use crate::scalar::Scalar;
 use crate::state::{Frame, State};
 use crate::verified::{Inner, Stats};
@@ -113,8 +113,10 @@ fn entry_state(plan: &Plan<'_>, index: u32, explorer: &mut Explorer<'_>) -> Resu
             Parameter::Arena => RegState::arena(origin),
             Parameter::Ctx => RegState::pointer(RegType::PtrToCtx, origin),
             Parameter::Mem { size, nullable } => {
-                let mut value = RegState::pointer(RegType::PtrToMem { size, read_only: false }, origin);
-                value.maybe_null = nullable;
+                let mut value = RegState::pointer(RegType::PtrToMem { size }, origin);
+                if nullable {
+                    value = value.with(Flags::MAYBE_NULL);
+                }
                 explorer.ids += 1;
                 value.id = explorer.ids;
                 value

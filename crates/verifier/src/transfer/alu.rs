@@ -80,7 +80,7 @@ impl Step<'_> {
                 Err(Reason::PointerArithmetic32 { reg })
             };
         }
-        if pointer.maybe_null {
+        if pointer.maybe_null() {
             return Err(Reason::PointerArithmeticMaybeNull { reg, found });
         }
         let known = offset.scalar.as_constant().map(u64::cast_signed);

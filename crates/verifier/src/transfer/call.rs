@@ -9,7 +9,7 @@ use crate::explore::Stop;
 use crate::functions::{Parameter, parameters};
 use crate::limits::MAX_FRAMES;
 use crate::reason::{Access, Reason, Unsupported};
-use crate::reg::{RegState, RegType};
+use crate::reg::{Flags, RegState, RegType};
 use crate::rules::helpers::{Callback, CallbackArg};
 use crate::scalar::Scalar;
 use crate::state::Frame;
@@ -68,7 +68,7 @@ impl Step<'_> {
             Parameter::Arena => Err(Reason::NotArena { reg }),
             Parameter::Ctx => {
                 let unmodified = value.offset == 0 && value.scalar.is_zero();
-                if value.kind == RegType::PtrToCtx && !value.maybe_null && unmodified {
+                if value.kind == RegType::PtrToCtx && !value.maybe_null() && unmodified {
                     Ok(())
                 } else {
                     Err(Reason::ArgumentType { reg, found: value.type_name(), expected: "ctx" })
@@ -83,10 +83,10 @@ impl Step<'_> {
                         Err(Reason::ArgumentType { reg, found: value.type_name(), expected: "mem" })
                     };
                 }
-                if value.maybe_null && !nullable {
+                if value.maybe_null() && !nullable {
                     return Err(Reason::ArgumentType { reg, found: value.type_name(), expected: "mem" });
                 }
-                let value = RegState { maybe_null: false, ..value };
+                let value = value.without(Flags::MAYBE_NULL);
                 self.check_memory(reg, &value, u64::from(size), Access::Read)?;
                 self.check_memory(reg, &value, u64::from(size), Access::Write)
             }

@@ -7,7 +7,7 @@ use super::Step;
 use crate::explore::Stop;
 use crate::limits::MAX_SIZE_ARG;
 use crate::reason::{Access, Reason, Unsupported};
-use crate::reg::{RegState, RegType};
+use crate::reg::{Flags, RegState, RegType};
 use crate::rules::helpers::{self, Arg, Effect, Helper, LOOP_CALLBACK, Ret};
 use crate::rules::maps;
 use crate::scalar::Scalar;
@@ -53,7 +53,7 @@ impl Step<'_> {
             Ret::MapValueOrNull => {
                 let map = arguments.map.ok_or(Reason::Internal { what: "lookup without a map" })?;
                 let mut value = self.pointer(RegType::PtrToMapValue { map });
-                value.maybe_null = true;
+                value = value.with(Flags::MAYBE_NULL);
                 value.id = self.fresh_id();
                 value
             }
@@ -97,9 +97,9 @@ impl Step<'_> {
                     return Ok(());
                 }
                 // The size that follows decides.
-                let null_ok = nullable || !value.maybe_null;
+                let null_ok = nullable || !value.maybe_null();
                 // The table's functions do not take the context as memory; kernel functions do.
-                let memory = is_memory(&RegState { maybe_null: false, ..value });
+                let memory = is_memory(&value.without(Flags::MAYBE_NULL));
                 if memory && null_ok && value.kind != RegType::PtrToCtx {
                     Ok(())
                 } else {
@@ -128,7 +128,7 @@ impl Step<'_> {
                 if matches!(value.kind, RegType::PtrToStack { .. }) { Ok(()) } else { wrong("fp") }
             }
             Arg::SpinLock => match value.kind {
-                RegType::PtrToMapValue { .. } if !value.maybe_null => Ok(()),
+                RegType::PtrToMapValue { .. } if !value.maybe_null() => Ok(()),
                 _ => wrong("map_value"),
             },
         }
@@ -171,7 +171,7 @@ impl Step<'_> {
         if max == 0 && memory.is_null() {
             return Ok(());
         }
-        self.check_memory(pointer, &RegState { maybe_null: false, ..memory }, max, access)
+        self.check_memory(pointer, &memory.without(Flags::MAYBE_NULL), max, access)
     }
 
     /// Checks that `size` bytes may be read, or are written, through a pointer given to a function.
@@ -288,7 +288,7 @@ const SPIN_LOCK_BYTES: i64 = 4;
 
 /// Whether helpers take this as memory. An arena pointer is none: helpers would read it as a host address.
 fn is_memory(pointer: &RegState) -> bool {
-    !pointer.maybe_null
+    !pointer.maybe_null()
         && matches!(
             pointer.kind,
             RegType::PtrToStack { .. }

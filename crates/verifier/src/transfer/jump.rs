@@ -5,7 +5,7 @@ use isa::{AluOp, Cond, InsnIdx, Operand, Reg, Width};
 use super::{Next, Step};
 use crate::explore::Stop;
 use crate::origin::{Origin, Origins};
-use crate::reg::{RegState, RegType};
+use crate::reg::{Flags, RegState, RegType};
 use crate::scalar::{Scalar, outcome, refine};
 use crate::state::State;
 
@@ -111,13 +111,13 @@ impl Step<'_> {
         if width != Width::W64 {
             return true;
         }
-        if a.maybe_null && b.is_null() {
+        if a.maybe_null() && b.is_null() {
             resolve_null(state, self.origins, a.id, equal);
-        } else if b.maybe_null && a.is_null() {
+        } else if b.maybe_null() && a.is_null() {
             resolve_null(state, self.origins, b.id, equal);
-        } else if equal && a.is_pointer() && b.is_pointer() && a.maybe_null != b.maybe_null {
+        } else if equal && a.is_pointer() && b.is_pointer() && a.maybe_null() != b.maybe_null() {
             // Equal to a pointer that is not NULL.
-            let (maybe, sure) = if a.maybe_null { (a, b) } else { (b, a) };
+            let (maybe, sure) = if a.maybe_null() { (a, b) } else { (b, a) };
             if never_null(&sure) {
                 resolve_null(state, self.origins, maybe.id, false);
             }
@@ -204,7 +204,7 @@ fn widen_number(origins: &mut Origins, old: &RegState, new: &mut RegState) {
 
 /// Whether a pointer of this kind is certainly not 0 once it is no longer `maybe_null`.
 fn never_null(pointer: &RegState) -> bool {
-    !pointer.maybe_null
+    !pointer.maybe_null()
         && pointer.offset >= 0
         && matches!(pointer.kind, RegType::ConstPtrToMap { .. } | RegType::PtrToMapValue { .. })
 }
@@ -212,12 +212,12 @@ fn never_null(pointer: &RegState) -> bool {
 /// Pointers with this id turned out to be NULL, or not.
 fn resolve_null(state: &mut State, origins: &mut Origins, id: u32, null: bool) {
     state.update_all(
-        |r| r.maybe_null && r.id == id,
+        |r| r.maybe_null() && r.id == id,
         |r| {
             if null {
                 *r = RegState::number(Scalar::ZERO, origins.derive(None, &[r.origin]));
             } else {
-                r.maybe_null = false;
+                *r = r.without(Flags::MAYBE_NULL);
             }
         },
     );

@@ -6,7 +6,7 @@ use isa::Reg;
 use super::Step;
 use crate::explore::Stop;
 use crate::reason::{Access, Reason, Unsupported};
-use crate::reg::{RegState, RegType};
+use crate::reg::{Flags, RegState, RegType};
 use crate::rules::kfuncs::{ITERS, Kfunc, KfuncArg, KfuncEffect, KfuncRet};
 use crate::scalar::Scalar;
 use crate::stack::{Iterator as Iter, SLOT, SlotByte};
@@ -130,7 +130,7 @@ impl Step<'_> {
         // Bytes past the initial ones are zero.
         let ends =
             spec.initial.get(offset..).is_none_or(|text| text.contains(&0)) || spec.initial.len() < size;
-        if constant && !value.maybe_null && offset < size && ends { Ok(()) } else { Err(fail) }
+        if constant && !value.maybe_null() && offset < size && ends { Ok(()) } else { Err(fail) }
     }
 
     /// Offset of the iterator in its frame, from the frame pointer.
@@ -187,7 +187,7 @@ impl Step<'_> {
             }
         };
         if iter.active {
-            let mut element = self.pointer(RegType::PtrToMem { size, read_only: true });
+            let mut element = self.pointer(RegType::PtrToMem { size }).with(Flags::RDONLY);
             element.ref_id = iter.id;
             let mut goes_on = self.state.clone();
             set(&mut goes_on, Iter { depth: iter.depth + 1, ..iter });

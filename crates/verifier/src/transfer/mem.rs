@@ -7,7 +7,7 @@ use super::Step;
 use super::region::Region;
 use crate::explore::Stop;
 use crate::reason::{Access, Reason};
-use crate::reg::{RegState, RegType};
+use crate::reg::{Flags, RegState, RegType};
 use crate::rules::programs::CtxRules;
 use crate::scalar::Scalar;
 
@@ -160,7 +160,7 @@ impl Step<'_> {
         let (reg, size) = (place.reg, u32::from(place.size.bytes()));
         let offset = i64::from(place.offset);
         check_alignment(place, pointer)?;
-        if pointer.maybe_null {
+        if pointer.maybe_null() {
             return Err(Reason::InvalidAccess { reg, found: pointer.type_name() });
         }
         match pointer.kind {
@@ -195,12 +195,10 @@ impl Step<'_> {
                 region.check(reg, pointer, offset, size)?;
                 self.check_lock_access(reg, map, pointer, offset, size)
             }
-            RegType::PtrToMem { read_only: true, .. } if access == Access::Write => {
+            RegType::PtrToMem { .. } if access == Access::Write && pointer.flags.has(Flags::RDONLY) => {
                 Err(Reason::ReadOnly { reg, found })
             }
-            RegType::PtrToMem { size: region, .. } => {
-                Region { size: region }.check(reg, pointer, offset, size)
-            }
+            RegType::PtrToMem { size: region } => Region { size: region }.check(reg, pointer, offset, size),
             _ => Err(Reason::InvalidAccess { reg, found }),
         }
     }

@@ -2,17 +2,30 @@
 //!
 //! `Display` gives the final message Linux prints for the same fault, so that it can be searched for.
 
+mod call;
+mod context;
+mod function;
+mod kfunc;
+mod object;
+
 use isa::{InsnIdx, Reg};
+
+pub use call::CallFault;
+pub use context::ContextFault;
+pub use function::FunctionFault;
+pub use kfunc::KfuncFault;
+pub use object::ObjectFault;
 
 /// The name of a register's type as the kernel prints it, e.g. `map_value_or_null`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TypeName {
     pub(crate) base: &'static str,
+    pub(crate) prefix: &'static str,
     pub(crate) maybe_null: bool,
 }
 
 impl TypeName {
-    /// The name without `_or_null`.
+    /// The name without what modifies it.
     #[must_use]
     pub fn base(self) -> &'static str {
         self.base
@@ -27,8 +40,14 @@ impl TypeName {
 
 impl core::fmt::Display for TypeName {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.prefix)?;
         f.write_str(self.base)?;
-        if self.maybe_null { f.write_str("_or_null") } else { Ok(()) }
+        match (self.maybe_null, self.base.ends_with('_')) {
+            (false, _) => Ok(()),
+            // The name of a structure follows.
+            (true, true) => f.write_str("or_null_"),
+            (true, false) => f.write_str("_or_null"),
+        }
     }
 }
 
@@ -153,6 +172,21 @@ pub enum Unsupported {
 pub enum Reason {
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
+    /// Of helpers, their arguments and what they are called in.
+    #[error(transparent)]
+    Call(#[from] CallFault),
+    /// Of the context, packets and sockets.
+    #[error(transparent)]
+    Context(#[from] ContextFault),
+    /// Of functions: global ones, callbacks, exceptions, what they return.
+    #[error(transparent)]
+    Function(#[from] FunctionFault),
+    /// Of kernel functions and memory that BTF describes.
+    #[error(transparent)]
+    Kfunc(#[from] KfuncFault),
+    /// Of objects with a life: references, locks, dynptrs, timers, lists and trees.
+    #[error(transparent)]
+    Object(#[from] ObjectFault),
 
     // Structure.
     #[error("no instructions")]
@@ -366,6 +400,11 @@ impl Reason {
     pub fn errno(&self) -> i32 {
         match self {
             Self::Unsupported(_) => EOPNOTSUPP,
+            Self::Call(fault) => fault.errno(),
+            Self::Context(fault) => fault.errno(),
+            Self::Function(fault) => fault.errno(),
+            Self::Kfunc(fault) => fault.errno(),
+            Self::Object(fault) => fault.errno(),
             Self::MapStruct { fault: MapStructFault::NoMember, .. } => EINVAL,
             Self::TooManyInsns { .. } | Self::TooManySubprogs | Self::TooManyMaps { .. } => E2BIG,
             Self::TooComplex { .. } | Self::TooManyBranches { .. } | Self::TooManyFrames { .. } => E2BIG,
@@ -408,12 +447,12 @@ impl Reason {
     }
 }
 
-const E2BIG: i32 = 7;
-const ENOMEM: i32 = 12;
-const EACCES: i32 = 13;
-const EFAULT: i32 = 14;
-const EINVAL: i32 = 22;
-const EOPNOTSUPP: i32 = 95;
+pub(crate) const E2BIG: i32 = 7;
+pub(crate) const ENOMEM: i32 = 12;
+pub(crate) const EACCES: i32 = 13;
+pub(crate) const EFAULT: i32 = 14;
+pub(crate) const EINVAL: i32 = 22;
+pub(crate) const EOPNOTSUPP: i32 = 95;
 
 fn bounds_text(reg: Reg, fault: BoundsFault) -> String {
     let r = reg.number();

@@ -1,0 +1,29 @@
+//! What is wrong with a function: how it is declared, called or left.
+
+use isa::Reg;
+
+use super::EINVAL;
+
+/// What is wrong with a function: how it is declared, called or left.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "fields are the register, offset, size and so on that the message names")]
+#[non_exhaustive]
+pub enum FunctionFault {
+    #[error("tail_call is not allowed in callbacks")]
+    TailCallInCallback,
+}
+
+impl FunctionFault {
+    /// The error number `bpf(BPF_PROG_LOAD)` fails with for this.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::TailCallInCallback => EINVAL,
+        }
+    }
+
+    /// The register at fault, if there is one.
+    pub(crate) fn register(&self) -> Option<Reg> {
+        None
+    }
+}
