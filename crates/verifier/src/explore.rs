@@ -7,10 +7,13 @@
 //! - at `may_goto`, iterators and callbacks the state is widened, and a path is cut off at a state that is still
 //!   being walked if that one covers it: the run time ends such loops by itself.
 
-use isa::InsnIdx;
+use std::rc::Rc;
 
+use isa::{CallTarget, Insn, InsnIdx};
+
+use crate::cfg::callee;
 use crate::equal::{Comparison, Match, iterators_advanced, number_pairs};
-use crate::events::{Event, Observer};
+use crate::events::{Event, Listener};
 use crate::facts::{Conflict, Facts};
 use crate::limits::{MAX_PENDING, MAX_STATE_BYTES, MAX_WALKED};
 use crate::origin::Origins;
@@ -18,13 +21,16 @@ use crate::plan::Plan;
 use crate::reason::Reason;
 use crate::reg::RegState;
 use crate::saved::Saved;
-use crate::state::{NodeId, State};
+use crate::state::{Frame, NodeId, State};
 use crate::transfer::{Next, Step, iterator_at};
+use crate::view::{FrameView, StateView};
 
 /// A path that waits to be walked.
 #[derive(Debug)]
 struct Waiting {
     at: InsnIdx,
+    /// The instruction that split the paths.
+    from: InsnIdx,
     state: State,
 }
 
@@ -69,7 +75,7 @@ pub(crate) struct Explorer<'a> {
     pub(crate) facts: &'a mut Facts,
     pub(crate) origins: &'a mut Origins,
     pub(crate) work: &'a mut Work,
-    pub(crate) observer: &'a mut dyn Observer,
+    listener: Listener<'a>,
     /// The last identity given out.
     pub(crate) ids: u32,
     saved: Saved,
@@ -82,15 +88,15 @@ impl<'a> Explorer<'a> {
         facts: &'a mut Facts,
         origins: &'a mut Origins,
         work: &'a mut Work,
-        observer: &'a mut dyn Observer,
+        listener: Listener<'a>,
     ) -> Self {
-        Self { plan, facts, origins, work, observer, ids: 1, saved: Saved::default(), waiting: Vec::new() }
+        Self { plan, facts, origins, work, listener, ids: 1, saved: Saved::default(), waiting: Vec::new() }
     }
 
     /// Walks everything from `state` at `start`.
     pub(crate) fn run(&mut self, start: InsnIdx, state: State) -> Result<(), Failure> {
-        let mut path = Some(Waiting { at: start, state });
-        while let Some(Waiting { mut at, mut state }) = path {
+        let mut path = Some(Waiting { at: start, from: start, state });
+        while let Some(Waiting { mut at, mut state, .. }) = path {
             let result = self.walk(&mut at, &mut state);
             if let Err(stop) = result {
                 return Err(Failure { stop, at, state: Some(Box::new(state)) });
@@ -98,7 +104,7 @@ impl<'a> Explorer<'a> {
             self.saved.end_path(state.parent);
             path = self.waiting.pop();
             if let Some(next) = &path {
-                self.observer.event(Event::Resume { at: next.at });
+                self.listener.event(&Event::Resume { from: next.from, at: next.at });
             }
         }
         let (held, peak) = self.saved.counts();
@@ -115,11 +121,11 @@ impl<'a> Explorer<'a> {
                 return Err(Reason::TooComplex { walked: self.work.walked }.into());
             }
             if self.plan.shape.mark(*at).prune && self.visit(*at, state)? {
-                self.observer.event(Event::Pruned { at: *at });
+                self.listener.event(&Event::Pruned { at: *at });
                 return Ok(());
             }
             self.facts.reach(*at);
-            self.observer.event(Event::Insn { at: *at, frame: state.depth() });
+            let left = self.announce(*at, state);
             let mut step = Step {
                 plan: self.plan,
                 facts: self.facts,
@@ -135,6 +141,7 @@ impl<'a> Explorer<'a> {
             for (to, forked) in forks {
                 self.push(*at, to, forked)?;
             }
+            self.report(*at, next, state, left);
             match next {
                 Next::At(to) => {
                     if to.0 != at.0 + 1 {
@@ -147,10 +154,41 @@ impl<'a> Explorer<'a> {
                     *at = to;
                 }
                 Next::End => {
-                    self.observer.event(Event::Exit { at: *at });
+                    self.listener.event(&Event::Exit { at: *at });
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// Tells who listens of an instruction about to be walked; gives the frame it may be about to leave.
+    fn announce(&mut self, at: InsnIdx, state: &State) -> Option<(u8, Rc<Frame>)> {
+        if !self.listener.wants_steps() {
+            return None;
+        }
+        self.listener.event(&Event::Insn { at, state: StateView::new(state) });
+        Some((state.depth(), Rc::clone(state.frames().last()?)))
+    }
+
+    /// Tells who listens what an instruction did to the call chain and the path; `left` is the frame it began in.
+    fn report(&mut self, at: InsnIdx, next: Next, state: &State, left: Option<(u8, Rc<Frame>)>) {
+        let Some((depth, left)) = left else { return };
+        let view = StateView::new(state);
+        match (self.plan.program.code.get(at), next) {
+            (Some(Insn::Branch { .. }), _) => self.listener.event(&Event::Branched { at, state: view }),
+            (Some(Insn::Call { target: CallTarget::Local(_) }), _) if state.depth() > depth => {
+                self.listener.event(&Event::Call { at, state: view });
+            }
+            (Some(Insn::Call { target: CallTarget::Local(offset) }), _) => {
+                if let Ok(subprog) = callee(self.plan.program, at, offset) {
+                    self.listener.event(&Event::GlobalCall { at, subprog });
+                }
+            }
+            (Some(Insn::Exit), Next::At(to)) => {
+                let callee = FrameView::new(depth, &left);
+                self.listener.event(&Event::Return { to, callee, state: view });
+            }
+            _ => {}
         }
     }
 
@@ -159,8 +197,8 @@ impl<'a> Explorer<'a> {
             return Err(Reason::TooManyBranches { pending: self.waiting.len() }.into());
         }
         self.saved.fork(state.parent);
-        self.observer.event(Event::Branch { at, to });
-        self.waiting.push(Waiting { at: to, state });
+        self.listener.event(&Event::Branch { at, to });
+        self.waiting.push(Waiting { at: to, from: at, state });
         Ok(())
     }
 
@@ -245,7 +283,7 @@ impl<'a> Explorer<'a> {
         state.update_all(RegState::is_scalar, |reg| reg.origin = origins.derive(None, &[reg.origin]));
         let id = self.saved.save(at, state.clone());
         state.parent = Some(id);
-        self.observer.event(Event::Save { at });
+        self.listener.event(&Event::Save { at });
         if self.saved.bytes() + self.origins.bytes() > MAX_STATE_BYTES {
             return Err(Reason::TooManyStates { limit: MAX_STATE_BYTES }.into());
         }

@@ -37,13 +37,15 @@ mod tnum;
 mod transfer;
 mod verified;
 mod verify;
+pub mod view;
 
 pub use env::{Env, LoadFlags, MapMember, MapStruct};
 pub use error::{Cause, Rejection};
-pub use events::{Event, Observer};
+pub use events::{Detail, Event, Observer};
 pub use reason::{
     Access, BoundsFault, CallFault, ContextFault, FunctionFault, KfuncFault, MapStructFault, ObjectFault,
     Reason, TypeName, Unsupported,
 };
+pub use stack::SlotByte;
 pub use verified::{FrameFacts, InsnFacts, Memory, Stats, Verified};
 pub use verify::{verify, verify_with};

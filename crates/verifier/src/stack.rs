@@ -8,7 +8,8 @@ pub(crate) const SLOT: u32 = 8;
 
 /// What one byte of the stack holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SlotByte {
+#[non_exhaustive]
+pub enum SlotByte {
     /// Never written. Programs with `CAP_PERFMON` may read it all the same.
     #[doc(alias = "STACK_INVALID")]
     Invalid,

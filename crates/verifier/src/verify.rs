@@ -7,7 +7,7 @@ use isa::{InsnIdx, Reg};
 
 use crate::diagnose::{self, Site};
 use crate::error::Rejection;
-use crate::events::{Event, Observer};
+use crate::events::{Event, Listener, Observer};
 use crate::explore::{Explorer, Failure, Stop, Work};
 use crate::facts::Facts;
 use crate::functions::{Parameter, check_stack, parameters};
@@ -19,6 +19,7 @@ use crate::reg::{Flags, RegState, RegType};
 use crate::scalar::Scalar;
 use crate::state::{Frame, State};
 use crate::verified::{Inner, Stats};
+use crate::view::{PlanView, ValuesView};
 use crate::{Env, Verified};
 
 /// Verifies a linked program.
@@ -37,17 +38,20 @@ pub fn verify_with(program: &Program, env: &Env, observer: &mut dyn Observer) ->
     let plan = Plan::new(program, env).map_err(|(at, reason)| {
         diagnose::rejection(program, reason, &Site { at, state: None, origins: None, walked: 0 })
     })?;
+    Listener::new(observer).event(&Event::Planned { plan: PlanView::new(&plan) });
     let mut facts = Facts::new(program.code.len(), program.subprograms.len());
     let mut work = Work::default();
     for _ in 0..=MAX_RESTARTS {
         let mut origins = Origins::new();
-        let failure = match walk(&plan, &mut facts, &mut origins, &mut work, observer) {
+        let result = walk(&plan, &mut facts, &mut origins, &mut work, observer);
+        Listener::new(observer).event(&Event::Walked { values: ValuesView::new(&origins) });
+        let failure = match result {
             Ok(()) => return finish(&plan, facts, work),
             Err(failure) => failure,
         };
         match failure.stop {
             Stop::Restart(conflict) => {
-                observer.event(Event::Restart { at: conflict.0 });
+                Listener::new(observer).event(&Event::Restart { at: conflict.0 });
                 facts.restart(conflict);
             }
             Stop::Refused(reason) => {
@@ -76,15 +80,16 @@ fn walk(
         if let Some(done) = done.get_mut(index as usize) {
             *done = true;
         }
-        observer.event(Event::Function { subprog: index });
+        Listener::new(observer).event(&Event::Function { subprog: index });
         let start = plan.subprog(index).map_or(InsnIdx(0), |s| s.start);
-        let mut explorer = Explorer::new(plan, facts, origins, work, observer);
+        let mut explorer = Explorer::new(plan, facts, origins, work, Listener::new(observer));
         let state = entry_state(plan, index, &mut explorer).map_err(|reason| Failure {
             stop: Stop::Refused(reason),
             at: start,
             state: None,
         })?;
         explorer.run(start, state)?;
+        Listener::new(observer).event(&Event::FunctionDone { subprog: index });
     }
     Ok(())
 }
