@@ -1,0 +1,190 @@
+//! Fields of map values and allocated objects that the kernel owns (`struct btf_record`): locks, timers, work, kernel
+//! pointers, lists and trees. They are found by the types and tags that BTF gives.
+
+mod maps;
+mod owned;
+mod search;
+
+use bpf_object::TypeId;
+
+pub(crate) use maps::MapFields;
+pub(crate) use owned::Structs;
+
+use crate::reg::BtfOwner;
+
+/// What a field is, without what it refers to. The names are the kernel's (`enum btf_field_type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tag {
+    SpinLock,
+    ResSpinLock,
+    Timer,
+    Wq,
+    TaskWork,
+    ListHead,
+    ListNode,
+    RbRoot,
+    RbNode,
+    Refcount,
+    KptrUntrusted,
+    KptrRef,
+    KptrPercpu,
+    Uptr,
+}
+
+impl Tag {
+    const fn bit(self) -> u16 {
+        1 << self as u16
+    }
+
+    /// The name of its type, as messages have it (`btf_field_type_name`).
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::SpinLock => "bpf_spin_lock",
+            Self::ResSpinLock => "bpf_res_spin_lock",
+            Self::Timer => "bpf_timer",
+            Self::Wq => "bpf_wq",
+            Self::TaskWork => "bpf_task_work",
+            Self::ListHead => "bpf_list_head",
+            Self::ListNode => "bpf_list_node",
+            Self::RbRoot => "bpf_rb_root",
+            Self::RbNode => "bpf_rb_node",
+            Self::Refcount => "bpf_refcount",
+            Self::KptrUntrusted | Self::KptrRef => "kptr",
+            Self::KptrPercpu => "percpu_kptr",
+            Self::Uptr => "uptr",
+        }
+    }
+
+    /// Bytes it takes.
+    pub(crate) fn size(self) -> u32 {
+        match self {
+            Self::SpinLock | Self::ResSpinLock | Self::Refcount => 4,
+            Self::TaskWork | Self::KptrUntrusted | Self::KptrRef | Self::KptrPercpu | Self::Uptr => 8,
+            Self::Timer | Self::Wq | Self::ListHead | Self::RbRoot => 16,
+            Self::ListNode => 24,
+            Self::RbNode => 32,
+        }
+    }
+
+    fn align(self) -> u32 {
+        self.size().min(8)
+    }
+
+    /// A pointer, which loads and stores may touch by the kernel's rules.
+    pub(crate) fn is_pointer(self) -> bool {
+        Set::POINTERS.has(self)
+    }
+}
+
+/// A set of kinds of fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Set(u16);
+
+impl Set {
+    /// `BPF_KPTR`.
+    pub(crate) const KPTR: Self = Self(Tag::KptrUntrusted.bit() | Tag::KptrRef.bit() | Tag::KptrPercpu.bit());
+    pub(crate) const POINTERS: Self = Self::KPTR.with(Tag::Uptr);
+    /// `BPF_GRAPH_ROOT`.
+    pub(crate) const ROOTS: Self = Self(Tag::ListHead.bit() | Tag::RbRoot.bit());
+    /// `BPF_GRAPH_NODE`.
+    pub(crate) const NODES: Self = Self(Tag::ListNode.bit() | Tag::RbNode.bit());
+    /// What may be in the value of a map.
+    const IN_MAPS: Self = Self::POINTERS
+        .with(Tag::SpinLock)
+        .with(Tag::ResSpinLock)
+        .with(Tag::Timer)
+        .with(Tag::Wq)
+        .with(Tag::TaskWork)
+        .with(Tag::ListHead)
+        .with(Tag::RbRoot)
+        .with(Tag::Refcount);
+    /// What may be in an allocated object.
+    const IN_OBJECTS: Self = Self::KPTR
+        .with(Tag::SpinLock)
+        .with(Tag::ResSpinLock)
+        .with(Tag::ListHead)
+        .with(Tag::ListNode)
+        .with(Tag::RbRoot)
+        .with(Tag::RbNode)
+        .with(Tag::Refcount);
+
+    pub(crate) const fn of(tag: Tag) -> Self {
+        Self(tag.bit())
+    }
+
+    const fn with(self, tag: Tag) -> Self {
+        Self(self.0 | tag.bit())
+    }
+
+    pub(crate) const fn has(self, tag: Tag) -> bool {
+        self.0 & tag.bit() != 0
+    }
+
+    pub(crate) const fn any(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// What a field refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refers {
+    /// Nothing.
+    Nothing,
+    /// A kernel pointer to this type.
+    Pointer { owner: BtfOwner, ty: TypeId },
+    /// A list or tree of objects of this type of the program, linked by their node at this offset.
+    Graph { value: TypeId, node_offset: u32 },
+}
+
+/// One field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Field {
+    pub(crate) offset: u32,
+    pub(crate) tag: Tag,
+    pub(crate) refers: Refers,
+}
+
+/// The fields of one type, by ascending offset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    fields: Vec<Field>,
+    tags: Set,
+}
+
+impl Record {
+    /// Whether it has a field of one of these kinds.
+    pub(crate) fn has(&self, tags: Set) -> bool {
+        self.tags.any(tags)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// The field at this offset, if it is of one of these kinds.
+    pub(crate) fn at(&self, offset: i64, tags: Set) -> Option<&Field> {
+        self.fields.iter().find(|f| i64::from(f.offset) == offset && tags.has(f.tag))
+    }
+
+    /// Where the only field of this kind is.
+    pub(crate) fn offset_of(&self, tag: Tag) -> Option<u32> {
+        self.fields.iter().find(|f| f.tag == tag).map(|f| f.offset)
+    }
+
+    /// Fields that the bytes from `low` up to but not including `high` touch.
+    pub(crate) fn touched(&self, low: i64, high: i64) -> impl Iterator<Item = &Field> {
+        self.fields.iter().filter(move |f| {
+            let (start, end) = (i64::from(f.offset), i64::from(f.offset) + i64::from(f.tag.size()));
+            low < end && start < high
+        })
+    }
+}
+
+/// The types say something about a field that makes no sense, or that the kernel refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    /// The kernel refuses it.
+    Refused,
+    /// A pointer to a type whose place only the kernel's types could tell.
+    NeedsKernel,
+}
