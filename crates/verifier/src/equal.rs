@@ -73,15 +73,7 @@ impl Comparison<'_> {
     /// Whether `old` covers `new`.
     pub(crate) fn states(&self, at: InsnIdx, old: &State, new: &State) -> bool {
         let mut ids = Ids::default();
-        let held = old.preempt_off == new.preempt_off
-            && old.rcu == new.rcu
-            && old.refs.len() == new.refs.len()
-            && old.refs.iter().zip(&new.refs).all(|(o, n)| ids.pair(o.id, n.id))
-            && match (old.lock, new.lock) {
-                (None, None) => true,
-                (Some(o), Some(n)) => o.map == n.map && ids.pair(o.id, n.id),
-                _ => false,
-            };
+        let held = old.held.same(&new.held, |o, n| ids.pair(o, n));
         held && same_callsites(old, new)
             && old.frames().iter().zip(new.frames()).enumerate().all(|(i, (o, n))| {
                 let at = old.frames().get(i + 1).map_or(at, |callee| callee.callsite);

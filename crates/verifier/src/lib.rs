@@ -21,6 +21,7 @@ mod explore;
 mod facts;
 mod fields;
 mod functions;
+mod held;
 pub mod limits;
 mod live;
 mod origin;

@@ -5,10 +5,11 @@ use isa::{Imm64, Insn, InsnIdx};
 
 use crate::Env;
 use crate::cfg::{self, Shape};
-use crate::fields;
+use crate::fields::{Fields, Record};
 use crate::limits::MAX_USED_MAPS;
 use crate::live::Liveness;
 use crate::reason::{Reason, Unsupported};
+use crate::reg::{BtfOwner, Flags, RegState, RegType};
 use crate::rules::programs::{self, ProgRules};
 use crate::rules::{kfuncs, maps};
 
@@ -24,8 +25,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) arena: Option<u32>,
     /// The program's maps, then what its maps of maps hold: a map's number is an index into this.
     maps: Vec<&'a MapSpec>,
-    /// For each map, where its value has a spin lock.
-    spin_locks: Vec<Option<u32>>,
+    /// The fields of maps and structs that the kernel owns.
+    pub(crate) fields: Fields,
 }
 
 impl<'a> Plan<'a> {
@@ -43,8 +44,8 @@ impl<'a> Plan<'a> {
         let btf = program.btf.as_deref();
         let inner = program.maps.iter().filter_map(|m| m.inner.as_deref());
         let maps: Vec<&MapSpec> = program.maps.iter().chain(inner).collect();
-        let spin_locks = maps.iter().map(|m| fields::find(btf, m).spin_lock).collect();
-        Ok(Self { program, env, rules, shape, live: Liveness::compute(program), arena, maps, spin_locks })
+        let fields = Fields::new(btf, env.kernel.as_deref(), &maps);
+        Ok(Self { program, env, rules, shape, live: Liveness::compute(program), arena, maps, fields })
     }
 
     pub(crate) fn subprog(&self, index: u32) -> Option<&'a Subprogram> {
@@ -68,9 +69,15 @@ impl<'a> Plan<'a> {
         self.map(map).map_or(0, |m| m.value_size)
     }
 
-    /// Where the map's value has a spin lock.
-    pub(crate) fn spin_lock(&self, map: u32) -> Option<u32> {
-        self.spin_locks.get(map as usize).copied().flatten()
+    /// The fields of what a pointer points to (`reg_btf_record`), if it has any.
+    pub(crate) fn record(&self, pointer: &RegState) -> Option<&Record> {
+        match pointer.kind {
+            RegType::PtrToMapValue { map } => Some(&self.fields.map(map)?.record).filter(|r| !r.is_empty()),
+            RegType::PtrToBtfId { of: BtfOwner::Object, ty } if pointer.flags.has(Flags::ALLOC) => {
+                self.fields.object(ty)
+            }
+            _ => None,
+        }
     }
 
     /// The name of the map, for messages.
@@ -128,7 +135,7 @@ fn check_references(program: &Program) -> Result<Option<u32>, (Option<InsnIdx>, 
         let Some(spec) = program.maps.get(map as usize) else {
             return Err(fail(Reason::NoSuchMap { map }));
         };
-        check_map_use(program, spec, offset).map_err(fail)?;
+        check_map_use(spec, offset).map_err(fail)?;
         used.insert(map);
         if used.len() > MAX_USED_MAPS {
             return Err(fail(Reason::TooManyMaps { limit: MAX_USED_MAPS }));
@@ -143,14 +150,11 @@ fn check_references(program: &Program) -> Result<Option<u32>, (Option<InsnIdx>, 
     Ok(arena)
 }
 
-fn check_map_use(program: &Program, spec: &MapSpec, offset: Option<u32>) -> Result<(), Reason> {
+fn check_map_use(spec: &MapSpec, offset: Option<u32>) -> Result<(), Reason> {
     let Some(rules) = maps::find(spec.map_type) else {
         let (name, map_type) = (spec.name.clone(), spec.map_type.name());
         return Err(Unsupported::MapType { name, map_type }.into());
     };
-    if let Some(what) = fields::find(program.btf.as_deref(), spec).unsupported {
-        return Err(Unsupported::Feature { what }.into());
-    }
     let Some(offset) = offset else { return Ok(()) };
     if !rules.direct_value || (spec.map_type == MapType::Array && spec.max_entries != 1) {
         return Err(Reason::NoDirectValue { map: spec.name.clone() });

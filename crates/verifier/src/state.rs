@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use isa::{InsnIdx, Reg};
 
+use crate::held::Held;
 use crate::reg::{RegState, RegType};
 use crate::rules::helpers::Callback;
 use crate::stack::Stack;
@@ -43,23 +44,6 @@ impl Frame {
     }
 }
 
-/// Something that must be given back before the program ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Reference {
-    pub(crate) id: u32,
-    /// The instruction that took it.
-    pub(crate) at: InsnIdx,
-}
-
-/// A spin lock that is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lock {
-    pub(crate) map: u32,
-    /// Identity of the map value: that of the pointer it was reached by; 0 for a map with one value.
-    pub(crate) id: u32,
-    pub(crate) at: InsnIdx,
-}
-
 /// A saved state that a path has come through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NodeId(pub(crate) u32);
@@ -69,12 +53,7 @@ pub(crate) struct NodeId(pub(crate) u32);
 pub(crate) struct State {
     /// Innermost last; never empty.
     frames: Vec<Rc<Frame>>,
-    pub(crate) refs: Vec<Reference>,
-    pub(crate) lock: Option<Lock>,
-    /// Depth of `bpf_preempt_disable`.
-    pub(crate) preempt_off: u32,
-    /// Inside `bpf_rcu_read_lock`.
-    pub(crate) rcu: bool,
+    pub(crate) held: Held,
     /// Times a `may_goto` was passed.
     pub(crate) may_goto_depth: u32,
     /// Callbacks entered on this path.
@@ -88,10 +67,7 @@ impl State {
     pub(crate) fn new(frame: Frame) -> Self {
         Self {
             frames: vec![Rc::new(frame)],
-            refs: Vec::new(),
-            lock: None,
-            preempt_off: 0,
-            rcu: false,
+            held: Held::default(),
             may_goto_depth: 0,
             callback_depth: 0,
             parent: None,
@@ -169,16 +145,16 @@ impl State {
 
     /// Forgets the reference `id` and everything that hung on it; `false` if it is not held.
     pub(crate) fn release(&mut self, id: u32) -> bool {
-        let before = self.refs.len();
-        self.refs.retain(|r| r.id != id);
-        if self.refs.len() == before {
+        if !self.held.give_back_object(id) {
             return false;
         }
-        self.update_all(
-            |r| r.ref_id == id,
-            |r| *r = RegState::number(crate::scalar::Scalar::UNKNOWN, r.origin),
-        );
+        self.invalidate(|r| r.ref_id == id);
         true
+    }
+
+    /// Pointers that are no longer good for anything become numbers of which nothing is known (`mark_reg_invalid`).
+    pub(crate) fn invalidate(&mut self, wanted: impl Fn(&RegState) -> bool) {
+        self.update_all(wanted, |r| *r = RegState::number(crate::scalar::Scalar::UNKNOWN, r.origin));
     }
 
     /// Bytes it takes at most, shared frames counted in full.

@@ -94,12 +94,16 @@ fn check_key(btf: &Btf, map: &MapSpec, value: TypeId) -> Result<(), Malformed> {
 
 /// Whether values of this type of map may have such a field.
 fn holds(map: MapType, tag: Tag) -> bool {
-    let storage =
-        matches!(map, MapType::SkStorage | MapType::InodeStorage | MapType::TaskStorage | MapType::CgrpStorage);
+    let storage = matches!(
+        map,
+        MapType::SkStorage | MapType::InodeStorage | MapType::TaskStorage | MapType::CgrpStorage
+    );
     let plain = matches!(map, MapType::Hash | MapType::Array);
     match tag {
         Tag::SpinLock | Tag::ResSpinLock => plain || storage || map == MapType::CgroupStorage,
-        Tag::Timer | Tag::Wq | Tag::TaskWork | Tag::ListHead | Tag::RbRoot => plain || map == MapType::LruHash,
+        Tag::Timer | Tag::Wq | Tag::TaskWork | Tag::ListHead | Tag::RbRoot => {
+            plain || map == MapType::LruHash
+        }
         Tag::KptrUntrusted | Tag::KptrRef | Tag::KptrPercpu | Tag::Refcount => {
             let more = [MapType::PercpuHash, MapType::LruHash, MapType::LruPercpuHash, MapType::PercpuArray];
             plain || storage || more.contains(&map)

@@ -5,12 +5,38 @@ mod maps;
 mod owned;
 mod search;
 
-use bpf_object::TypeId;
+use bpf_object::{Btf, MapSpec, TypeId};
 
 pub(crate) use maps::MapFields;
-pub(crate) use owned::Structs;
+use owned::Structs;
 
 use crate::reg::BtfOwner;
+
+/// The fields of everything a program can reach: its maps and its own structs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fields {
+    structs: Structs,
+    maps: Vec<MapFields>,
+}
+
+impl Fields {
+    /// Looks through the types of the object.
+    pub(crate) fn new(btf: Option<&Btf>, kernel: Option<&Btf>, maps: &[&MapSpec]) -> Self {
+        let structs = btf.and_then(|btf| Structs::new(btf, kernel).ok()).unwrap_or_default();
+        let maps = maps.iter().map(|map| MapFields::new(btf, kernel, &structs, map)).collect();
+        Self { structs, maps }
+    }
+
+    /// Those of the values of a map.
+    pub(crate) fn map(&self, map: u32) -> Option<&MapFields> {
+        self.maps.get(map as usize)
+    }
+
+    /// Those of a struct of the object, if it has any.
+    pub(crate) fn object(&self, ty: TypeId) -> Option<&Record> {
+        self.structs.get(ty)
+    }
+}
 
 /// What a field is, without what it refers to. The names are the kernel's (`enum btf_field_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,8 +31,7 @@ impl Structs {
         let mut records = BTreeMap::new();
         for (id, ty) in btf.own_types() {
             let Kind::Struct(composite) = &ty.kind else { continue };
-            let is_field =
-                |ty: TypeId| named.contains(&ty) || search::is_tagged_pointer(btf, ty);
+            let is_field = |ty: TypeId| named.contains(&ty) || search::is_tagged_pointer(btf, ty);
             if !composite.members.iter().any(|m| is_field(m.ty)) {
                 continue;
             }

@@ -369,24 +369,12 @@ pub enum Reason {
     ReturnsStackPointer,
 
     // Locks and references.
-    #[error("Unreleased reference id={id} alloc_insn={at}")]
-    UnreleasedReference { id: u32, at: InsnIdx },
+    #[error("{by} would lead to reference leak")]
+    UnreleasedReference { id: u32, at: InsnIdx, by: &'static str },
     #[error("{by} cannot be used inside {region}-ed region")]
     StillHeld { region: &'static str, by: &'static str },
-    #[error("Locking two bpf_spin_locks are not allowed")]
-    LockNested,
-    #[error("bpf_spin_unlock without taking a lock")]
-    UnlockWithoutLock,
-    #[error("bpf_spin_unlock of different lock")]
-    UnlockOther,
-    #[error("map '{map}' has no valid bpf_spin_lock")]
-    NoSpinLock { map: String },
-    #[error("off {offset} doesn't point to 'struct bpf_spin_lock' that is at {expected}")]
-    SpinLockOffset { offset: i64, expected: u32 },
-    #[error("unmatched attempt to enable preemption")]
+    #[error("unmatched attempt to enable preemption (kernel function bpf_preempt_enable)")]
     PreemptUnbalanced,
-    #[error("nested rcu read lock (kernel function bpf_rcu_read_lock)")]
-    RcuNested,
     #[error("unmatched rcu read unlock (kernel function bpf_rcu_read_unlock)")]
     RcuUnbalanced,
 

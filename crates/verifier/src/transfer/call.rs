@@ -3,6 +3,7 @@
 use bpf_object::Linkage;
 use isa::{CallTarget, InsnIdx, Reg};
 
+use super::objects::EXIT;
 use super::{Next, Step};
 use crate::cfg::callee;
 use crate::explore::Stop;
@@ -41,10 +42,10 @@ impl Step<'_> {
 
     /// A global function is verified on its own; here only what it is given matters.
     fn call_global(&mut self, index: u32) -> Result<(), Stop> {
-        let region = if self.state.lock.is_some() {
+        let region = if self.state.held.is_locked() {
             Some("while holding a lock")
         } else {
-            (self.state.preempt_off > 0).then_some("with preemption disabled")
+            (self.state.held.preempt_off > 0).then_some("with preemption disabled")
         };
         if let Some(region) = region {
             return Err(Reason::NotAllowedHere { what: "global function calls", region }.into());
@@ -157,8 +158,8 @@ impl Step<'_> {
     }
 
     pub(super) fn exit(&mut self) -> Result<Next, Stop> {
+        self.check_leaks(EXIT, false)?;
         if self.state.depth() == 0 {
-            self.check_nothing_held()?;
             self.check_result()?;
             return Ok(Next::End);
         }
@@ -198,23 +199,6 @@ impl Step<'_> {
         self.widen_at(callsite, &mut state, false);
         *self.state = state;
         Ok(callsite)
-    }
-
-    fn check_nothing_held(&self) -> Result<(), Reason> {
-        let by = "BPF_EXIT instruction in main prog";
-        if self.state.lock.is_some() {
-            return Err(Reason::StillHeld { region: "bpf_spin_lock", by });
-        }
-        if self.state.rcu {
-            return Err(Reason::StillHeld { region: "bpf_rcu_read_lock", by });
-        }
-        if let Some(held) = self.state.refs.first() {
-            return Err(Reason::UnreleasedReference { id: held.id, at: held.at });
-        }
-        if self.state.preempt_off > 0 {
-            return Err(Reason::StillHeld { region: "bpf_preempt_disable", by });
-        }
-        Ok(())
     }
 
     /// What the program, or a global function, returns.

@@ -4,6 +4,7 @@ use bpf_object::MapType;
 use isa::Reg;
 
 use super::Step;
+use super::objects::LockKind;
 use crate::explore::Stop;
 use crate::limits::MAX_SIZE_ARG;
 use crate::reason::{Access, Reason, Unsupported};
@@ -11,7 +12,6 @@ use crate::reg::{Flags, RegState, RegType};
 use crate::rules::helpers::{self, Arg, Effect, Helper, LOOP_CALLBACK, Ret};
 use crate::rules::maps;
 use crate::scalar::Scalar;
-use crate::state::Lock;
 
 /// What the arguments of one call have in common.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,10 +28,7 @@ impl Step<'_> {
         if helper.gpl && !self.plan.is_gpl() {
             return Err(Reason::License { what: helper.name }.into());
         }
-        if self.state.lock.is_some() && helper.effect != Effect::Unlock {
-            if helper.effect == Effect::Lock {
-                return Err(Reason::LockNested.into());
-            }
+        if self.state.held.is_locked() && helper.effect != Effect::Unlock {
             let (what, region) = ("function calls", "while holding a lock");
             return Err(Reason::NotAllowedHere { what, region }.into());
         }
@@ -41,8 +38,8 @@ impl Step<'_> {
         }
         match helper.effect {
             Effect::None => {}
-            Effect::Lock => self.spin_lock()?,
-            Effect::Unlock => self.spin_unlock()?,
+            Effect::Lock => self.spin_lock(Reg::R1, LockKind::Spin)?,
+            Effect::Unlock => self.spin_unlock(Reg::R1, LockKind::Spin)?,
             Effect::Loop => self.start_loop(arguments)?,
         }
         self.clobber_arguments();
@@ -196,7 +193,10 @@ impl Step<'_> {
                 Ok(())
             }
             RegType::PtrToCtx => self.check_ctx(reg, pointer, 0, size, None),
-            _ => self.check_region(reg, pointer, 0, size, access),
+            _ => {
+                self.check_region(reg, pointer, 0, size, access)?;
+                self.check_field_access(reg, pointer, 0, size, false)
+            }
         }
     }
 
@@ -219,72 +219,11 @@ impl Step<'_> {
         }
     }
 
-    fn spin_lock(&mut self) -> Result<(), Reason> {
-        let (map, id) = self.lock_argument()?;
-        self.state.lock = Some(Lock { map, id, at: self.at });
-        Ok(())
-    }
-
-    fn spin_unlock(&mut self) -> Result<(), Reason> {
-        let (map, id) = self.lock_argument()?;
-        match self.state.lock {
-            None => Err(Reason::UnlockWithoutLock),
-            Some(held) if held.map != map || held.id != id => Err(Reason::UnlockOther),
-            Some(_) => {
-                self.state.lock = None;
-                Ok(())
-            }
-        }
-    }
-
-    /// The lock `R1` points to: its map and the identity of the value.
-    fn lock_argument(&mut self) -> Result<(u32, u32), Reason> {
-        let pointer = self.read(Reg::R1)?;
-        let RegType::PtrToMapValue { map } = pointer.kind else {
-            return Err(Reason::Internal { what: "spin lock outside a map" });
-        };
-        let Some(known) = pointer.scalar.as_constant() else {
-            return Err(Reason::NotConstant { reg: Reg::R1 });
-        };
-        let offset = known.cast_signed().saturating_add(i64::from(pointer.offset));
-        let Some(expected) = self.plan.spin_lock(map) else {
-            return Err(Reason::NoSpinLock { map: self.plan.map_name(map) });
-        };
-        if offset != i64::from(expected) {
-            return Err(Reason::SpinLockOffset { offset, expected });
-        }
-        Ok((map, pointer.id))
-    }
-
-    /// Fields the kernel owns may not be touched by loads and stores.
-    pub(super) fn check_lock_access(
-        &self,
-        reg: Reg,
-        map: u32,
-        pointer: &RegState,
-        offset: i64,
-        size: u64,
-    ) -> Result<(), Reason> {
-        let Some(start) = self.plan.spin_lock(map) else { return Ok(()) };
-        let (start, end) = (i64::from(start), i64::from(start) + SPIN_LOCK_BYTES);
-        let offset = offset + i64::from(pointer.offset);
-        let low = pointer.scalar.wide.smin.saturating_add(offset);
-        let high = pointer.scalar.wide.smax.saturating_add(offset).saturating_add_unsigned(size);
-        if low < end && start < high {
-            let map = self.plan.map_name(map);
-            return Err(Reason::SpecialField { field: "bpf_spin_lock", reg, map });
-        }
-        Ok(())
-    }
-
     /// Whether the map is an arena.
     pub(super) fn is_arena_map(&self, map: u32) -> bool {
         self.plan.map(map).is_some_and(|m| m.map_type == MapType::Arena)
     }
 }
-
-/// `sizeof(struct bpf_spin_lock)`.
-const SPIN_LOCK_BYTES: i64 = 4;
 
 /// Whether helpers take this as memory. An arena pointer is none: helpers would read it as a host address.
 fn is_memory(pointer: &RegState) -> bool {

@@ -5,12 +5,13 @@ use isa::Reg;
 
 use super::Step;
 use crate::explore::Stop;
+use crate::held::RefKind;
 use crate::reason::{Access, Reason, Unsupported};
 use crate::reg::{Flags, RegState, RegType};
 use crate::rules::kfuncs::{ITERS, Kfunc, KfuncArg, KfuncEffect, KfuncRet};
 use crate::scalar::Scalar;
 use crate::stack::{Iterator as Iter, SLOT, SlotByte};
-use crate::state::{Reference, State};
+use crate::state::State;
 
 /// The only kind of iterator so far.
 const NUM: u8 = 0;
@@ -41,15 +42,13 @@ impl Step<'_> {
             KfuncEffect::IterNew => self.iter_new()?,
             KfuncEffect::IterNext => return self.iter_next(kfunc),
             KfuncEffect::IterDestroy => self.iter_destroy()?,
-            KfuncEffect::PreemptDisable => self.state.preempt_off += 1,
+            KfuncEffect::PreemptDisable => self.state.held.preempt_off += 1,
             KfuncEffect::PreemptEnable => {
-                let left = self.state.preempt_off.checked_sub(1);
-                self.state.preempt_off = left.ok_or(Reason::PreemptUnbalanced)?;
+                let left = self.state.held.preempt_off.checked_sub(1);
+                self.state.held.preempt_off = left.ok_or(Reason::PreemptUnbalanced)?;
             }
-            KfuncEffect::RcuLock if self.state.rcu => return Err(Reason::RcuNested.into()),
-            KfuncEffect::RcuLock => self.state.rcu = true,
-            KfuncEffect::RcuUnlock if !self.state.rcu => return Err(Reason::RcuUnbalanced.into()),
-            KfuncEffect::RcuUnlock => self.state.rcu = false,
+            KfuncEffect::RcuLock => self.state.held.rcu += 1,
+            KfuncEffect::RcuUnlock => self.leave_rcu()?,
         }
         self.clobber_arguments();
         if kfunc.ret == KfuncRet::Number {
@@ -61,7 +60,7 @@ impl Step<'_> {
 
     fn check_kfunc_here(&self, kfunc: &'static Kfunc) -> Result<(), Reason> {
         let function = kfunc.name;
-        if self.state.lock.is_some() && !kfunc.with_lock {
+        if self.state.held.is_locked() && !kfunc.with_lock {
             let (what, region) = ("function calls", "while holding a lock");
             return Err(Reason::NotAllowedHere { what, region });
         }
@@ -69,10 +68,10 @@ impl Step<'_> {
             if !self.plan.program.kind.sleepable {
                 return Err(Reason::NotSleepable { function });
             }
-            if self.state.rcu {
+            if self.state.held.rcu > 0 {
                 return Err(Reason::SleepsHere { function, region: "rcu_read_lock region" });
             }
-            if self.state.preempt_off > 0 {
+            if self.state.held.preempt_off > 0 {
                 return Err(Reason::SleepsHere { function, region: "non-preemptible region" });
             }
         }
@@ -164,7 +163,7 @@ impl Step<'_> {
         slot.scrub();
         slot.bytes = [SlotByte::Iter; SLOT as usize];
         slot.iter = Some(Iter { kind: NUM, id, active: true, depth: 0 });
-        self.state.refs.push(Reference { id, at });
+        self.state.held.take(RefKind::Object, id, at);
         Ok(())
     }
 

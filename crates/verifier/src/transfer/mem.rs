@@ -170,7 +170,10 @@ impl Step<'_> {
             }
             RegType::PtrToCtx => self.check_ctx(reg, pointer, offset, u64::from(size), Some(place.access)),
             RegType::ConstPtrToMap { map } => self.check_map_struct(map, place, pointer),
-            _ => self.check_region(reg, pointer, offset, u64::from(size), place.access),
+            _ => {
+                self.check_region(reg, pointer, offset, u64::from(size), place.access)?;
+                self.check_field_access(reg, pointer, offset, u64::from(size), true)
+            }
         }
     }
 
@@ -192,8 +195,7 @@ impl Step<'_> {
                     let offset = offset + i64::from(pointer.offset);
                     return Err(Reason::MapPermission { access, map, value_size, offset, size });
                 }
-                region.check(reg, pointer, offset, size)?;
-                self.check_lock_access(reg, map, pointer, offset, size)
+                region.check(reg, pointer, offset, size)
             }
             RegType::PtrToMem { .. } if access == Access::Write && pointer.flags.has(Flags::RDONLY) => {
                 Err(Reason::ReadOnly { reg, found })

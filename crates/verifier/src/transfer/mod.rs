@@ -7,6 +7,7 @@ mod jump;
 mod kfunc;
 mod map_struct;
 mod mem;
+mod objects;
 mod region;
 mod stack;
 
