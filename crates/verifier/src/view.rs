@@ -107,7 +107,7 @@ impl<'a> StateView<'a> {
 
     /// Identities of what must be given back, in the order it was taken.
     pub fn references(&self) -> impl Iterator<Item = u32> + use<'a> {
-        self.state.refs.iter().map(|r| r.id)
+        self.state.held.objects().map(|r| r.id)
     }
 }
 
