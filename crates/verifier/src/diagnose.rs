@@ -7,6 +7,7 @@ use crate::error::{Cause, Inner, Rejection};
 use crate::origin::Origins;
 use crate::reason::Reason;
 use crate::state::State;
+use crate::verified::Stats;
 
 /// Instructions a slice names at most.
 const MAX_CAUSES: usize = 16;
@@ -16,7 +17,7 @@ pub(crate) struct Site<'a> {
     pub(crate) at: Option<InsnIdx>,
     pub(crate) state: Option<&'a State>,
     pub(crate) origins: Option<&'a Origins>,
-    pub(crate) walked: u64,
+    pub(crate) stats: Stats,
 }
 
 /// Makes the rejection.
@@ -29,7 +30,7 @@ pub(crate) fn rejection(program: &Program, reason: Reason, site: &Site<'_>) -> R
         function: site.at.and_then(|at| function(program, at)),
         line: site.at.and_then(|at| program.line_at(at)).cloned(),
         at: site.at,
-        walked: site.walked,
+        stats: site.stats,
         reason,
     })
 }

@@ -4,6 +4,7 @@ use bpf_object::LineInfo;
 use isa::{InsnIdx, Reg};
 
 use crate::reason::Reason;
+use crate::verified::Stats;
 
 /// Why and where a program was refused.
 ///
@@ -21,7 +22,7 @@ pub(crate) struct Inner {
     pub(crate) line: Option<LineInfo>,
     pub(crate) register: Option<Reg>,
     pub(crate) causes: Vec<Cause>,
-    pub(crate) walked: u64,
+    pub(crate) stats: Stats,
 }
 
 /// An instruction that contributed to the value that broke the rule.
@@ -79,7 +80,13 @@ impl Rejection {
     /// Instructions walked until then.
     #[must_use]
     pub fn insns_walked(&self) -> u64 {
-        self.inner.walked
+        self.inner.stats.insns_walked
+    }
+
+    /// What verification cost until then.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.stats
     }
 
     /// The error number `bpf(BPF_PROG_LOAD)` would fail with.

@@ -23,6 +23,7 @@ use crate::reg::RegState;
 use crate::saved::Saved;
 use crate::state::{Frame, NodeId, State};
 use crate::transfer::{Next, Step, iterator_at};
+use crate::verified::Stats;
 use crate::view::{FrameView, StateView};
 
 /// A path that waits to be walked.
@@ -65,8 +66,23 @@ pub(crate) struct Work {
     /// The same when the last state was saved.
     walked_at_save: u64,
     jumps_at_save: u64,
-    pub(crate) states: u64,
-    pub(crate) peak: u64,
+    states: u64,
+    peak: u64,
+    /// Most states compared at one instruction.
+    states_per_insn: u64,
+}
+
+impl Work {
+    /// The same, to be told.
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            insns_walked: self.walked,
+            max_states_per_insn: self.states_per_insn,
+            total_states: self.states,
+            peak_states: self.peak,
+            max_stack_bytes: 0,
+        }
+    }
 }
 
 /// The walk of one function and what it calls.
@@ -90,7 +106,7 @@ impl<'a> Explorer<'a> {
         work: &'a mut Work,
         listener: Listener<'a>,
     ) -> Self {
-        Self { plan, facts, origins, work, listener, ids: 1, saved: Saved::default(), waiting: Vec::new() }
+        Self { plan, facts, origins, work, listener, ids: 0, saved: Saved::default(), waiting: Vec::new() }
     }
 
     /// Walks everything from `state` at `start`.
@@ -208,7 +224,9 @@ impl<'a> Explorer<'a> {
         let mut add = forced
             || (self.work.jumps - self.work.jumps_at_save >= 2
                 && self.work.walked - self.work.walked_at_save >= 8);
-        for id in self.saved.at(at) {
+        let candidates = self.saved.at(at);
+        let compared = candidates.len() as u64;
+        for id in candidates {
             let Some(old) = self.saved.node(id).and_then(|n| n.state.as_ref()) else { continue };
             let compare =
                 |how| Comparison { plan: self.plan, origins: self.origins, how }.states(at, old, state);
@@ -250,6 +268,7 @@ impl<'a> Explorer<'a> {
                 self.saved.miss(id, forced);
             }
         }
+        self.work.states_per_insn = self.work.states_per_insn.max(compared);
         if add {
             self.save(at, state)?;
         }

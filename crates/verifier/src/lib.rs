@@ -24,6 +24,7 @@ mod functions;
 mod held;
 pub mod limits;
 mod live;
+pub mod log;
 mod origin;
 mod plan;
 mod reason;

@@ -113,6 +113,8 @@ pub struct FrameFacts {
 pub struct Stats {
     /// Instructions walked (`processed N insns`).
     pub insns_walked: u64,
+    /// Most states that were compared at one instruction.
+    pub max_states_per_insn: u64,
     /// States held at the end.
     pub total_states: u64,
     /// Most states held at once.

@@ -36,7 +36,11 @@ pub fn verify(program: &Program, env: &Env) -> Result<Verified, Rejection> {
 /// The program is not safe, or is not understood.
 pub fn verify_with(program: &Program, env: &Env, observer: &mut dyn Observer) -> Result<Verified, Rejection> {
     let plan = Plan::new(program, env).map_err(|(at, reason)| {
-        diagnose::rejection(program, reason, &Site { at, state: None, origins: None, walked: 0 })
+        diagnose::rejection(
+            program,
+            reason,
+            &Site { at, state: None, origins: None, stats: Stats::default() },
+        )
     })?;
     Listener::new(observer).event(&Event::Planned { plan: PlanView::new(&plan) });
     let mut facts = Facts::new(program.code.len(), program.subprograms.len());
@@ -56,13 +60,13 @@ pub fn verify_with(program: &Program, env: &Env, observer: &mut dyn Observer) ->
             }
             Stop::Refused(reason) => {
                 let (state, origins) = (failure.state.as_deref(), Some(&origins));
-                let site = Site { at: Some(failure.at), state, origins, walked: work.walked };
+                let site = Site { at: Some(failure.at), state, origins, stats: work.stats() };
                 return Err(diagnose::rejection(program, reason, &site));
             }
         }
     }
     let what = "arithmetic on arena pointers and numbers by the same instruction, in many places";
-    let site = Site { at: None, state: None, origins: None, walked: work.walked };
+    let site = Site { at: None, state: None, origins: None, stats: work.stats() };
     Err(diagnose::rejection(program, Unsupported::Feature { what }.into(), &site))
 }
 
@@ -135,17 +139,12 @@ fn entry_state(plan: &Plan<'_>, index: u32, explorer: &mut Explorer<'_>) -> Resu
 /// Checks what can only be checked at the end, and packs up.
 fn finish(plan: &Plan<'_>, facts: Facts, work: Work) -> Result<Verified, Rejection> {
     let max_stack_bytes = check_stack(plan, &facts.frames).map_err(|reason| {
-        let site = Site { at: None, state: None, origins: None, walked: work.walked };
+        let site = Site { at: None, state: None, origins: None, stats: work.stats() };
         diagnose::rejection(plan.program, reason, &site)
     })?;
     let (ctx_bytes, map_bytes) = (facts.ctx_bytes, facts.map_bytes);
     let (insns, frames) = facts.finish();
-    let stats = Stats {
-        insns_walked: work.walked,
-        total_states: work.states,
-        peak_states: work.peak,
-        max_stack_bytes,
-    };
+    let stats = Stats { max_stack_bytes, ..work.stats() };
     let program = plan.program.clone();
     let inner = Inner { program, facts: insns, frames, arena: plan.arena, ctx_bytes, map_bytes, stats };
     Ok(Verified { inner: Arc::new(inner) })

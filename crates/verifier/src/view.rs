@@ -179,6 +179,10 @@ impl<'a> SlotView<'a> {
     pub fn spilled(&self) -> Option<ValueView<'a>> {
         (self.slot.spilled_bytes() > 0).then_some(ValueView { value: &self.slot.spill })
     }
+
+    pub(crate) fn slot(&self) -> &'a Slot {
+        self.slot
+    }
 }
 
 /// What kind of value a register or spilled register holds.
@@ -291,5 +295,9 @@ impl<'a> ValueView<'a> {
     #[must_use]
     pub fn id(&self) -> ValueId {
         ValueId(self.value.origin)
+    }
+
+    pub(crate) fn state(&self) -> &'a RegState {
+        self.value
     }
 }
