@@ -158,7 +158,17 @@ impl Comparison<'_> {
             (Some(o), Some(n)) => o.kind == n.kind && o.active == n.active && ids.pair(o.id, n.id),
             _ => false,
         };
-        bytes && spills && iters
+        let dynptrs = match (old.dynptr, new.dynptr) {
+            (None, n) => n.is_none() || self.how != Match::Same,
+            (Some(o), Some(n)) => o.kind == n.kind && o.first == n.first && ids.pair(o.ref_id, n.ref_id),
+            _ => false,
+        };
+        let irqs = match (old.irq, new.irq) {
+            (None, n) => n.is_none() || self.how != Match::Same,
+            (Some(o), Some(n)) => o.by_lock == n.by_lock && ids.pair(o.id, n.id),
+            _ => false,
+        };
+        bytes && spills && iters && dynptrs && irqs
     }
 }
 

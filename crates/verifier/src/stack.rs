@@ -25,6 +25,66 @@ pub enum SlotByte {
     /// A byte of an open-coded iterator.
     #[doc(alias = "STACK_ITER")]
     Iter,
+    /// A byte of a dynptr.
+    #[doc(alias = "STACK_DYNPTR")]
+    Dynptr,
+    /// A byte of where the state of interrupts is kept.
+    #[doc(alias = "STACK_IRQ_FLAG")]
+    IrqFlag,
+}
+
+/// What a dynptr points into. The names are the kernel's (`enum bpf_dynptr_type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DynptrKind {
+    Local,
+    Ringbuf,
+    Skb,
+    Xdp,
+    SkbMeta,
+}
+
+impl DynptrKind {
+    /// As messages and logs have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Ringbuf => "ringbuf",
+            Self::Skb => "skb",
+            Self::Xdp => "xdp",
+            Self::SkbMeta => "skb_meta",
+        }
+    }
+
+    /// Whether it must be given back.
+    pub(crate) fn is_owned(self) -> bool {
+        self == Self::Ringbuf
+    }
+
+    /// Whether it points into a packet, which moves.
+    pub(crate) fn is_packet(self) -> bool {
+        matches!(self, Self::Skb | Self::Xdp | Self::SkbMeta)
+    }
+}
+
+/// A dynptr on the stack: two slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dynptr {
+    pub(crate) kind: DynptrKind,
+    /// Whether this is the slot at the lower address.
+    pub(crate) first: bool,
+    /// Its identity: slices of it carry it.
+    pub(crate) id: u32,
+    /// The reference it stands for, or 0.
+    pub(crate) ref_id: u32,
+}
+
+/// Where the state of interrupts is kept while they are disabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IrqFlag {
+    /// Its reference.
+    pub(crate) id: u32,
+    /// Whether taking a lock disabled them.
+    pub(crate) by_lock: bool,
 }
 
 /// An open-coded iterator on the stack.
@@ -49,11 +109,25 @@ pub(crate) struct Slot {
     pub(crate) spill: RegState,
     /// The iterator, while the bytes are [`SlotByte::Iter`].
     pub(crate) iter: Option<Iterator>,
+    /// The dynptr, while the bytes are [`SlotByte::Dynptr`].
+    pub(crate) dynptr: Option<Dynptr>,
+    /// The state of interrupts, while the bytes are [`SlotByte::IrqFlag`].
+    pub(crate) irq: Option<IrqFlag>,
 }
 
 impl Slot {
-    pub(crate) const EMPTY: Self =
-        Self { bytes: [SlotByte::Invalid; SLOT as usize], spill: RegState::NOT_INIT, iter: None };
+    pub(crate) const EMPTY: Self = Self {
+        bytes: [SlotByte::Invalid; SLOT as usize],
+        spill: RegState::NOT_INIT,
+        iter: None,
+        dynptr: None,
+        irq: None,
+    };
+
+    /// All bytes of one kind, and nothing else yet.
+    pub(crate) fn of(byte: SlotByte) -> Self {
+        Self { bytes: [byte; SLOT as usize], ..Self::EMPTY }
+    }
 
     /// Number of bytes of a register spilled here, 0 if none is.
     pub(crate) fn spilled_bytes(&self) -> u32 {
@@ -65,15 +139,15 @@ impl Slot {
         self.spilled_bytes() == SLOT
     }
 
-    /// Forgets the register or iterator spilled here: its bytes are anything from now on.
+    /// Forgets the register or object kept here: its bytes are anything from now on.
     pub(crate) fn scrub(&mut self) {
         for byte in &mut self.bytes {
-            if matches!(byte, SlotByte::Spill | SlotByte::Iter) {
+            if !matches!(byte, SlotByte::Invalid | SlotByte::Misc | SlotByte::Zero) {
                 *byte = SlotByte::Misc;
             }
         }
-        self.spill = RegState::NOT_INIT;
-        self.iter = None;
+        let bytes = self.bytes;
+        *self = Self { bytes, ..Self::EMPTY };
     }
 
     /// Spills the low `bytes` bytes of a register at the slot's lowest address.

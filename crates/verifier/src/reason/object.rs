@@ -14,6 +14,38 @@ pub enum ObjectFault {
     #[error("{function}#{number} reference has not been acquired before")]
     NotAcquired { function: String, number: u32 },
 
+    // Dynptrs and the state of interrupts, on the stack.
+    #[error("arg#{argument} expected pointer to stack or const struct bpf_dynptr")]
+    DynptrPlace { argument: usize, reg: Reg, found: TypeName },
+    #[error("Dynptr has to be an uninitialized dynptr")]
+    DynptrInUse { reg: Reg },
+    #[error("cannot pass pointer to const bpf_dynptr, the helper mutates it")]
+    DynptrConst { reg: Reg },
+    #[error("Expected an initialized dynptr as arg #{argument}")]
+    DynptrMissing { argument: usize, reg: Reg },
+    #[error("Expected a dynptr of type {expected} as arg #{argument}")]
+    DynptrKind { argument: usize, reg: Reg, expected: &'static str },
+    #[error("cannot overwrite referenced dynptr")]
+    DynptrOverwritten { frame: u8, offset: i64 },
+    #[error("potential write to dynptr at off={offset} disallowed")]
+    DynptrOverlap { offset: i64 },
+    #[error("arg {} is an unacquired reference", reg.number())]
+    DynptrUnowned { reg: Reg },
+    #[error("cannot release unowned const bpf_dynptr")]
+    DynptrReleaseConst { reg: Reg },
+    #[error("Unsupported reg type {found} for bpf_dynptr_from_mem data")]
+    DynptrMemory { reg: Reg, found: TypeName },
+    #[error("arg#{argument} doesn't point to an irq flag on stack")]
+    IrqPlace { argument: usize, reg: Reg, found: TypeName },
+    #[error("expected uninitialized irq flag as arg#{argument}")]
+    IrqInUse { argument: usize, reg: Reg },
+    #[error("expected an initialized irq flag as arg#{argument}")]
+    IrqMissing { argument: usize, reg: Reg },
+    #[error("irq flag acquired by {saved} kfuncs cannot be restored with {restored} kfuncs")]
+    IrqKind { saved: &'static str, restored: &'static str },
+    #[error("cannot restore irq state out of order, expected id={expected} acquired at insn_idx={at}")]
+    IrqOrder { expected: u32, at: InsnIdx },
+
     // Fields of maps and objects.
     #[error("{field} cannot be accessed indirectly by helper")]
     PointerIndirect { field: &'static str, reg: Reg },
@@ -60,6 +92,9 @@ impl ObjectFault {
             | Self::PointerVariable { .. }
             | Self::PointerMisaligned { .. }
             | Self::PointerSize { .. }
+            | Self::DynptrOverlap { .. }
+            | Self::DynptrMemory { .. }
+            | Self::IrqOrder { .. }
             | Self::LockInCallback
             | Self::RcuInCallback => EACCES,
             _ => EINVAL,
@@ -75,6 +110,17 @@ impl ObjectFault {
             | Self::PointerMisaligned { reg, .. }
             | Self::PointerSize { reg, .. }
             | Self::FieldVariable { reg, .. }
+            | Self::DynptrPlace { reg, .. }
+            | Self::DynptrInUse { reg }
+            | Self::DynptrConst { reg }
+            | Self::DynptrMissing { reg, .. }
+            | Self::DynptrKind { reg, .. }
+            | Self::DynptrUnowned { reg }
+            | Self::DynptrReleaseConst { reg }
+            | Self::DynptrMemory { reg, .. }
+            | Self::IrqPlace { reg, .. }
+            | Self::IrqInUse { reg, .. }
+            | Self::IrqMissing { reg, .. }
             | Self::LockPlace { reg, .. } => Some(*reg),
             _ => None,
         }

@@ -105,9 +105,9 @@ impl Step<'_> {
         Ok(self.number(if zero { Scalar::ZERO } else { Scalar::of_size(place.size) }, &[]))
     }
 
-    /// Refuses bytes that may not be read: those of an iterator. Never-written ones may be, with `CAP_PERFMON`.
+    /// Refuses bytes that may not be read: those of iterators and other objects. Never-written ones may be, with `CAP_PERFMON`.
     pub(super) fn check_readable(&self, frame: u8, span: Span, size: u32) -> Result<(), Reason> {
-        match self.bytes(frame, span).zip(0..).find(|(b, _)| *b == SlotByte::Iter) {
+        match self.bytes(frame, span).zip(0..).find(|(b, _)| is_object(*b)) {
             Some((_, byte)) => Err(Reason::StackRead { offset: span.start, byte, size }),
             None => Ok(()),
         }
@@ -127,6 +127,7 @@ impl Step<'_> {
         value: Option<(&RegState, Operand)>,
     ) -> Result<(), Reason> {
         let span = self.span(frame, place, pointer)?;
+        self.destroy_dynptrs(frame, span)?;
         let size = u32::from(place.size.bytes());
         let zero = value.is_some_and(|(v, _)| v.is_null());
         if !span.fixed {
@@ -193,4 +194,9 @@ impl Step<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the byte belongs to something that only kernel functions may look into.
+fn is_object(byte: SlotByte) -> bool {
+    matches!(byte, SlotByte::Iter | SlotByte::Dynptr | SlotByte::IrqFlag)
 }
