@@ -9,7 +9,7 @@ use super::touched::Touched;
 use crate::reg::{BtfOwner, Flags, RegState, RegType};
 use crate::rules::kfuncs::ITERS;
 use crate::scalar::Scalar;
-use crate::stack::{Iterator, SlotByte};
+use crate::stack::{Dynptr, Iterator, SlotByte};
 use crate::view::{FrameView, SlotView, StateView};
 
 /// Bytes of a map's name that the kernel keeps.
@@ -84,6 +84,9 @@ impl FrameText<'_> {
         if let Some(iterator) = slot.slot().iter {
             return write_iterator(f, offset, &iterator);
         }
+        if let Some(dynptr) = slot.slot().dynptr {
+            return if dynptr.first { write_dynptr(f, offset, &dynptr) } else { Ok(()) };
+        }
         write!(f, " fp{offset}=")?;
         // The highest byte tells what the slot is; what is above a spilled part of a register is printed in front of it.
         let spilled = slot.spilled().filter(|_| bytes.last() == Some(&SlotByte::Spill));
@@ -95,6 +98,8 @@ impl FrameText<'_> {
                 SlotByte::Misc => f.write_char('m')?,
                 SlotByte::Zero => f.write_char('0')?,
                 SlotByte::Iter => f.write_char('i')?,
+                SlotByte::Dynptr => f.write_char('d')?,
+                SlotByte::IrqFlag => f.write_char('f')?,
             }
         }
         let Some(value) = spilled else { return Ok(()) };
@@ -106,6 +111,14 @@ fn write_iterator(f: &mut fmt::Formatter<'_>, offset: i32, iterator: &Iterator) 
     let name = ITERS.get(usize::from(iterator.kind)).map_or("", |k| k.name);
     let state = if iterator.active { "active" } else { "drained" };
     write!(f, " fp{offset}=iter_{name}(ref_id={},state={state},depth={})", iterator.id, iterator.depth)
+}
+
+fn write_dynptr(f: &mut fmt::Formatter<'_>, offset: i32, dynptr: &Dynptr) -> fmt::Result {
+    write!(f, " fp{offset}=dynptr_{}(id={}", dynptr.kind.name(), dynptr.id)?;
+    if dynptr.ref_id != 0 {
+        write!(f, ",ref_id={}", dynptr.ref_id)?;
+    }
+    f.write_char(')')
 }
 
 /// One value. Pointers into a stack name their frame where it is not this one.
