@@ -304,6 +304,18 @@ impl RegState {
         Self { flags: self.flags.without(flags), ..self }
     }
 
+    /// Whether the pointer is valid as it stands: owned, or trusted and nothing against it (`is_trusted_reg`).
+    pub(crate) fn is_trusted(&self) -> bool {
+        let unsafe_flags = Flags::MAYBE_NULL
+            .with(Flags::RDONLY)
+            .with(Flags::USER)
+            .with(Flags::PERCPU)
+            .with(Flags::RCU)
+            .with(Flags::UNTRUSTED);
+        let trusted = Flags::ALLOC.with(Flags::TRUSTED).with(Flags::NON_OWN_REF);
+        self.ref_id != 0 || (self.flags.any(trusted) && !self.flags.any(unsafe_flags))
+    }
+
     /// The number 0.
     pub(crate) fn is_null(&self) -> bool {
         self.is_scalar() && self.scalar.is_zero()

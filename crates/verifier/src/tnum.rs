@@ -1,7 +1,7 @@
 //! Tristate numbers: 64-bit values of which some bits are known.
 //!
 //! A [`Tnum`] stands for the set of all `x` with `x & !mask == value`: bits set in `mask` are unknown, the others are
-//! as in `value`. The sets form a lattice with [`Tnum::UNKNOWN`] at the top; [`Tnum::meet`] is intersection and
+//! as in `value`. The sets form a lattice with [`Tnum::UNKNOWN`] at the top; [`Tnum::intersect`] is intersection and
 //! [`Tnum::contains`] membership. Every operation `op` here is sound: for all `x` in `a` and `y` in `b`,
 //! `x op y` is in `a.op(b)`. The tests check this exhaustively on four-bit numbers.
 
@@ -63,13 +63,19 @@ impl Tnum {
         inner.mask & !self.mask == 0 && inner.value & !self.mask == self.value
     }
 
-    /// The members of both, or `None` if known bits contradict each other.
-    pub(crate) fn meet(self, other: Self) -> Option<Self> {
-        let known_in_both = !self.mask & !other.mask;
-        if (self.value ^ other.value) & known_in_both != 0 {
-            return None;
-        }
-        Some(Self::new(self.value | other.value, self.mask & other.mask))
+    /// Whether some value can be in both: no known bits contradict each other.
+    pub(crate) const fn overlaps(self, other: Self) -> bool {
+        (self.value ^ other.value) & !self.mask & !other.mask == 0
+    }
+
+    /// The members of both. Where known bits contradict each other there are none, and the result is of no use.
+    pub(crate) const fn intersect(self, other: Self) -> Self {
+        Self::new(self.value | other.value, self.mask & other.mask)
+    }
+
+    /// The smallest set that holds both.
+    const fn union(self, other: Self) -> Self {
+        Self::new(self.value & other.value, (self.value ^ other.value) | self.mask | other.mask)
     }
 
     /// The low 32 bits, the rest known to be zero.
@@ -87,6 +93,12 @@ impl Tnum {
     pub(crate) fn truncate(self, bits: u32) -> Self {
         let keep = low_mask(bits);
         Self { value: self.value & keep, mask: self.mask & keep }
+    }
+
+    /// The low `bits` bits (16, 32 or 64) with their bytes in the other order, the rest known to be zero.
+    pub(crate) fn swap_bytes(self, bits: u32) -> Self {
+        let swap = |x: u64| x.swap_bytes() >> (64 - bits.clamp(8, 64));
+        Self { value: swap(self.value), mask: swap(self.mask) }
     }
 
     /// The low `bits` bits (1 to 64), sign-extended.
@@ -124,21 +136,15 @@ impl Tnum {
         Self::new(self.value ^ other.value, self.mask | other.mask)
     }
 
-    /// Long multiplication: a known one adds the other factor, an unknown bit perhaps adds it.
+    /// Long multiplication: a known one adds the other factor, an unknown bit adds it or not.
     pub(crate) fn mul(self, other: Self) -> Self {
-        let mut sum = Self::constant(self.value.wrapping_mul(other.value));
-        let mut unknown_bits = self.mask;
-        // self.value * other.value is exact; what remains are the parts with an unknown bit on either side.
-        let mut known_bits = self.value;
-        while known_bits != 0 {
-            let shift = known_bits.trailing_zeros();
-            known_bits &= known_bits - 1;
-            sum = sum.add(Self { value: 0, mask: other.mask }.lsh(shift));
-        }
-        while unknown_bits != 0 {
-            let shift = unknown_bits.trailing_zeros();
-            unknown_bits &= unknown_bits - 1;
-            sum = sum.add(Self { value: 0, mask: other.max() }.lsh(shift));
+        let mut sum = Self::constant(0);
+        let mut bits = self.max();
+        while bits != 0 {
+            let shift = bits.trailing_zeros();
+            bits &= bits - 1;
+            let more = sum.add(other.lsh(shift));
+            sum = if self.value >> shift & 1 == 1 { more } else { sum.union(more) };
         }
         sum
     }
@@ -265,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_hold_their_members_and_meet_is_intersection() {
+    fn ranges_hold_their_members_and_intersections_those_of_both() {
         for min in 0..16 {
             for max in min..16 {
                 let t = Tnum::range(min, max);
@@ -275,9 +281,9 @@ mod tests {
         for a in all4() {
             for b in all4() {
                 let both: Vec<u64> = members(a).filter(|&x| b.contains(x)).collect();
-                match a.meet(b) {
-                    None => assert!(both.is_empty()),
-                    Some(m) => assert_eq!(members(m).collect::<Vec<_>>(), both),
+                assert_eq!(a.overlaps(b), !both.is_empty());
+                if a.overlaps(b) {
+                    assert_eq!(members(a.intersect(b)).collect::<Vec<_>>(), both);
                 }
                 assert_eq!(a.includes(b), members(b).all(|x| a.contains(x)));
             }

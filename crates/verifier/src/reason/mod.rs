@@ -245,6 +245,8 @@ pub enum Reason {
     PointerArithmeticMaybeNull { reg: Reg, found: TypeName },
     #[error("R{} pointer arithmetic with {op} operator prohibited", reg.number())]
     PointerOperator { reg: Reg, op: &'static str },
+    #[error("R{} bitwise operator {op} on pointer prohibited", reg.number())]
+    PointerBits { reg: Reg, op: &'static str },
     #[error("R{} pointer {op} pointer prohibited", reg.number())]
     PointerPointer { reg: Reg, op: &'static str },
     #[error("R{} tried to subtract pointer from scalar", reg.number())]
@@ -378,6 +380,8 @@ pub enum Reason {
     #[error("unmatched rcu read unlock (kernel function bpf_rcu_read_unlock)")]
     RcuUnbalanced,
 
+    #[error("REG INVARIANTS VIOLATION: bounds of a register contradict each other")]
+    Invariants,
     #[error("verifier fault: {what}")]
     Internal { what: &'static str },
 }
@@ -397,13 +401,14 @@ impl Reason {
             Self::TooManyInsns { .. } | Self::TooManySubprogs | Self::TooManyMaps { .. } => E2BIG,
             Self::TooComplex { .. } | Self::TooManyBranches { .. } | Self::TooManyFrames { .. } => E2BIG,
             Self::TooManyStates { .. } => ENOMEM,
-            Self::Internal { .. } => EFAULT,
+            Self::Internal { .. } | Self::Invariants => EFAULT,
             Self::StackTooDeep { .. }
             | Self::Uninitialised { .. }
             | Self::FramePointerWrite
             | Self::PointerArithmetic32 { .. }
             | Self::PointerArithmetic { .. }
             | Self::PointerArithmeticMaybeNull { .. }
+            | Self::PointerBits { .. }
             | Self::PointerOperator { .. }
             | Self::PointerPointer { .. }
             | Self::ScalarMinusPointer { .. }

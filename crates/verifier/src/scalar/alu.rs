@@ -1,32 +1,63 @@
 //! Transfer functions: what arithmetic does to a [`Scalar`].
 //!
-//! As precise as Linux 6.18 and no more, so that the verdicts are the same: nothing is said of divisions, remainders, byte
-//! swaps and shifts by an unknown count.
+//! As precise as Linux 6.18 and no more, so that the verdicts are the same: nothing is said of divisions, remainders and
+//! shifts by an unknown count.
 
 use isa::{AluOp, ByteOrder, Size, SwapBits, Width};
 
-use super::{Bounds32, Bounds64, Scalar};
+use super::{Bounds32, Bounds64, Scalar, low32};
 use crate::tnum::Tnum;
 
 impl Scalar {
     /// `self op other` at the given width; a 32-bit result is zero-extended.
     pub(crate) fn alu(self, width: Width, op: AluOp, other: Self) -> Self {
         let count = match op {
-            AluOp::Lsh | AluOp::Rsh | AluOp::Arsh => {
-                let bits = if width == Width::W64 { 64 } else { 32 };
-                let count = other.as_constant().and_then(|c| u32::try_from(c).ok()).filter(|c| *c < bits);
-                // A count of the width or more is masked at run time.
-                let Some(count) = count else { return Self::UNKNOWN };
-                count
-            }
+            AluOp::Lsh | AluOp::Rsh | AluOp::Arsh => match other.shift_count(width) {
+                Some(count) => count,
+                None => return Self::UNKNOWN,
+            },
             AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod => return Self::UNKNOWN,
             _ => 0,
         };
         match width {
-            Width::W64 => alu64(op, self, other, count),
-            Width::W32 => alu32(op, self.low_half(), other.low_half(), count),
+            Width::W64 => alu64(op, self, other, count).sync(),
+            Width::W32 => alu32(op, self, other, count).low_half(),
         }
-        .sync()
+    }
+
+    /// The offset of a pointer after adding `other` to it. Only the whole value counts.
+    pub(crate) fn moved_by(self, other: Self) -> Self {
+        let (bits, wide) = (self.bits.add(other.bits), self.wide.add_exact(other.wide));
+        Self { bits, wide, low: Bounds32::UNKNOWN }
+    }
+
+    /// The offset of a pointer after subtracting `other` from it.
+    pub(crate) fn moved_back_by(self, other: Self) -> Self {
+        let (bits, wide) = (self.bits.sub(other.bits), self.wide.sub_exact(other.wide));
+        Self { bits, wide, low: Bounds32::UNKNOWN }
+    }
+
+    /// The same offset of a pointer, with nothing said of its low half alone.
+    pub(crate) fn whole(self) -> Self {
+        Self { low: Bounds32::UNKNOWN, ..self }
+    }
+
+    /// If the number, or its low half, is either 0 or all ones: the set with each of the two.
+    pub(crate) fn split_flag(&self) -> Option<(Self, Self)> {
+        if (self.wide.smin, self.wide.smax) == (-1, 0) {
+            return Some((Self::ZERO, Self::constant(u64::MAX)));
+        }
+        let with = |low: u32| {
+            let bits = self.bits.with_low32(Tnum::constant(u64::from(low)));
+            Self { bits, low: Bounds32::constant(low), wide: self.wide }
+        };
+        ((self.low.smin, self.low.smax) == (-1, 0)).then(|| (with(0), with(u32::MAX)))
+    }
+
+    /// `self` plus a constant, as numbers linked to a compared one learn it: the parts are not yet reconciled.
+    pub(crate) fn displaced(self, distance: i64) -> Self {
+        let by = Self::constant(distance.cast_unsigned());
+        alu64(AluOp::Add, self, by, 0)
     }
 
     /// `-self`.
@@ -36,16 +67,35 @@ impl Scalar {
 
     /// `(s8|s16|s32)self`; at 32 bits zero-extended after.
     pub(crate) fn mov_sx(self, width: Width, from: Size) -> Self {
-        let extended = self.sign_extended(u32::from(from.bits()));
         match width {
-            Width::W64 => extended,
-            Width::W32 => extended.low_half(),
+            Width::W64 => self.sign_extended(u32::from(from.bits())),
+            Width::W32 => self.low_sign_extended(u32::from(from.bits())).low_half(),
         }
     }
 
-    /// `swap(self)`.
-    pub(crate) fn byte_swap(self, _order: ByteOrder, _bits: SwapBits) -> Self {
-        Self::UNKNOWN
+    /// `swap(self)`: only single bits are followed.
+    pub(crate) fn byte_swap(self, order: ByteOrder, bits: SwapBits) -> Self {
+        let width = match bits {
+            SwapBits::B16 => 16,
+            SwapBits::B32 => 32,
+            SwapBits::B64 => 64,
+        };
+        let bits = match order {
+            ByteOrder::ToLe => self.bits.truncate(width),
+            ByteOrder::ToBe | ByteOrder::Swap => self.bits.swap_bytes(width),
+        };
+        Self { bits, ..Self::UNKNOWN }.sync()
+    }
+
+    /// The count this is as an operand of a shift, if it is known. What the width or more does is undefined; a register
+    /// of which anything but the count may be set is not looked at.
+    fn shift_count(&self, width: Width) -> Option<u32> {
+        let (known, bits) = match width {
+            Width::W64 => (self.as_constant()?, 64),
+            Width::W32 => (u64::from(self.as_constant32()?), 32),
+        };
+        let count = u32::try_from(known).ok()?;
+        (self.wide.umax < bits).then_some(count)
     }
 }
 
@@ -55,18 +105,16 @@ fn alu64(op: AluOp, a: Scalar, b: Scalar, count: u32) -> Scalar {
         AluOp::Add => of(a.bits.add(b.bits), a.wide.add(b.wide), a.low.add(b.low)),
         AluOp::Sub => of(a.bits.sub(b.bits), a.wide.sub(b.wide), a.low.sub(b.low)),
         AluOp::Mul => of(a.bits.mul(b.bits), a.wide.mul(b.wide), a.low.mul(b.low)),
-        AluOp::And => of(a.bits.and(b.bits), a.wide.and(b.wide), a.low.and(b.low)),
-        AluOp::Or => of(a.bits.or(b.bits), a.wide.or(b.wide), a.low.or(b.low)),
-        AluOp::Xor => of(a.bits.xor(b.bits), Bounds64::UNKNOWN, Bounds32::UNKNOWN),
+        AluOp::And => bitwise(a, b, a.bits.and(b.bits), (Bounds64::and, Bounds32::and)),
+        AluOp::Or => bitwise(a, b, a.bits.or(b.bits), (Bounds64::or, Bounds32::or)),
+        AluOp::Xor => bitwise(a, b, a.bits.xor(b.bits), (Bounds64::xor, Bounds32::xor)),
         AluOp::Lsh => {
             let mut wide = a.wide.lsh(count);
             if count == 32 {
                 // `x << 32` followed by `s>> 32` is how older compilers sign-extend.
-                let (smin, smax) = (i64::from(a.low.smin) << 32, i64::from(a.low.smax) << 32);
-                wide = wide.meet(Bounds64::signed(smin, smax));
+                (wide.smin, wide.smax) = (i64::from(a.low.smin) << 32, i64::from(a.low.smax) << 32);
             }
-            let low = if count < 32 { a.low.lsh(count) } else { Bounds32::UNKNOWN };
-            of(a.bits.lsh(count), wide, low)
+            of(a.bits.lsh(count), wide, a.low.lsh(count))
         }
         AluOp::Rsh => of(a.bits.rsh(count), a.wide.rsh(count), Bounds32::UNKNOWN),
         AluOp::Arsh => of(a.bits.arsh(count), a.wide.arsh(count), Bounds32::UNKNOWN),
@@ -74,27 +122,45 @@ fn alu64(op: AluOp, a: Scalar, b: Scalar, count: u32) -> Scalar {
     }
 }
 
-/// The operands' high halves are zero and do not matter.
+/// Only the low half of the result is right.
 fn alu32(op: AluOp, a: Scalar, b: Scalar, count: u32) -> Scalar {
-    match op {
-        AluOp::Add => Scalar::from_low(a.bits.add(b.bits), a.low.add(b.low)),
-        AluOp::Sub => Scalar::from_low(a.bits.sub(b.bits), a.low.sub(b.low)),
-        AluOp::Mul => Scalar::from_low(a.bits.mul(b.bits), a.low.mul(b.low)),
-        AluOp::And => Scalar::from_low(a.bits.and(b.bits), a.low.and(b.low)),
-        AluOp::Or => Scalar::from_low(a.bits.or(b.bits), a.low.or(b.low)),
-        AluOp::Xor => Scalar::from_low(a.bits.xor(b.bits), Bounds32::UNKNOWN),
-        AluOp::Lsh => Scalar::from_low(a.bits.lsh(count), a.low.lsh(count)),
-        AluOp::Rsh => Scalar::from_low(a.bits.rsh(count), a.low.rsh(count)),
-        AluOp::Arsh => Scalar::from_low(a.bits.arsh32(count), a.low.arsh(count)),
-        AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod => Scalar::UNKNOWN,
+    let (bits, low) = match op {
+        AluOp::Lsh => (a.bits.low32().lsh(count).low32(), a.low.lsh(count)),
+        AluOp::Rsh => (a.bits.low32().rsh(count), a.low.rsh(count)),
+        AluOp::Arsh => (a.bits.arsh32(count), a.low.arsh(count)),
+        _ => return alu64(op, a, b, count),
+    };
+    Scalar { bits, low: low.within_bits(low32(bits.value()), low32(bits.mask())), ..Scalar::UNKNOWN }
+}
+
+/// The bounds of a bitwise operation on two intervals, whose result has these known and unknown bits.
+type Bitwise<B, N> = fn(B, B, N, N) -> B;
+
+/// A bitwise operation: its result's bits are exact, the bounds follow from them and from those of the operands. Where
+/// both operands' bits leave one value, that is all there is to know.
+fn bitwise(
+    a: Scalar,
+    b: Scalar,
+    bits: Tnum,
+    (wide, low): (Bitwise<Bounds64, u64>, Bitwise<Bounds32, u32>),
+) -> Scalar {
+    if let (Some(value), Some(_)) = (bits.as_constant(), b.as_constant()) {
+        return Scalar::constant(value);
     }
+    let (value, mask) = (low32(bits.value()), low32(bits.mask()));
+    let low = match (bits.low32().as_constant(), b.as_constant32()) {
+        (Some(_), Some(_)) => Bounds32::constant(value),
+        _ => low(a.low, b.low, value, mask),
+    };
+    let wide = wide(a.wide, b.wide, bits.value(), bits.mask());
+    Scalar { bits, wide, low }.within_bits()
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{low32, tests::member};
+    use super::super::tests::member;
     use super::*;
 
     /// RFC 9669 section 4.1 on 64 bits.

@@ -62,6 +62,27 @@ macro_rules! bounds {
                 }
             }
 
+            /// Whether no value can be in both.
+            pub(crate) fn is_apart_from(self, other: Self) -> bool {
+                self.umin > other.umax || self.umax < other.umin || self.smin > other.smax || self.smax < other.smin
+            }
+
+            /// Takes a value off the ends. One that is the only one left gives an empty or wrapped interval.
+            pub(crate) fn exclude(&mut self, value: $unsigned) {
+                if self.umin == value {
+                    self.umin = self.umin.wrapping_add(1);
+                }
+                if self.umax == value {
+                    self.umax = self.umax.wrapping_sub(1);
+                }
+                if self.smin == value.cast_signed() {
+                    self.smin = self.smin.wrapping_add(1);
+                }
+                if self.smax == value.cast_signed() {
+                    self.smax = self.smax.wrapping_sub(1);
+                }
+            }
+
             /// Lets each reading sharpen the other.
             ///
             /// An interval that does not cross the boundary of the other reading is one there, too. One that does is
@@ -77,12 +98,34 @@ macro_rules! bounds {
                     self.umax = self.umax.min(self.smax.cast_unsigned());
                 } else if self.umax < self.smin.cast_unsigned() {
                     // No negative value fits the unsigned bounds.
-                    self.smin = self.smin.max(0);
+                    self.smin = self.umin.cast_signed();
                     self.umax = self.umax.min(self.smax.cast_unsigned());
                 } else if self.umin > self.smax.cast_unsigned() {
                     // No positive value does.
-                    self.smax = self.smax.min(-1);
+                    self.smax = self.umax.cast_signed();
                     self.umin = self.umin.max(self.smin.cast_unsigned());
+                }
+                self
+            }
+
+            /// What the known bits say.
+            #[must_use]
+            pub(crate) fn within_bits(self, value: $unsigned, mask: $unsigned) -> Self {
+                let sign = 1 << (<$unsigned>::BITS - 1);
+                self.meet(Self {
+                    umin: value,
+                    umax: value | mask,
+                    smin: (value | mask & sign).cast_signed(),
+                    smax: (value | mask & !sign).cast_signed(),
+                })
+            }
+
+            /// Signed bounds of a number whose unsigned bounds alone are known: the same, unless the interval crosses
+            /// from positive to negative.
+            fn signed_like_unsigned(mut self) -> Self {
+                (self.smin, self.smax) = (self.umin.cast_signed(), self.umax.cast_signed());
+                if self.smin > self.smax {
+                    (self.smin, self.smax) = (<$signed>::MIN, <$signed>::MAX);
                 }
                 self
             }
@@ -95,9 +138,9 @@ macro_rules! bounds {
                 if under == over {
                     (sum.umin, sum.umax) = (umin, umax);
                 }
-                let (smin, under) = self.smin.overflowing_add(other.smin);
-                let (smax, over) = self.smax.overflowing_add(other.smax);
-                if (under == over && smin <= smax) || (!under && !over) {
+                if let (Some(smin), Some(smax)) =
+                    (self.smin.checked_add(other.smin), self.smax.checked_add(other.smax))
+                {
                     (sum.smin, sum.smax) = (smin, smax);
                 }
                 sum
@@ -114,6 +157,24 @@ macro_rules! bounds {
                     (self.smin.checked_sub(other.smax), self.smax.checked_sub(other.smin))
                 {
                     (difference.smin, difference.smax) = (smin, smax);
+                }
+                difference
+            }
+
+            /// The sum for an offset in memory, which is not followed past a wrap of either end.
+            pub(crate) fn add_exact(self, other: Self) -> Self {
+                let mut sum = self.add(other);
+                if self.umax.checked_add(other.umax).is_none() {
+                    (sum.umin, sum.umax) = (0, <$unsigned>::MAX);
+                }
+                sum
+            }
+
+            /// The difference for an offset in memory.
+            pub(crate) fn sub_exact(self, other: Self) -> Self {
+                let mut difference = self.sub(other);
+                if self.umin < other.umax {
+                    (difference.umin, difference.umax) = (0, <$unsigned>::MAX);
                 }
                 difference
             }
@@ -135,37 +196,42 @@ macro_rules! bounds {
                 product
             }
 
-            /// Bounds of `x & y` that follow from the operands' bounds alone.
-            pub(crate) fn and(self, other: Self) -> Self {
-                let mut result = Self::unsigned(0, self.umax.min(other.umax));
-                if self.smin < 0 && other.smin < 0 {
-                    return result;
-                }
-                result.smin = result.smin.max(0);
-                result
+            /// Bounds of `x & y`, whose known bits are `value` and whose unknown ones `mask`.
+            pub(crate) fn and(self, other: Self, value: $unsigned, _mask: $unsigned) -> Self {
+                let umax = self.umax.min(other.umax);
+                Self { umin: value, umax, ..Self::UNKNOWN }.signed_like_unsigned()
             }
 
-            /// Bounds of `x | y` that follow from the operands' bounds alone.
-            pub(crate) fn or(self, other: Self) -> Self {
-                Self::unsigned(self.umin.max(other.umin), <$unsigned>::MAX)
+            /// Bounds of `x | y`.
+            pub(crate) fn or(self, other: Self, value: $unsigned, mask: $unsigned) -> Self {
+                let umin = self.umin.max(other.umin);
+                Self { umin, umax: value | mask, ..Self::UNKNOWN }.signed_like_unsigned()
             }
 
-            /// Shift left by a known count, which is below the width.
+            /// Bounds of `x ^ y`.
+            pub(crate) fn xor(self, _other: Self, value: $unsigned, mask: $unsigned) -> Self {
+                Self { umin: value, umax: value | mask, ..Self::UNKNOWN }.signed_like_unsigned()
+            }
+
+            /// Shift left by a known count. Nothing is known if it is the width or more, or if a bit may be lost.
             pub(crate) fn lsh(self, count: u32) -> Self {
-                if self.umax.leading_zeros() < count {
-                    return Self::UNKNOWN;
+                let room = (<$unsigned>::BITS - 1).checked_sub(count).map(|bits| 1 << bits);
+                match room {
+                    Some(room) if self.umax <= room => {
+                        Self { umin: self.umin << count, umax: self.umax << count, ..Self::UNKNOWN }
+                    }
+                    _ => Self::UNKNOWN,
                 }
-                Self::unsigned(self.umin << count, self.umax << count)
             }
 
             /// Shift right by a known count, which is below the width.
             pub(crate) fn rsh(self, count: u32) -> Self {
-                Self::unsigned(self.umin >> count, self.umax >> count)
+                Self { umin: self.umin >> count, umax: self.umax >> count, ..Self::UNKNOWN }
             }
 
             /// Arithmetic shift right by a known count, which is below the width.
             pub(crate) fn arsh(self, count: u32) -> Self {
-                Self::signed(self.smin >> count, self.smax >> count)
+                Self { smin: self.smin >> count, smax: self.smax >> count, ..Self::UNKNOWN }
             }
         }
     };
@@ -220,12 +286,15 @@ mod tests {
     #[test]
     fn binary_operations_are_sound() {
         type Op = (&'static str, fn(Bounds8, Bounds8) -> Bounds8, fn(u8, u8) -> u8);
-        let ops: [Op; 5] = [
+        let ops: [Op; 8] = [
             ("add", Bounds8::add, u8::wrapping_add),
             ("sub", Bounds8::sub, u8::wrapping_sub),
+            ("add exact", Bounds8::add_exact, u8::wrapping_add),
+            ("sub exact", Bounds8::sub_exact, u8::wrapping_sub),
             ("mul", Bounds8::mul, u8::wrapping_mul),
-            ("and", Bounds8::and, |x, y| x & y),
-            ("or", Bounds8::or, |x, y| x | y),
+            ("and", |a, b| a.and(b, 0, 255), |x, y| x & y),
+            ("or", |a, b| a.or(b, 0, 255), |x, y| x | y),
+            ("xor", |a, b| a.xor(b, 0, 255), |x, y| x ^ y),
         ];
         let samples = samples();
         for (name, abstract_op, op) in ops {
@@ -261,6 +330,9 @@ mod tests {
         for &a in &samples {
             for &b in &samples {
                 let met = Bounds8 { smin: b.smin, smax: b.smax, ..a };
+                if members(met).is_empty() {
+                    continue;
+                }
                 let deduced = met.deduce();
                 assert_eq!(members(met), members(deduced), "{met:?} {deduced:?}");
             }

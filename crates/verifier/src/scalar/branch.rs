@@ -2,173 +2,178 @@
 
 use isa::{Cond, Width};
 
-use super::Scalar;
+use super::{Bounds32, Bounds64, Scalar};
 use crate::tnum::Tnum;
-
-/// What both operands can still be on one side of a branch; `None` if that side cannot be taken.
-pub(crate) type Refined = Option<(Scalar, Scalar)>;
 
 /// Whether `a cond b` holds for all members, or for none; `None` if it depends.
 pub(crate) fn outcome(width: Width, cond: Cond, a: &Scalar, b: &Scalar) -> Option<bool> {
-    let (a, b) = match width {
-        Width::W64 => (*a, *b),
-        // Comparing the zero-extended (or for signed conditions: sign-extended) halves is the same comparison.
-        Width::W32 if is_signed(cond) => (a.low_signed(), b.low_signed()),
-        Width::W32 => (a.low_half(), b.low_half()),
-    };
     match cond {
-        Cond::Eq => equal(&a, &b),
-        Cond::Ne => equal(&a, &b).map(|eq| !eq),
-        Cond::Set => {
-            // The kernel looks only at known masks.
-            if a.as_constant().is_none() && b.as_constant().is_none() {
-                return None;
-            }
-            let both = a.bits.and(b.bits);
-            if both.value() != 0 { Some(true) } else { (both.mask() == 0).then_some(false) }
-        }
-        Cond::Lt => less(a.wide.umin, a.wide.umax, b.wide.umin, b.wide.umax),
-        Cond::Gt => less(b.wide.umin, b.wide.umax, a.wide.umin, a.wide.umax),
-        Cond::Ge => less(a.wide.umin, a.wide.umax, b.wide.umin, b.wide.umax).map(|lt| !lt),
-        Cond::Le => less(b.wide.umin, b.wide.umax, a.wide.umin, a.wide.umax).map(|lt| !lt),
-        Cond::SLt => less(a.wide.smin, a.wide.smax, b.wide.smin, b.wide.smax),
-        Cond::SGt => less(b.wide.smin, b.wide.smax, a.wide.smin, a.wide.smax),
-        Cond::SGe => less(a.wide.smin, a.wide.smax, b.wide.smin, b.wide.smax).map(|lt| !lt),
-        Cond::SLe => less(b.wide.smin, b.wide.smax, a.wide.smin, a.wide.smax).map(|lt| !lt),
+        Cond::Eq => equal(width, a, b),
+        Cond::Ne => equal(width, a, b).map(|eq| !eq),
+        Cond::Set => bits_set(width, a, b),
+        _ => match width {
+            Width::W64 => ordered(cond, &a.wide, &b.wide),
+            Width::W32 => ordered(cond, &a.low.widened(), &b.low.widened()),
+        },
     }
 }
 
-/// The operands given that `a cond b` came out as `holds`.
-pub(crate) fn refine(width: Width, cond: Cond, holds: bool, a: &Scalar, b: &Scalar) -> Refined {
+/// The operands given that `a cond b` came out as `holds`. Where that is impossible, which need not be known, they may
+/// contradict themselves: see [`Scalar::or_unbounded`].
+pub(crate) fn refine(width: Width, cond: Cond, holds: bool, a: &Scalar, b: &Scalar) -> (Scalar, Scalar) {
     let (mut a, mut b) = (*a, *b);
+    learn(width, cond, holds, &mut a, &mut b);
+    (a.sync(), b.sync())
+}
+
+/// The same where both operands are the same register.
+pub(crate) fn refine_same(width: Width, cond: Cond, holds: bool, both: &Scalar) -> Scalar {
+    let (mut a, mut b) = (*both, *both);
+    learn(width, cond, holds, &mut a, &mut b);
+    Scalar { bits: a.bits, wide: a.wide.meet(b.wide), low: a.low.meet(b.low) }.sync().sync()
+}
+
+fn learn(width: Width, cond: Cond, holds: bool, a: &mut Scalar, b: &mut Scalar) {
     match (cond, holds) {
-        (Cond::Eq, true) | (Cond::Ne, false) => make_equal(width, &mut a, &mut b)?,
+        (Cond::Eq, true) | (Cond::Ne, false) => make_equal(width, a, b),
         (Cond::Eq, false) | (Cond::Ne, true) => {
-            exclude(width, &mut a, &b);
-            exclude(width, &mut b, &a);
+            if is_constant(width, b) {
+                exclude(width, a, b);
+            } else {
+                exclude(width, b, a);
+            }
         }
-        (Cond::Set, _) => test_bits(width, holds, &mut a, &mut b)?,
-        (Cond::Lt, true) | (Cond::Ge, false) => order(width, false, true, &mut a, &mut b)?,
-        (Cond::Le, true) | (Cond::Gt, false) => order(width, false, false, &mut a, &mut b)?,
-        (Cond::Gt, true) | (Cond::Le, false) => order(width, false, true, &mut b, &mut a)?,
-        (Cond::Ge, true) | (Cond::Lt, false) => order(width, false, false, &mut b, &mut a)?,
-        (Cond::SLt, true) | (Cond::SGe, false) => order(width, true, true, &mut a, &mut b)?,
-        (Cond::SLe, true) | (Cond::SGt, false) => order(width, true, false, &mut a, &mut b)?,
-        (Cond::SGt, true) | (Cond::SLe, false) => order(width, true, true, &mut b, &mut a)?,
-        (Cond::SGe, true) | (Cond::SLt, false) => order(width, true, false, &mut b, &mut a)?,
-    }
-    let (a, b) = (a.sync(), b.sync());
-    (!a.is_empty() && !b.is_empty()).then_some((a, b))
-}
-
-impl Scalar {
-    /// The low half, sign-extended.
-    fn low_signed(self) -> Self {
-        self.sign_extended(32)
+        (Cond::Set, _) => {
+            if is_constant(width, b) {
+                test_bits(width, holds, a, b);
+            } else {
+                test_bits(width, holds, b, a);
+            }
+        }
+        (Cond::Lt, true) | (Cond::Ge, false) => order(width, false, true, a, b),
+        (Cond::Le, true) | (Cond::Gt, false) => order(width, false, false, a, b),
+        (Cond::Gt, true) | (Cond::Le, false) => order(width, false, true, b, a),
+        (Cond::Ge, true) | (Cond::Lt, false) => order(width, false, false, b, a),
+        (Cond::SLt, true) | (Cond::SGe, false) => order(width, true, true, a, b),
+        (Cond::SLe, true) | (Cond::SGt, false) => order(width, true, false, a, b),
+        (Cond::SGt, true) | (Cond::SLe, false) => order(width, true, true, b, a),
+        (Cond::SGe, true) | (Cond::SLt, false) => order(width, true, false, b, a),
     }
 }
 
-fn is_signed(cond: Cond) -> bool {
-    matches!(cond, Cond::SGt | Cond::SGe | Cond::SLt | Cond::SLe)
+impl Bounds32 {
+    /// The same bounds for the number as it is compared: unsigned ones zero-extended, signed ones sign-extended.
+    fn widened(&self) -> Bounds64 {
+        let (umin, umax) = (u64::from(self.umin), u64::from(self.umax));
+        Bounds64 { umin, umax, smin: i64::from(self.smin), smax: i64::from(self.smax) }
+    }
+}
+
+fn ordered(cond: Cond, a: &Bounds64, b: &Bounds64) -> Option<bool> {
+    match cond {
+        Cond::Lt => less(a.umin, a.umax, b.umin, b.umax),
+        Cond::Gt => less(b.umin, b.umax, a.umin, a.umax),
+        Cond::Ge => less(a.umin, a.umax, b.umin, b.umax).map(|lt| !lt),
+        Cond::Le => less(b.umin, b.umax, a.umin, a.umax).map(|lt| !lt),
+        Cond::SLt => less(a.smin, a.smax, b.smin, b.smax),
+        Cond::SGt => less(b.smin, b.smax, a.smin, a.smax),
+        Cond::SGe => less(a.smin, a.smax, b.smin, b.smax).map(|lt| !lt),
+        Cond::SLe => less(b.smin, b.smax, a.smin, a.smax).map(|lt| !lt),
+        Cond::Eq | Cond::Ne | Cond::Set => None,
+    }
 }
 
 fn less<T: PartialOrd>(amin: T, amax: T, bmin: T, bmax: T) -> Option<bool> {
     if amax < bmin { Some(true) } else { (amin >= bmax).then_some(false) }
 }
 
-fn equal(a: &Scalar, b: &Scalar) -> Option<bool> {
-    if let (Some(x), Some(y)) = (a.as_constant(), b.as_constant()) {
+/// The known bits that take part in the comparison.
+fn compared_bits(width: Width, scalar: &Scalar) -> Tnum {
+    match width {
+        Width::W64 => scalar.bits,
+        Width::W32 => scalar.bits.low32(),
+    }
+}
+
+fn is_constant(width: Width, scalar: &Scalar) -> bool {
+    compared_bits(width, scalar).as_constant().is_some()
+}
+
+fn equal(width: Width, a: &Scalar, b: &Scalar) -> Option<bool> {
+    let (x, y) = (compared_bits(width, a), compared_bits(width, b));
+    if let (Some(x), Some(y)) = (x.as_constant(), y.as_constant()) {
         return Some(x == y);
     }
     let apart =
-        a.wide.meet(b.wide).is_empty() || a.low.meet(b.low).is_empty() || a.bits.meet(b.bits).is_none();
+        !x.overlaps(y) || width == Width::W64 && a.wide.is_apart_from(b.wide) || a.low.is_apart_from(b.low);
     apart.then_some(false)
 }
 
-fn make_equal(width: Width, a: &mut Scalar, b: &mut Scalar) -> Option<()> {
-    let low = a.low.meet(b.low);
-    (a.low, b.low) = (low, low);
+/// Whether `a & b` is not 0, where one of them is known.
+fn bits_set(width: Width, a: &Scalar, b: &Scalar) -> Option<bool> {
+    if !is_constant(width, a) && !is_constant(width, b) {
+        return None;
+    }
+    let both = compared_bits(width, a).and(compared_bits(width, b));
+    if both.value() != 0 { Some(true) } else { (both.mask() == 0).then_some(false) }
+}
+
+fn make_equal(width: Width, a: &mut Scalar, b: &mut Scalar) {
     match width {
         Width::W64 => {
             let wide = a.wide.meet(b.wide);
-            let bits = a.bits.meet(b.bits)?;
+            let bits = a.bits.intersect(b.bits);
             (a.wide, b.wide) = (wide, wide);
             (a.bits, b.bits) = (bits, bits);
         }
         Width::W32 => {
-            let bits = a.bits.low32().meet(b.bits.low32())?;
+            let low = a.low.meet(b.low);
+            let bits = a.bits.low32().intersect(b.bits.low32());
+            (a.low, b.low) = (low, low);
             a.bits = a.bits.with_low32(bits);
             b.bits = b.bits.with_low32(bits);
         }
     }
-    Some(())
 }
 
-/// Takes the only value of `b` off the ends of `a`.
+/// Takes the value of `b`, if it has only one, off the ends of `a`.
 fn exclude(width: Width, a: &mut Scalar, b: &Scalar) {
     match width {
         Width::W64 => {
-            let Some(value) = b.as_constant() else { return };
-            let wide = &mut a.wide;
-            if wide.umin == value {
-                wide.umin = wide.umin.saturating_add(1);
-            }
-            if wide.umax == value {
-                wide.umax = wide.umax.saturating_sub(1);
-            }
-            if wide.smin == value.cast_signed() {
-                wide.smin = wide.smin.saturating_add(1);
-            }
-            if wide.smax == value.cast_signed() {
-                wide.smax = wide.smax.saturating_sub(1);
+            if let Some(value) = b.as_constant() {
+                a.wide.exclude(value);
             }
         }
         Width::W32 => {
-            let Some(value) = b.as_constant32() else { return };
-            let low = &mut a.low;
-            if low.umin == value {
-                low.umin = low.umin.saturating_add(1);
-            }
-            if low.umax == value {
-                low.umax = low.umax.saturating_sub(1);
-            }
-            if low.smin == value.cast_signed() {
-                low.smin = low.smin.saturating_add(1);
-            }
-            if low.smax == value.cast_signed() {
-                low.smax = low.smax.saturating_sub(1);
+            if let Some(value) = b.as_constant32() {
+                a.low.exclude(value);
             }
         }
     }
 }
 
-/// `a & b != 0` came out as `holds`.
-fn test_bits(width: Width, holds: bool, a: &mut Scalar, b: &mut Scalar) -> Option<()> {
-    if b.as_constant().is_none() {
-        std::mem::swap(a, b);
-        let done = if b.as_constant().is_some() { test_bits(width, holds, a, b) } else { Some(()) };
-        std::mem::swap(a, b);
-        return done;
-    }
-    let mut tested = b.as_constant()?;
-    if width == Width::W32 {
-        tested &= 0xffff_ffff;
-    }
+/// `a & b != 0` came out as `holds`. Nothing is learnt unless `b` is known.
+fn test_bits(width: Width, holds: bool, a: &mut Scalar, b: &Scalar) {
+    let Some(tested) = compared_bits(width, b).as_constant() else { return };
     if !holds {
-        a.bits = a.bits.meet(Tnum::new(0, !tested))?;
+        let zero = match width {
+            Width::W64 => !tested,
+            Width::W32 => !tested | 0xffff_ffff_0000_0000,
+        };
+        // The bounds are found again from the bits: on paths that cannot be taken both could contradict each other.
+        *a = Scalar { bits: a.bits.and(Tnum::constant(zero)), ..Scalar::UNKNOWN };
     } else if tested.is_power_of_two() {
-        a.bits = a.bits.meet(Tnum::new(tested, !tested))?;
+        a.bits = a.bits.or(Tnum::constant(tested));
     }
-    Some(())
 }
 
-/// `a < b` (strict) or `a <= b`.
-fn order(width: Width, signed: bool, strict: bool, a: &mut Scalar, b: &mut Scalar) -> Option<()> {
+/// `a < b` (strict) or `a <= b`. Where nothing is less than `b`, the bounds wrap: no one comes here.
+fn order(width: Width, signed: bool, strict: bool, a: &mut Scalar, b: &mut Scalar) {
     macro_rules! apply {
         ($part:ident, $min:ident, $max:ident) => {{
             let step = if strict { 1 } else { 0 };
-            a.$part.$max = a.$part.$max.min(b.$part.$max.checked_sub(step)?);
-            b.$part.$min = b.$part.$min.max(a.$part.$min.checked_add(step)?);
+            a.$part.$max = a.$part.$max.min(b.$part.$max.wrapping_sub(step));
+            b.$part.$min = b.$part.$min.max(a.$part.$min.wrapping_add(step));
         }};
     }
     match (width, signed) {
@@ -177,7 +182,6 @@ fn order(width: Width, signed: bool, strict: bool, a: &mut Scalar, b: &mut Scala
         (Width::W32, false) => apply!(low, umin, umax),
         (Width::W32, true) => apply!(low, smin, smax),
     }
-    Some(())
 }
 
 #[cfg(test)]
@@ -219,12 +223,16 @@ mod tests {
                 if let Some(predicted) = outcome(width, cond, a, b) {
                     assert_eq!(predicted, holds, "{width:?} {cond:?} {x:#x} {y:#x}\n{a:?}\n{b:?}");
                 }
-                let refined = refine(width, cond, holds, a, b);
-                let Some((after_a, after_b)) = refined else {
-                    panic!("{width:?} {cond:?} {holds} is possible: {x:#x} {y:#x}\n{a:?}\n{b:?}");
-                };
+                let (after_a, after_b) = refine(width, cond, holds, a, b);
+                assert!(after_a.is_consistent() && after_b.is_consistent());
                 assert!(after_a.contains(x), "{width:?} {cond:?} {x:#x} {y:#x}\n{a:?}\n{b:?}\n{after_a:?}");
                 assert!(after_b.contains(y), "{width:?} {cond:?} {x:#x} {y:#x}\n{a:?}\n{b:?}\n{after_b:?}");
+                if concrete(width, cond, x, x) == holds {
+                    assert!(
+                        refine_same(width, cond, holds, a).contains(x),
+                        "{width:?} {cond:?} {x:#x} {a:?}"
+                    );
+                }
             }
         }
     }
@@ -249,13 +257,13 @@ mod tests {
     fn a_bound_is_learnt_on_both_sides() {
         let x = Scalar::UNKNOWN;
         let ten = Scalar::constant(10);
-        let (below, _) = refine(Width::W64, Cond::Lt, true, &x, &ten).unwrap();
+        let (below, _) = refine(Width::W64, Cond::Lt, true, &x, &ten);
         assert_eq!((below.wide.umin, below.wide.umax), (0, 9));
-        let (above, _) = refine(Width::W64, Cond::Lt, false, &x, &ten).unwrap();
+        let (above, _) = refine(Width::W64, Cond::Lt, false, &x, &ten);
         assert_eq!((above.wide.umin, above.wide.umax), (10, u64::MAX));
-        let (zero, _) = refine(Width::W64, Cond::Ne, false, &x, &Scalar::ZERO).unwrap();
+        let (zero, _) = refine(Width::W64, Cond::Ne, false, &x, &Scalar::ZERO);
         assert_eq!(zero.as_constant(), Some(0));
         assert_eq!(outcome(Width::W64, Cond::Gt, &below, &ten), Some(false));
-        assert!(refine(Width::W64, Cond::Gt, true, &below, &ten).is_none());
+        assert!(!refine(Width::W64, Cond::Gt, true, &below, &ten).0.is_consistent());
     }
 }

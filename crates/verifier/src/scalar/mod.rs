@@ -1,18 +1,19 @@
 //! The domain of numbers: what is known of a register that holds no pointer.
 //!
 //! A [`Scalar`] is a product of a [`Tnum`] and unsigned and signed intervals at 64 and at 32 bits; a value is a member
-//! if every part says so. [`Scalar::sync`] lets the parts sharpen each other. `alu` holds the transfer functions,
-//! `branch` what a comparison teaches. All are sound: the tests check members against concrete arithmetic.
+//! if every part says so. `alu` holds the transfer functions, `branch` what a comparison teaches, `sync` lets the parts
+//! sharpen each other. All are sound: the tests check members against concrete arithmetic.
 
 mod alu;
 mod bounds;
 mod branch;
+mod sync;
 
 use isa::Size;
 
 use crate::tnum::Tnum;
 pub(crate) use bounds::{Bounds32, Bounds64};
-pub(crate) use branch::{outcome, refine};
+pub(crate) use branch::{outcome, refine, refine_same};
 
 /// A set of 64-bit values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,13 +85,6 @@ impl Scalar {
         self.bits.includes(inner.bits) && self.wide.includes(&inner.wide) && self.low.includes(&inner.low)
     }
 
-    /// The values in both, or `None` if there is none.
-    pub(crate) fn meet(&self, other: &Self) -> Option<Self> {
-        let bits = self.bits.meet(other.bits)?;
-        let met = Self { bits, wide: self.wide.meet(other.wide), low: self.low.meet(other.low) }.sync();
-        (!met.is_empty()).then_some(met)
-    }
-
     /// Whether no value fits.
     pub(crate) fn is_empty(&self) -> bool {
         self.wide.is_empty() || self.low.is_empty()
@@ -109,116 +103,87 @@ impl Scalar {
         let mask = (1_u64 << bits) - 1;
         let cut = self.bits.truncate(bits);
         // If the bits above are the same at both ends, the rest is one piece; else everything that fits.
-        let wide = if self.wide.umin & !mask == self.wide.umax & !mask {
-            Bounds64::unsigned(self.wide.umin & mask, self.wide.umax & mask)
+        let (umin, umax) = if self.wide.umin & !mask == self.wide.umax & !mask {
+            (self.wide.umin & mask, self.wide.umax & mask)
         } else {
-            Bounds64::unsigned(0, mask)
+            (0, mask)
         };
+        let wide = Bounds64 { umin, umax, smin: umin.cast_signed(), smax: umax.cast_signed() };
         let low = if bits >= 32 { self.low } else { Bounds32::UNKNOWN };
         Self { bits: cut, wide, low }.sync()
     }
 
     /// The low `bits` bits (8, 16 or 32), sign-extended to 64.
     pub(crate) fn sign_extended(self, bits: u32) -> Self {
+        if let Some(value) = self.as_constant() {
+            return Self::constant(extend(value, bits).cast_unsigned());
+        }
+        let (smin, smax) = (self.wide.smin.cast_unsigned(), self.wide.smax.cast_unsigned());
+        let (a, b) = (extend(smin, bits), extend(smax, bits));
+        // The bits above are the same at both ends, and both ends get the same sign: one piece.
+        if smin >> bits == smax >> bits && (a >= 0) == (b >= 0) {
+            let wide = piece64(a.min(b), a.max(b));
+            let low = piece32(low_signed(wide.umin), low_signed(wide.umax));
+            return Self { bits: Tnum::range(wide.umin, wide.umax), wide, low };
+        }
+        // Single known bits do not survive.
         let top = 1_i64 << (bits - 1);
-        let fits = |min: i64, max: i64| -top <= min && max < top;
-        if fits(self.wide.smin, self.wide.smax) {
+        let wide = Bounds64 { smin: -top, smax: top - 1, ..Bounds64::UNKNOWN };
+        let (smin, smax) = (low_signed(wide.smin.cast_unsigned()), low_signed(wide.smax.cast_unsigned()));
+        Self { bits: Tnum::UNKNOWN, wide, low: Bounds32 { smin, smax, ..Bounds32::UNKNOWN } }
+    }
+
+    /// The low `bits` bits (8 or 16), sign-extended to 32. Only the low half of the result is right.
+    fn low_sign_extended(self, bits: u32) -> Self {
+        if bits >= 32 {
             return self;
         }
-        let mut wide = Bounds64::signed(-top, top - 1);
-        let (smin, smax) = (i64::from(self.low.smin), i64::from(self.low.smax));
-        if bits <= 32 && fits(smin, smax) {
-            wide = wide.meet(Bounds64::signed(smin, smax));
+        if let Some(value) = self.as_constant() {
+            return Self::constant(extend(value, bits).cast_unsigned());
         }
-        // As the kernel: single known bits do not survive.
-        let bits = self.as_constant().map_or(Tnum::UNKNOWN, |value| Tnum::constant(value).sign_extend(bits));
-        Self { bits, wide, low: Bounds32::UNKNOWN }.sync()
+        let (smin, smax) = (self.low.smin.cast_unsigned(), self.low.smax.cast_unsigned());
+        let of = |value: u32| low_signed(extend(u64::from(value), bits).cast_unsigned());
+        let (a, b) = (of(smin), of(smax));
+        if smin >> bits == smax >> bits && (a >= 0) == (b >= 0) {
+            let low = piece32(a.min(b), a.max(b));
+            let range = Tnum::range(i64::from(low.smin).cast_unsigned(), i64::from(low.smax).cast_unsigned());
+            return Self { bits: range.low32(), low, ..Self::UNKNOWN };
+        }
+        let top = 1_i32 << (bits - 1);
+        let low = Bounds32 { smin: -top, smax: top - 1, ..Bounds32::UNKNOWN };
+        Self { low, ..Self::UNKNOWN }
     }
 
     /// The low half of `self`, zero-extended.
     pub(crate) fn low_half(self) -> Self {
-        Self::from_low(self.bits, self.low)
+        let (umin, umax) = (u64::from(self.low.umin), u64::from(self.low.umax));
+        let (smin, smax) = if self.low.smin >= 0 && self.low.smax >= 0 {
+            (i64::from(self.low.smin), i64::from(self.low.smax))
+        } else {
+            (0, i64::from(u32::MAX))
+        };
+        let wide = Bounds64 { umin, umax, smin, smax };
+        Self { bits: self.bits.low32(), wide, low: self.low }.sync()
     }
+}
 
-    /// A zero-extended 32-bit result.
-    pub(crate) fn from_low(bits: Tnum, low: Bounds32) -> Self {
-        let wide = Bounds64::unsigned(u64::from(low.umin), u64::from(low.umax));
-        Self { bits: bits.low32(), wide, low }.sync()
-    }
+/// The low `bits` bits, sign-extended.
+fn extend(value: u64, bits: u32) -> i64 {
+    let shift = 64 - bits;
+    (value << shift).cast_signed() >> shift
+}
 
-    /// Lets every part sharpen every other. An empty set stays empty.
-    #[must_use]
-    pub(crate) fn sync(mut self) -> Self {
-        // Each round only ever shrinks the set and keeps its members; three are enough in practice, as for the kernel.
-        for _ in 0..3 {
-            let before = self;
-            self = self.bounds_from_bits().across_widths();
-            self.wide = self.wide.deduce();
-            self.low = self.low.deduce();
-            self = self.bits_from_bounds();
-            if self == before {
-                break;
-            }
-        }
-        self
-    }
+fn low_signed(value: u64) -> i32 {
+    low32(value).cast_signed()
+}
 
-    fn bounds_from_bits(mut self) -> Self {
-        let sign = 1_u64 << 63;
-        let (value, mask) = (self.bits.value(), self.bits.mask());
-        self.wide = self.wide.meet(Bounds64 {
-            umin: value,
-            umax: value | mask,
-            smin: (value | mask & sign).cast_signed(),
-            smax: (value | mask & !sign).cast_signed(),
-        });
-        let sign = 1_u32 << 31;
-        let (value, mask) = (low32(value), low32(mask));
-        self.low = self.low.meet(Bounds32 {
-            umin: value,
-            umax: value | mask,
-            smin: (value | mask & sign).cast_signed(),
-            smax: (value | mask & !sign).cast_signed(),
-        });
-        self
-    }
+/// An interval that does not change its sign.
+fn piece64(smin: i64, smax: i64) -> Bounds64 {
+    Bounds64 { smin, smax, umin: smin.cast_unsigned(), umax: smax.cast_unsigned() }
+}
 
-    /// What the whole value's bounds say of the low half and the other way round.
-    fn across_widths(mut self) -> Self {
-        let high = !0xffff_ffff_u64;
-        // The high half is the same at both ends: the low halves are an interval.
-        if self.wide.umin & high == self.wide.umax & high {
-            self.low.umin = self.low.umin.max(low32(self.wide.umin));
-            self.low.umax = self.low.umax.min(low32(self.wide.umax));
-            // Then the low half's bounds bound the whole, too.
-            let top = self.wide.umin & high;
-            self.wide.umin = self.wide.umin.max(top | u64::from(self.low.umin));
-            self.wide.umax = self.wide.umax.min(top | u64::from(self.low.umax));
-        }
-        if let (Ok(smin), Ok(smax)) = (i32::try_from(self.wide.smin), i32::try_from(self.wide.smax)) {
-            self.low.smin = self.low.smin.max(smin);
-            self.low.smax = self.low.smax.min(smax);
-            // The whole value is a sign-extended 32-bit number.
-            self.wide.smin = self.wide.smin.max(i64::from(self.low.smin));
-            self.wide.smax = self.wide.smax.min(i64::from(self.low.smax));
-        }
-        self
-    }
-
-    fn bits_from_bounds(mut self) -> Self {
-        if self.is_empty() {
-            return self;
-        }
-        let of_wide = Tnum::range(self.wide.umin, self.wide.umax);
-        let of_low = Tnum::range(u64::from(self.low.umin), u64::from(self.low.umax));
-        let met = self.bits.meet(of_wide).and_then(|bits| Some(bits.with_low32(bits.low32().meet(of_low)?)));
-        match met {
-            Some(bits) => self.bits = bits,
-            // The parts contradict each other: no value is left.
-            None => (self.wide.umin, self.wide.umax) = (u64::MAX, 0),
-        }
-        self
-    }
+fn piece32(smin: i32, smax: i32) -> Bounds32 {
+    Bounds32 { smin, smax, umin: smin.cast_unsigned(), umax: smax.cast_unsigned() }
 }
 
 /// The low half of a 64-bit value.

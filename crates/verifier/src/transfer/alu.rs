@@ -7,7 +7,7 @@ use crate::cfg::callee;
 use crate::explore::Stop;
 use crate::limits::MAX_OFFSET;
 use crate::reason::{Reason, Unsupported};
-use crate::reg::{RegState, RegType};
+use crate::reg::{Flags, RegState, RegType};
 use crate::scalar::Scalar;
 
 impl Step<'_> {
@@ -16,6 +16,9 @@ impl Step<'_> {
         let a = self.read(dst)?;
         if let Operand::Imm(imm) = src {
             check_immediate(width, op, imm)?;
+        }
+        if dst == Reg::R10 {
+            return Err(Reason::FramePointerWrite.into());
         }
         let from = [a.origin, b.origin];
         if a.is_arena() || b.is_arena() {
@@ -37,8 +40,12 @@ impl Step<'_> {
         }
         let result = match (a.is_pointer(), b.is_pointer()) {
             (false, false) => {
-                let mut sum = self.number(a.scalar.alu(width, op, b.scalar), &from);
-                if let Some(offset) = linked_offset(width, op, &a, &b) {
+                let a = self.split_flag(op, dst, a, &b);
+                let scalar = self.agreeing(a.scalar.alu(width, op, b.scalar))?;
+                let mut sum = self.number(scalar, &from);
+                if src != Operand::Reg(dst)
+                    && let Some(offset) = linked_offset(width, op, &a, &b)
+                {
                     (sum.id, sum.offset) = (a.id, offset);
                 }
                 sum
@@ -61,6 +68,18 @@ impl Step<'_> {
         self.facts.arithmetic(self.at, narrow).map_err(Stop::Restart)
     }
 
+    /// `x &= k` and `x |= k` where `x` is 0 or -1, a condition made a mask: each value gets a path of its own.
+    fn split_flag(&mut self, op: AluOp, dst: Reg, a: RegState, b: &RegState) -> RegState {
+        if !matches!(op, AluOp::And | AluOp::Or) || b.scalar.as_constant().is_none() {
+            return a;
+        }
+        let Some((zero, ones)) = a.scalar.split_flag() else { return a };
+        let mut other = self.state.clone();
+        other.set_reg(dst, RegState { scalar: zero, ..a });
+        self.forks.push((self.at, other));
+        RegState { scalar: ones, ..a }
+    }
+
     /// `pointer op offset`, or with `swapped`: `offset op pointer`.
     fn pointer_alu(
         &mut self,
@@ -73,6 +92,10 @@ impl Step<'_> {
     ) -> Result<RegState, Reason> {
         let found = pointer.type_name();
         let from = [pointer.origin, offset.origin];
+        if offset.scalar.wide.is_empty() {
+            // The path cannot be taken.
+            return Ok(self.unknown(&from));
+        }
         if width == Width::W32 {
             return if op == AluOp::Sub {
                 Ok(self.unknown(&from))
@@ -83,33 +106,49 @@ impl Step<'_> {
         if pointer.maybe_null() {
             return Err(Reason::PointerArithmeticMaybeNull { reg, found });
         }
+        if matches!(pointer.kind, RegType::PtrToMem { .. }) && pointer.flags.has(Flags::UNTRUSTED) {
+            // Loads through it are guarded wherever it points.
+            return Ok(if swapped { *offset } else { *pointer });
+        }
         let known = offset.scalar.as_constant().map(u64::cast_signed);
-        if matches!(pointer.kind, RegType::ConstPtrToMap { .. }) && !(known == Some(0) && op == AluOp::Add) {
+        if !may_move(pointer.kind, op, known) {
             return Err(Reason::PointerArithmetic { reg, found });
         }
         check_sane(offset, found)?;
         check_sane(pointer, found)?;
+        check_operator(op, reg, pointer, swapped)?;
         let mut result = *pointer;
         result.origin = self.origins.derive(Some(self.at), &from);
-        let sign = match op {
-            AluOp::Add => 1,
-            AluOp::Sub if swapped => return Err(Reason::ScalarMinusPointer { reg }),
-            AluOp::Sub if matches!(pointer.kind, RegType::PtrToStack { .. }) => {
-                return Err(Reason::StackSubtraction { reg });
-            }
-            AluOp::Sub => -1,
-            _ => return Err(Reason::PointerOperator { reg, op: symbol(op) }),
-        };
+        let sign = if op == AluOp::Sub { -1 } else { 1 };
         let fixed = known
             .and_then(|k| k.checked_mul(sign))
             .and_then(|k| i64::from(pointer.offset).checked_add(k))
             .and_then(|o| i32::try_from(o).ok());
         match fixed {
             Some(offset) => result.offset = offset,
-            None => result.scalar = pointer.scalar.alu(Width::W64, op, offset.scalar),
+            None => {
+                let (from, by) = (pointer.scalar, offset.scalar);
+                result.scalar = if op == AluOp::Sub { from.moved_back_by(by) } else { from.moved_by(by) };
+                if pointer.kind.is_packet() {
+                    // A base of its own. What was proven of the old one holds only if it moved towards the start.
+                    result.id = self.fresh_id();
+                    if op == AluOp::Add || by.wide.smin < 0 {
+                        result.range = 0;
+                    }
+                }
+            }
         }
         check_sane(&result, found)?;
+        result.scalar = self.agreeing(result.scalar.whole().sync())?;
         Ok(result)
+    }
+
+    /// The number, with its bounds forgotten if they contradict each other: the path cannot be taken, which is not known.
+    pub(super) fn agreeing(&self, scalar: Scalar) -> Result<Scalar, Reason> {
+        if self.plan.env.flags.test_reg_invariants && !scalar.is_consistent() {
+            return Err(Reason::Invariants);
+        }
+        Ok(scalar.or_unbounded())
     }
 
     pub(super) fn neg(&mut self, width: Width, dst: Reg) -> Result<(), Stop> {
@@ -121,7 +160,8 @@ impl Step<'_> {
 
     pub(super) fn byte_swap(&mut self, order: ByteOrder, bits: SwapBits, dst: Reg) -> Result<(), Stop> {
         let a = self.read(dst)?;
-        let result = self.number(a.scalar.byte_swap(order, bits), &[a.origin]);
+        let result = if a.is_scalar() { a.scalar.byte_swap(order, bits) } else { Scalar::UNKNOWN };
+        let result = self.number(result, &[a.origin]);
         Ok(self.write(dst, result)?)
     }
 
@@ -139,7 +179,11 @@ impl Step<'_> {
             Width::W32 if !value.is_scalar() => self.number(Scalar::UNKNOWN.low_half(), &[value.origin]),
             // The same number if it fits; else a new one.
             Width::W32 if value.scalar.bit_width() <= 32 => self.linked(from, value),
-            Width::W32 => self.number(value.scalar.low_half(), &[value.origin]),
+            Width::W32 => self.number(value.scalar, &[value.origin]),
+        };
+        let copy = match width {
+            Width::W32 => RegState { scalar: copy.scalar.low_half(), ..copy },
+            Width::W64 => copy,
         };
         Ok(self.write(dst, copy)?)
     }
@@ -151,7 +195,8 @@ impl Step<'_> {
             self.number(if width == Width::W32 { unknown.low_half() } else { unknown }, &[value.origin])
         } else if value.scalar.bit_width() < u32::from(from.bits()) {
             // The sign bit is 0: the same number.
-            self.linked(src, value)
+            let copy = self.linked(src, value);
+            RegState { scalar: copy.scalar.mov_sx(width, from), ..copy }
         } else {
             self.number(value.scalar.mov_sx(width, from), &[value.origin])
         };
@@ -211,10 +256,46 @@ impl Step<'_> {
     }
 }
 
-/// `a + constant` stays linked with what `a` is linked with: its offset from them, if it does.
+/// `a + constant` stays linked with what `a` is linked with: its offset from them, if it does. A number that is displaced
+/// already does not, nor one that is displaced towards smaller ones.
 fn linked_offset(width: Width, op: AluOp, a: &RegState, b: &RegState) -> Option<i32> {
-    let constant = i32::try_from(b.scalar.as_constant()?.cast_signed()).ok()?;
-    (a.id != 0 && width == Width::W64 && op == AluOp::Add).then(|| a.offset.checked_add(constant)).flatten()
+    let constant = i32::try_from(b.scalar.as_constant()?).ok()?;
+    (a.id != 0 && a.offset == 0 && width == Width::W64 && op == AluOp::Add).then_some(constant)
+}
+
+/// Whether an offset may be added to such a pointer at all.
+fn may_move(kind: RegType, op: AluOp, known: Option<i64>) -> bool {
+    match kind {
+        RegType::PtrToFlowKeys => known.is_some(),
+        RegType::ConstPtrToMap { .. } => known == Some(0) && op == AluOp::Add,
+        RegType::PtrToCtx
+        | RegType::PtrToMapValue { .. }
+        | RegType::PtrToMapKey { .. }
+        | RegType::PtrToStack { .. }
+        | RegType::PtrToPacket
+        | RegType::PtrToPacketMeta
+        | RegType::PtrToTpBuffer
+        | RegType::PtrToBtfId { .. }
+        | RegType::PtrToMem { .. }
+        | RegType::PtrToBuf
+        | RegType::PtrToFunc { .. }
+        | RegType::ConstPtrToDynptr => true,
+        _ => false,
+    }
+}
+
+/// Only sums and differences of pointers make sense.
+fn check_operator(op: AluOp, reg: Reg, pointer: &RegState, swapped: bool) -> Result<(), Reason> {
+    match op {
+        AluOp::Add => Ok(()),
+        AluOp::Sub if swapped => Err(Reason::ScalarMinusPointer { reg }),
+        AluOp::Sub if matches!(pointer.kind, RegType::PtrToStack { .. }) => {
+            Err(Reason::StackSubtraction { reg })
+        }
+        AluOp::Sub => Ok(()),
+        AluOp::And | AluOp::Or | AluOp::Xor => Err(Reason::PointerBits { reg, op: symbol(op) }),
+        _ => Err(Reason::PointerOperator { reg, op: symbol(op) }),
+    }
 }
 
 fn check_immediate(width: Width, op: AluOp, imm: i32) -> Result<(), Reason> {
@@ -235,7 +316,7 @@ fn check_sane(reg: &RegState, found: crate::reason::TypeName) -> Result<(), Reas
     {
         return Err(Reason::OffsetTooLarge { found, value });
     }
-    let fixed = if reg.is_pointer() { i64::from(reg.offset) } else { 0 };
+    let fixed = i64::from(reg.offset);
     if fixed >= MAX_OFFSET || fixed <= -MAX_OFFSET {
         return Err(Reason::FixedOffset { found, offset: fixed });
     }

@@ -1,13 +1,39 @@
 //! Conditional jumps and `may_goto`.
 
-use isa::{AluOp, Cond, InsnIdx, Operand, Reg, Width};
+use isa::{Cond, InsnIdx, Operand, Reg, Width};
 
+use super::linked::Links;
+use super::null::{not_null, resolve_null};
 use super::{Next, Step};
 use crate::explore::Stop;
 use crate::origin::{Origin, Origins};
+use crate::reason::Reason;
 use crate::reg::{Flags, RegState, RegType};
-use crate::scalar::{Scalar, outcome, refine};
+use crate::scalar::{Scalar, outcome, refine, refine_same};
 use crate::state::State;
+
+/// A comparison that may come out either way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Comparison {
+    pub(super) width: Width,
+    pub(super) cond: Cond,
+    pub(super) dst: Reg,
+    pub(super) a: RegState,
+    /// `None` for a constant.
+    pub(super) src: Option<Reg>,
+    pub(super) b: RegState,
+}
+
+impl Comparison {
+    /// Whether both sides are the same if the outcome is `holds`, or differ; `None` for comparisons of size.
+    fn equal(&self, holds: bool) -> Option<bool> {
+        match self.cond {
+            Cond::Eq => Some(holds),
+            Cond::Ne => Some(!holds),
+            _ => None,
+        }
+    }
+}
 
 impl Step<'_> {
     pub(super) fn branch(
@@ -18,144 +44,80 @@ impl Step<'_> {
         src: Operand,
         offset: i16,
     ) -> Result<Next, Stop> {
-        let b = self.operand(src)?;
         let a = self.read(dst)?;
+        let b = self.operand(src)?;
         let taken = self.jump_target(i32::from(offset))?;
         let next = self.following();
-        if let Some(holds) = self.predict(width, cond, &a, &b) {
-            self.depend_on(&a);
-            self.depend_on(&b);
+        if let Some(holds) = predict(width, cond, &a, &b) {
+            for operand in [a, b].iter().filter(|operand| operand.is_scalar()) {
+                self.depend_on(operand);
+            }
             return Ok(Next::Branch(if holds { taken } else { next }));
         }
-        if a.is_pointer() != b.is_pointer() {
-            // Whether a pointer is NULL is decided by comparing it with a number that is 0.
-            self.depend_on(&a);
-            self.depend_on(&b);
-        }
-        let mut other = self.state.clone();
         let src = if let Operand::Reg(reg) = src { Some(reg) } else { None };
-        let learnt_taken = self.learn(&mut other, width, cond, true, (dst, a), (src, b));
-        let mut state = self.state.clone();
-        let learnt_next = self.learn(&mut state, width, cond, false, (dst, a), (src, b));
-        if !learnt_taken || !learnt_next {
-            // One side turned out impossible: as good as a prediction.
-            self.depend_on(&a);
-            self.depend_on(&b);
-        }
-        match (learnt_taken, learnt_next) {
-            (true, false) => {
-                *self.state = other;
-                Ok(Next::Branch(taken))
-            }
-            (false, _) => {
-                *self.state = state;
-                Ok(Next::Branch(next))
-            }
-            (true, true) => {
-                *self.state = state;
-                self.forks.push((taken, other));
-                Ok(Next::Branch(next))
-            }
-        }
-    }
-
-    /// The side that is certain to be taken, if any.
-    fn predict(&self, width: Width, cond: Cond, a: &RegState, b: &RegState) -> Option<bool> {
+        let links = Links::collect(self.state, src.map(|_| &b), &a);
+        // Identities that were one too many are gone.
+        let (a, b) = (self.read(dst)?, src.map_or(Ok(b), |src| self.read(src))?);
+        let compared = Comparison { width, cond, dst, a, src, b };
+        let mut other = self.state.clone();
         if a.is_scalar() && b.is_scalar() {
-            return outcome(width, cond, &a.scalar, &b.scalar);
+            let origin = self.joint_origin(&compared, &links);
+            let sides = [true, false].map(|holds| self.refined(&compared, holds));
+            let [on_taken, on_next] = sides;
+            learn_numbers(&mut other, &compared, on_taken?, &links, origin);
+            learn_numbers(self.state, &compared, on_next?, &links, origin);
+        } else if width == Width::W64 {
+            self.learn_pointers(&mut other, &compared);
         }
-        // A pointer that is not NULL compared with 0. Arena pointers may well be 0.
-        let (pointer, number) = if a.is_pointer() { (a, b) } else { (b, a) };
-        if width == Width::W64 && number.is_null() && pointer.is_pointer() && never_null(pointer) {
-            return match cond {
-                Cond::Eq => Some(false),
-                Cond::Ne => Some(true),
-                _ => None,
-            };
-        }
-        None
+        self.forks.push((taken, other));
+        Ok(Next::Branch(next))
     }
 
-    /// Applies to `state` what the outcome says of the operands; `false` if the outcome is impossible.
-    fn learn(
-        &mut self,
-        state: &mut State,
-        width: Width,
-        cond: Cond,
-        holds: bool,
-        (dst, a): (Reg, RegState),
-        (src, b): (Option<Reg>, RegState),
-    ) -> bool {
-        if a.is_scalar() && b.is_scalar() {
-            let Some((sa, sb)) = refine(width, cond, holds, &a.scalar, &b.scalar) else { return false };
-            // What one operand learns from the other depends on it.
-            let from: &[Origin] = if src.is_some() { &[a.origin, b.origin] } else { &[a.origin] };
-            let same = sa == a.scalar && sb == b.scalar;
-            if same {
-                return true;
-            }
-            let origin = if src.is_some() { self.origins.derive(Some(self.at), from) } else { a.origin };
-            self.update_linked(state, dst, &a, sa, origin);
-            if let Some(src) = src
-                && src != dst
-            {
-                self.update_linked(state, src, &b, sb, origin);
-            }
-            return true;
+    /// What the compared numbers rest on afterwards: on each other, and on everything they are linked with.
+    fn joint_origin(&mut self, compared: &Comparison, links: &Links) -> Origin {
+        if compared.src.is_none() && links.len() < 2 {
+            return compared.a.origin;
         }
-        let equal = match (cond, holds) {
-            (Cond::Eq, true) | (Cond::Ne, false) => true,
-            (Cond::Ne, true) | (Cond::Eq, false) => false,
-            _ => return true,
-        };
-        if width != Width::W64 {
-            return true;
+        let mut from = vec![compared.a.origin];
+        if compared.src.is_some() {
+            from.push(compared.b.origin);
         }
-        if a.maybe_null() && b.is_null() {
-            resolve_null(state, self.origins, a.id, equal);
-        } else if b.maybe_null() && a.is_null() {
-            resolve_null(state, self.origins, b.id, equal);
-        } else if equal && a.is_pointer() && b.is_pointer() && a.maybe_null() != b.maybe_null() {
-            // Equal to a pointer that is not NULL.
-            let (maybe, sure) = if a.maybe_null() { (a, b) } else { (b, a) };
-            if never_null(&sure) {
-                resolve_null(state, self.origins, maybe.id, false);
-            }
-        }
-        true
+        from.extend(links.iter().filter_map(|place| place.get(self.state)).map(|linked| linked.origin));
+        from.sort_unstable();
+        from.dedup();
+        self.origins.derive(Some(self.at), &from)
     }
 
-    /// Sets the number in `reg` and in everything linked to it.
-    fn update_linked(
-        &mut self,
-        state: &mut State,
-        reg: Reg,
-        before: &RegState,
-        scalar: Scalar,
-        origin: Origin,
-    ) {
-        if before.id == 0 {
-            state.set_reg(reg, RegState { scalar, origin, ..*before });
-            return;
-        }
-        let (at, origins) = (self.at, &mut *self.origins);
-        let set = |r: &mut RegState| {
-            // Both offsets are 32 bits wide: no overflow.
-            let distance = i64::from(r.offset) - i64::from(before.offset);
-            let shifted = if distance == 0 {
-                scalar
-            } else {
-                scalar.alu(Width::W64, AluOp::Add, Scalar::constant(distance.cast_unsigned()))
-            };
-            r.scalar = r.scalar.meet(&shifted).unwrap_or(shifted);
-            // What is known now rests on the compared number and on being linked with it: on what both were made of.
-            r.origin = if r.origin == before.origin {
-                origin
-            } else {
-                origins.derive(Some(at), &[origin, r.origin])
-            };
+    /// Both numbers on one side of the branch.
+    fn refined(&self, compared: &Comparison, holds: bool) -> Result<(Scalar, Scalar), Reason> {
+        let Comparison { width, cond, a, b, .. } = compared;
+        let (a, b) = if compared.src == Some(compared.dst) {
+            let both = refine_same(*width, *cond, holds, &a.scalar);
+            (both, both)
+        } else {
+            refine(*width, *cond, holds, &a.scalar, &b.scalar)
         };
-        state.update_all(|r| r.is_scalar() && r.id == before.id, set);
+        Ok((self.agreeing(a)?, self.agreeing(b)?))
+    }
+
+    /// What a comparison of whole pointers teaches `taken`, where it holds, and the state that goes on, where it does not.
+    fn learn_pointers(&mut self, taken: &mut State, compared: &Comparison) {
+        let Comparison { a, b, src, .. } = compared;
+        let Some(equal_if_taken) = compared.equal(true) else { return };
+        match src {
+            None if a.maybe_null() && b.is_null() => {
+                resolve_null(self.plan, taken, a, equal_if_taken);
+                resolve_null(self.plan, self.state, a, !equal_if_taken);
+            }
+            Some(src) if one_may_be_null(a, b) => {
+                // Equal to a pointer that is not NULL.
+                let equal = if equal_if_taken { taken } else { &mut *self.state };
+                let maybe = if a.maybe_null() { compared.dst } else { *src };
+                let known = not_null(self.plan, *equal.reg(maybe));
+                equal.set_reg(maybe, known);
+            }
+            _ => {}
+        }
     }
 
     /// `may_goto`: leaves the loop now, or goes on with one turn less in the budget. The run time counts.
@@ -202,23 +164,58 @@ fn widen_number(origins: &mut Origins, old: &RegState, new: &mut RegState) {
     }
 }
 
-/// Whether a pointer of this kind is certainly not 0 once it is no longer `maybe_null`.
-fn never_null(pointer: &RegState) -> bool {
-    !pointer.maybe_null()
-        && pointer.offset >= 0
-        && matches!(pointer.kind, RegType::ConstPtrToMap { .. } | RegType::PtrToMapValue { .. })
+/// The side that is certain to be taken, if any.
+fn predict(width: Width, cond: Cond, a: &RegState, b: &RegState) -> Option<bool> {
+    if a.is_scalar() && b.is_scalar() {
+        return outcome(width, cond, &a.scalar, &b.scalar);
+    }
+    // A pointer that is not NULL compared with 0.
+    let pointer = if b.is_null() { a } else { b };
+    let null = if b.is_null() { b } else { a };
+    if width == Width::W64 && null.is_null() && never_null(pointer) {
+        return match cond {
+            Cond::Eq => Some(false),
+            Cond::Ne => Some(true),
+            _ => None,
+        };
+    }
+    None
 }
 
-/// Pointers with this id turned out to be NULL, or not.
-fn resolve_null(state: &mut State, origins: &mut Origins, id: u32, null: bool) {
-    state.update_all(
-        |r| r.maybe_null() && r.id == id,
-        |r| {
-            if null {
-                *r = RegState::number(Scalar::ZERO, origins.derive(None, &[r.origin]));
-            } else {
-                *r = r.without(Flags::MAYBE_NULL);
-            }
-        },
-    );
+/// Whether the pointer is certainly not 0 (`reg_not_null`).
+fn never_null(pointer: &RegState) -> bool {
+    !pointer.maybe_null()
+        && match pointer.kind {
+            RegType::PtrToSocket
+            | RegType::PtrToTcpSock
+            | RegType::PtrToSockCommon
+            | RegType::PtrToMapValue { .. }
+            | RegType::PtrToMapKey { .. }
+            | RegType::ConstPtrToMap { .. } => true,
+            RegType::PtrToMem { .. } => !pointer.flags.has(Flags::UNTRUSTED),
+            RegType::PtrToBtfId { .. } => pointer.is_trusted(),
+            _ => false,
+        }
+}
+
+/// Whether exactly one of two pointers may be NULL. Pointers to kernel structures may be NULL all the same.
+fn one_may_be_null(a: &RegState, b: &RegState) -> bool {
+    let sure = |pointer: &RegState| pointer.is_pointer() && !matches!(pointer.kind, RegType::PtrToBtfId { .. });
+    sure(a) && sure(b) && a.maybe_null() != b.maybe_null()
+}
+
+/// Puts what the outcome says of the compared numbers into the state, and into what is linked with them.
+fn learn_numbers(
+    state: &mut State,
+    compared: &Comparison,
+    (a, b): (Scalar, Scalar),
+    links: &Links,
+    origin: Origin,
+) {
+    state.set_reg(compared.dst, RegState { scalar: a, origin, ..compared.a });
+    if let Some(src) = compared.src {
+        state.set_reg(src, RegState { scalar: b, origin, ..compared.b });
+        links.teach(state, src, origin);
+    }
+    links.teach(state, compared.dst, origin);
 }

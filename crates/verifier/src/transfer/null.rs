@@ -1,0 +1,56 @@
+//! What a pointer is once it is known whether it is NULL.
+
+use bpf_object::MapType;
+
+use crate::plan::Plan;
+use crate::reg::{Flags, RegState, RegType};
+use crate::scalar::Scalar;
+use crate::state::State;
+
+/// All pointers that are NULL together with `pointer` turned out to be NULL, or not.
+pub(super) fn resolve_null(plan: &Plan<'_>, state: &mut State, pointer: &RegState, null: bool) {
+    let id = pointer.id;
+    if null && pointer.ref_id != 0 && pointer.ref_id == id {
+        // Nothing was acquired.
+        state.refs.retain(|held| held.id != id);
+    }
+    state.update_all(
+        |r| r.maybe_null() && r.id == id,
+        |r| {
+            if null {
+                *r = RegState::number(Scalar::ZERO, r.origin);
+                return;
+            }
+            *r = not_null(plan, *r);
+            if !has_lock(plan, r) {
+                // Nothing else depends on which value it is.
+                r.id = 0;
+            }
+        },
+    );
+}
+
+/// What a pointer that may be NULL is when it is not (`mark_ptr_not_null_reg`).
+pub(super) fn not_null(plan: &Plan<'_>, pointer: RegState) -> RegState {
+    let known = pointer.without(Flags::MAYBE_NULL);
+    let RegType::PtrToMapValue { map } = pointer.kind else { return known };
+    if let Some(inner) = plan.inner_map(map) {
+        // Which lookup it came from tells the inner maps apart.
+        return RegState { kind: RegType::ConstPtrToMap { map: inner }, map_uid: pointer.id, ..known };
+    }
+    let kind = match plan.map(map).map(|spec| spec.map_type) {
+        Some(MapType::Xskmap) => RegType::PtrToXdpSock,
+        Some(MapType::Sockmap | MapType::Sockhash) => RegType::PtrToSocket,
+        _ => pointer.kind,
+    };
+    RegState { kind, ..known }
+}
+
+/// Whether the pointer may lead to a spin lock, which is told apart by the pointer's identity.
+fn has_lock(plan: &Plan<'_>, pointer: &RegState) -> bool {
+    match pointer.kind {
+        RegType::PtrToMapValue { map } => plan.spin_lock(map).is_some(),
+        RegType::PtrToBtfId { .. } => pointer.flags.has(Flags::ALLOC),
+        _ => false,
+    }
+}
