@@ -138,7 +138,7 @@ impl Set {
         Self(tag.bit())
     }
 
-    const fn with(self, tag: Tag) -> Self {
+    pub(crate) const fn with(self, tag: Tag) -> Self {
         Self(self.0 | tag.bit())
     }
 

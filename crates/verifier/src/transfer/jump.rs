@@ -200,7 +200,8 @@ fn never_null(pointer: &RegState) -> bool {
 
 /// Whether exactly one of two pointers may be NULL. Pointers to kernel structures may be NULL all the same.
 fn one_may_be_null(a: &RegState, b: &RegState) -> bool {
-    let sure = |pointer: &RegState| pointer.is_pointer() && !matches!(pointer.kind, RegType::PtrToBtfId { .. });
+    let sure =
+        |pointer: &RegState| pointer.is_pointer() && !matches!(pointer.kind, RegType::PtrToBtfId { .. });
     sure(a) && sure(b) && a.maybe_null() != b.maybe_null()
 }
 

@@ -2,6 +2,7 @@
 
 use bpf_object::MapType;
 
+use crate::fields::{Set, Tag};
 use crate::plan::Plan;
 use crate::reg::{Flags, RegState, RegType};
 use crate::scalar::Scalar;
@@ -12,7 +13,7 @@ pub(super) fn resolve_null(plan: &Plan<'_>, state: &mut State, pointer: &RegStat
     let id = pointer.id;
     if null && pointer.ref_id != 0 && pointer.ref_id == id {
         // Nothing was acquired.
-        state.refs.retain(|held| held.id != id);
+        state.held.give_back_object(id);
     }
     state.update_all(
         |r| r.maybe_null() && r.id == id,
@@ -35,8 +36,10 @@ pub(super) fn not_null(plan: &Plan<'_>, pointer: RegState) -> RegState {
     let known = pointer.without(Flags::MAYBE_NULL);
     let RegType::PtrToMapValue { map } = pointer.kind else { return known };
     if let Some(inner) = plan.inner_map(map) {
-        // Which lookup it came from tells the inner maps apart.
-        return RegState { kind: RegType::ConstPtrToMap { map: inner }, map_uid: pointer.id, ..known };
+        let kind = RegType::ConstPtrToMap { map: inner };
+        // Fields that belong to one map: which lookup it came from tells the inner maps apart.
+        let own = plan.fields.map(inner).is_some_and(|fields| fields.record.has(BOUND_TO_MAP));
+        return RegState { kind, map_uid: if own { pointer.id } else { 0 }, ..known };
     }
     let kind = match plan.map(map).map(|spec| spec.map_type) {
         Some(MapType::Xskmap) => RegType::PtrToXdpSock,
@@ -48,9 +51,8 @@ pub(super) fn not_null(plan: &Plan<'_>, pointer: RegState) -> RegState {
 
 /// Whether the pointer may lead to a spin lock, which is told apart by the pointer's identity.
 fn has_lock(plan: &Plan<'_>, pointer: &RegState) -> bool {
-    match pointer.kind {
-        RegType::PtrToMapValue { map } => plan.spin_lock(map).is_some(),
-        RegType::PtrToBtfId { .. } => pointer.flags.has(Flags::ALLOC),
-        _ => false,
-    }
+    plan.record(pointer).is_some_and(|record| record.has(LOCKS))
 }
+
+const LOCKS: Set = Set::of(Tag::SpinLock).with(Tag::ResSpinLock);
+const BOUND_TO_MAP: Set = Set::of(Tag::Timer).with(Tag::Wq).with(Tag::TaskWork);
