@@ -75,6 +75,8 @@ fn register_of(reason: &Reason) -> Option<Reg> {
         | Reason::SpecialField { reg, .. }
         | Reason::ArgumentType { reg, .. }
         | Reason::KfuncArgument { reg, .. }
+        | Reason::Return { reg, .. }
+        | Reason::ReturnType { reg, .. }
         | Reason::NotConstant { reg }
         | Reason::NegativeSize { reg }
         | Reason::ZeroSize { reg, .. }
@@ -85,7 +87,6 @@ fn register_of(reason: &Reason) -> Option<Reg> {
         | Reason::NotFunction { reg, .. } => Some(reg),
         Reason::CallbackReturn { .. }
         | Reason::CallbackReturnType { .. }
-        | Reason::ExitReturn { .. }
         | Reason::SubprogReturn { .. }
         | Reason::ReturnsStackPointer => Some(Reg::R0),
         Reason::Call(ref fault) => fault.register(),

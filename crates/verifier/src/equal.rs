@@ -95,6 +95,7 @@ impl Comparison<'_> {
         if self.how == Match::Same {
             return old.kind == new.kind
                 && old.flags == new.flags
+                && old.range == new.range
                 && old.offset == new.offset
                 && old.scalar == new.scalar
                 && ids.pair(old.id, new.id)
@@ -115,6 +116,18 @@ impl Comparison<'_> {
                 linked && old.scalar.includes(&new.scalar) && ids.pair_numbers(old.id, new.id)
             }
             RegType::PtrToArena => true,
+            RegType::PtrToPacket | RegType::PtrToPacketMeta => {
+                // What is at the end of the packet or behind it can do what others cannot: its comparisons are decided.
+                let enough = if old.range < 0 || new.range < 0 {
+                    old.range == new.range
+                } else {
+                    old.range <= new.range
+                };
+                enough
+                    && old.offset == new.offset
+                    && old.scalar.includes(&new.scalar)
+                    && ids.pair(old.id, new.id)
+            }
             RegType::PtrToMapValue { .. } | RegType::PtrToMem { .. } => {
                 old.offset == new.offset
                     && old.scalar.includes(&new.scalar)

@@ -20,8 +20,8 @@ enum Arithmetic {
 /// A group of pointer types that one instruction may be used with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PointerClass {
-    Arena,
-    Ctx,
+    /// A type whose accesses are translated in a way of their own, by its name.
+    Alone(&'static str),
     Other,
 }
 
@@ -81,10 +81,17 @@ impl Facts {
     }
 
     /// Records whose memory the instruction accesses; one instruction may not be used with different kinds.
-    pub(crate) fn access(&mut self, at: InsnIdx, kind: RegType) -> Result<(), Reason> {
+    /// With `converted` the kernel translates the access.
+    pub(crate) fn access(&mut self, at: InsnIdx, kind: RegType, converted: bool) -> Result<(), Reason> {
+        let alone = PointerClass::Alone(kind.name());
         let (class, memory) = match kind {
-            RegType::PtrToArena => (PointerClass::Arena, Memory::Arena),
-            RegType::PtrToCtx => (PointerClass::Ctx, Memory::Proven),
+            RegType::PtrToArena => (alone, Memory::Arena),
+            RegType::PtrToCtx if !converted => (alone, Memory::Proven),
+            RegType::PtrToCtx | RegType::PtrToBtfId { .. } => (alone, Memory::Kernel),
+            kind if kind.is_socket() => (alone, Memory::Kernel),
+            RegType::PtrToFlowKeys | RegType::PtrToTpBuffer | RegType::PtrToBuf => {
+                (PointerClass::Other, Memory::Kernel)
+            }
             _ => (PointerClass::Other, Memory::Proven),
         };
         let (Some(facts), Some(known)) = (self.insns.get_mut(at.index()), self.classes.get_mut(at.index()))

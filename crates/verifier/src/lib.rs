@@ -45,8 +45,8 @@ pub use env::{Env, LoadFlags, MapMember, MapStruct};
 pub use error::{Cause, Rejection};
 pub use events::{Detail, Event, Observer};
 pub use reason::{
-    Access, BoundsFault, CallFault, ContextFault, FunctionFault, KfuncFault, MapStructFault, ObjectFault,
-    Reason, TypeName, Unsupported,
+    Access, BoundsFault, CallFault, ContextFault, FunctionFault, KfuncFault, KnownBits, MapStructFault,
+    ObjectFault, Reason, ReturnPlace, TypeName, Unsupported,
 };
 pub use stack::SlotByte;
 pub use verified::{FrameFacts, InsnFacts, Memory, Stats, Verified};

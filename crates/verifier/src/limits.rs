@@ -29,3 +29,5 @@ pub const MAX_RESTARTS: u32 = 32;
 /// `bpf_get_smp_processor_id` gives a number below this, so that arrays of `NR_CPUS` elements can be indexed with it; a run
 /// time with more processors folds them. Ours: the kernel's is the number of possible processors.
 pub const CPUS: u32 = 256;
+/// Highest offset into a packet that can be reasoned about (`MAX_PACKET_OFF`).
+pub const MAX_PACKET_OFFSET: u64 = 0xffff;

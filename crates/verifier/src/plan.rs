@@ -1,16 +1,16 @@
 //! What is known of a program before any path is walked.
 
-use bpf_object::{MapSpec, MapType, Program, Subprogram};
+use bpf_object::{AttachType, MapSpec, MapType, ProgType, Program, Subprogram};
 use isa::{Imm64, Insn, InsnIdx};
 
 use crate::Env;
 use crate::cfg::{self, Shape};
-use crate::fields::{Fields, Record};
+use crate::fields::{Fields, Record, Set, Tag};
 use crate::limits::MAX_USED_MAPS;
 use crate::live::Liveness;
-use crate::reason::{Reason, Unsupported};
+use crate::reason::{ContextFault, Reason, Unsupported};
 use crate::reg::{BtfOwner, Flags, RegState, RegType};
-use crate::rules::programs::{self, ProgRules};
+use crate::rules::programs::{self, LoadFault, ProgRules};
 use crate::rules::{kfuncs, maps};
 
 /// The unchanging side of a verification.
@@ -19,6 +19,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) program: &'a Program,
     pub(crate) env: &'a Env,
     pub(crate) rules: &'static ProgRules,
+    /// What the program is to be attached to.
+    pub(crate) attach: Option<AttachType>,
     pub(crate) shape: Shape,
     pub(crate) live: Liveness,
     /// Index of the one arena the program refers to.
@@ -39,13 +41,16 @@ impl<'a> Plan<'a> {
             program.kind.prog_type.and_then(programs::find).ok_or_else(|| {
                 (None, Unsupported::ProgramType { section: program.section.clone() }.into())
             })?;
+        let attach = rules.attach_type(program.kind.attach_type);
+        check_load(program, rules, attach).map_err(|reason| (None, reason))?;
         let shape = cfg::check(program).map_err(|reason| (place(&reason), reason))?;
-        let arena = check_references(program)?;
         let btf = program.btf.as_deref();
         let inner = program.maps.iter().filter_map(|m| m.inner.as_deref());
         let maps: Vec<&MapSpec> = program.maps.iter().chain(inner).collect();
         let fields = Fields::new(btf, env.kernel.as_deref(), &maps);
-        Ok(Self { program, env, rules, shape, live: Liveness::compute(program), arena, maps, fields })
+        let arena = check_references(program, rules, &fields)?;
+        let live = Liveness::compute(program);
+        Ok(Self { program, env, rules, attach, shape, live, arena, maps, fields })
     }
 
     pub(crate) fn subprog(&self, index: u32) -> Option<&'a Subprogram> {
@@ -102,6 +107,19 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// Checks how the program is to be loaded.
+fn check_load(program: &Program, rules: &ProgRules, attach: Option<AttachType>) -> Result<(), Reason> {
+    let fault = match rules.check_load(attach, program.kind.sleepable) {
+        Ok(()) => return Ok(()),
+        Err(LoadFault::AttachType) => {
+            ContextFault::AttachType { attach: program.kind.attach_type.unwrap_or(0) }
+        }
+        Err(LoadFault::MustSleep) => ContextFault::MustSleep,
+        Err(LoadFault::CannotSleep) => ContextFault::CannotSleep,
+    };
+    Err(fault.into())
+}
+
 /// The instruction a structural fault is about.
 fn place(reason: &Reason) -> Option<InsnIdx> {
     match reason {
@@ -113,7 +131,11 @@ fn place(reason: &Reason) -> Option<InsnIdx> {
 }
 
 /// Checks every `lddw`, and finds the arena.
-fn check_references(program: &Program) -> Result<Option<u32>, (Option<InsnIdx>, Reason)> {
+fn check_references(
+    program: &Program,
+    rules: &ProgRules,
+    fields: &Fields,
+) -> Result<Option<u32>, (Option<InsnIdx>, Reason)> {
     let mut arena = None;
     let mut used = std::collections::BTreeSet::new();
     for (at, insn) in program.code.iter() {
@@ -136,6 +158,8 @@ fn check_references(program: &Program) -> Result<Option<u32>, (Option<InsnIdx>, 
             return Err(fail(Reason::NoSuchMap { map }));
         };
         check_map_use(spec, offset).map_err(fail)?;
+        let record = fields.map(map).map(|m| &m.record);
+        check_map_program(program, rules, spec, record).map_err(fail)?;
         used.insert(map);
         if used.len() > MAX_USED_MAPS {
             return Err(fail(Reason::TooManyMaps { limit: MAX_USED_MAPS }));
@@ -166,6 +190,38 @@ fn check_map_use(spec: &MapSpec, offset: Option<u32>) -> Result<(), Reason> {
     };
     if u64::from(offset) >= size {
         return Err(Reason::MapValueOffset { map: spec.name.clone(), offset });
+    }
+    Ok(())
+}
+
+/// Checks that programs of this type can work with the map and what its values have inside.
+fn check_map_program(
+    program: &Program,
+    rules: &ProgRules,
+    spec: &MapSpec,
+    record: Option<&Record>,
+) -> Result<(), Reason> {
+    let has = |tags| record.is_some_and(|r| r.has(tags));
+    // They may interrupt each other anywhere, also while they hold a lock.
+    if rules.anywhere {
+        let forbidden = [
+            (Set::ROOTS, "bpf_{list_head,rb_root}"),
+            (Set::of(Tag::SpinLock), "bpf_spin_lock"),
+            (Set::of(Tag::Timer), "bpf_timer"),
+            (Set::of(Tag::Wq), "bpf_wq"),
+        ];
+        if let Some((_, field)) = forbidden.into_iter().find(|(tags, _)| has(*tags)) {
+            return Err(ContextFault::MapField { programs: "tracing", field }.into());
+        }
+    }
+    if rules.prog_type == ProgType::SocketFilter && has(Set::of(Tag::SpinLock)) {
+        return Err(ContextFault::MapField { programs: "socket filter", field: "bpf_spin_lock" }.into());
+    }
+    if spec.map_type == MapType::StructOps {
+        return Err(ContextFault::StructOpsMap.into());
+    }
+    if program.kind.sleepable && !programs::SLEEPABLE_MAPS.contains(&spec.map_type) {
+        return Err(ContextFault::SleepableMap.into());
     }
     Ok(())
 }

@@ -5,12 +5,20 @@
 //! [`Tnum::contains`] membership. Every operation `op` here is sound: for all `x` in `a` and `y` in `b`,
 //! `x op y` is in `a.op(b)`. The tests check this exhaustively on four-bit numbers.
 
+use crate::reason::KnownBits;
+
 /// A set of 64-bit values given by known and unknown bits.
 // Invariant: value & mask == 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tnum {
     value: u64,
     mask: u64,
+}
+
+impl From<Tnum> for KnownBits {
+    fn from(tnum: Tnum) -> Self {
+        Self { value: tnum.value, mask: tnum.mask }
+    }
 }
 
 impl Tnum {

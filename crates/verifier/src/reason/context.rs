@@ -2,15 +2,50 @@
 
 use isa::Reg;
 
-use super::EACCES;
+use super::{EACCES, EINVAL, KnownBits, TypeName};
 
-/// What is wrong with a use of the context, of packets or of sockets.
+/// What is wrong with a use of the context, of packets or of sockets, or with how a program is to be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "fields are the register, offset, size and so on that the message names")]
 #[non_exhaustive]
 pub enum ContextFault {
-    #[error("invalid access to packet, off={offset} size={size}, R{}(id={id},off={fixed},r={range})", reg.number())]
-    PacketBounds { reg: Reg, id: u32, offset: i64, fixed: i32, size: u32, range: i32 },
+    /// Bytes of a packet that no comparison proved to be there. `range` bytes are; below 0 none, the pointer being at the
+    /// packet's end or behind it.
+    #[error("R{} offset is outside of the packet", reg.number())]
+    PacketBounds { reg: Reg, id: u32, offset: i64, size: u32, range: i32 },
+    #[error("cannot write into packet")]
+    PacketWrite,
+    #[error("helper access to the packet is not allowed")]
+    PacketForHelper,
+    #[error("R{} min value is negative, either use unsigned index or do a if (index >=0) check.", reg.number())]
+    NegativeIndex { reg: Reg },
+    #[error("negative offset {found} ptr R{} off={offset} disallowed", reg.number())]
+    NegativeOffset { reg: Reg, found: TypeName, offset: i64 },
+    #[error("variable {found} access var_off={bits} disallowed")]
+    VariableOffset { reg: Reg, found: TypeName, bits: KnownBits },
+    #[error("R{} invalid {found} access off={offset} size={size}", reg.number())]
+    SocketAccess { reg: Reg, found: TypeName, offset: i64, size: u32 },
+    #[error("invalid access to flow keys off={offset} size={size}")]
+    FlowKeys { offset: i64, size: u32 },
+    #[error("R{} invalid {what} buffer access: off={offset}, size={size}", reg.number())]
+    BufferBounds { reg: Reg, what: &'static str, offset: i64, size: u32 },
+    #[error("R{} invalid variable buffer offset: off={offset}, var_off={bits}", reg.number())]
+    BufferVariable { reg: Reg, offset: i64, bits: KnownBits },
+    #[error("write to change key R{} not allowed", reg.number())]
+    MapKeyWrite { reg: Reg },
+    /// The kernel says nothing but that the argument is invalid.
+    #[error("programs of this type cannot be loaded for attach type {attach}")]
+    AttachType { attach: u32 },
+    #[error("Syscall programs can only be sleepable")]
+    MustSleep,
+    #[error("Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable")]
+    CannotSleep,
+    #[error("{programs} progs cannot use {field} yet")]
+    MapField { programs: &'static str, field: &'static str },
+    #[error("bpf_struct_ops map cannot be used in prog")]
+    StructOpsMap,
+    #[error("Sleepable programs can only use array, hash, ringbuf and local storage maps")]
+    SleepableMap,
 }
 
 impl ContextFault {
@@ -18,12 +53,30 @@ impl ContextFault {
     #[must_use]
     pub fn errno(&self) -> i32 {
         match self {
-            Self::PacketBounds { .. } => EACCES,
+            // A pointer behind the packet's end has no bounds to be outside of.
+            Self::PacketBounds { range, .. } if *range < 0 => EINVAL,
+            Self::AttachType { .. }
+            | Self::MustSleep
+            | Self::CannotSleep
+            | Self::MapField { .. }
+            | Self::StructOpsMap
+            | Self::SleepableMap => EINVAL,
+            _ => EACCES,
         }
     }
 
     /// The register at fault, if there is one.
     pub(crate) fn register(&self) -> Option<Reg> {
-        None
+        match *self {
+            Self::PacketBounds { reg, .. }
+            | Self::NegativeIndex { reg }
+            | Self::MapKeyWrite { reg }
+            | Self::NegativeOffset { reg, .. }
+            | Self::VariableOffset { reg, .. }
+            | Self::SocketAccess { reg, .. }
+            | Self::BufferBounds { reg, .. }
+            | Self::BufferVariable { reg, .. } => Some(reg),
+            _ => None,
+        }
     }
 }

@@ -69,6 +69,42 @@ impl core::fmt::Display for Access {
     }
 }
 
+/// What is known of the bits of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KnownBits {
+    /// Bits known to be 1.
+    pub value: u64,
+    /// Bits of which nothing is known.
+    pub mask: u64,
+}
+
+impl core::fmt::Display for KnownBits {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "({:#x}; {:#x})", self.value, self.mask)
+    }
+}
+
+/// Where something is returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReturnPlace {
+    /// By the program.
+    Program,
+    /// By a function that a helper calls.
+    Callback,
+    /// By a function that runs later, on its own.
+    AsyncCallback,
+}
+
+impl core::fmt::Display for ReturnPlace {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Program => "At program exit",
+            Self::Callback => "At callback return",
+            Self::AsyncCallback => "At async callback return",
+        })
+    }
+}
+
 /// How the bounds of a variable offset failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BoundsFault {
@@ -351,10 +387,10 @@ pub enum Reason {
         "At callback return the register R0 has unknown or out-of-range value, should have been in [{min}, {max}]"
     )]
     CallbackReturn { min: i64, max: i64 },
-    #[error(
-        "At program exit the register R0 has unknown or out-of-range value, should have been in [{min}, {max}]"
-    )]
-    ExitReturn { min: i64, max: i64 },
+    #[error("{}", return_text(*place, *reg, (*smin, *smax), (*min, *max)))]
+    Return { place: ReturnPlace, reg: Reg, smin: i64, smax: i64, min: i32, max: i32 },
+    #[error("{place} the register R{} is not a known value ({found})", reg.number())]
+    ReturnType { place: ReturnPlace, reg: Reg, found: TypeName },
     #[error("Global function {name}() doesn't return scalar. Only those are supported.")]
     GlobalReturn { name: String },
     #[error("Global functions need valid BTF")]
@@ -446,6 +482,20 @@ pub(crate) const EACCES: i32 = 13;
 pub(crate) const EFAULT: i32 = 14;
 pub(crate) const EINVAL: i32 = 22;
 pub(crate) const EOPNOTSUPP: i32 = 95;
+
+fn return_text(place: ReturnPlace, reg: Reg, (smin, smax): (i64, i64), (min, max): (i32, i32)) -> String {
+    let mut text = format!("{place} the register R{} has", reg.number());
+    if smin > i64::MIN {
+        text += &format!(" smin={smin}");
+    }
+    if smax < i64::MAX {
+        text += &format!(" smax={smax}");
+    }
+    if smin == i64::MIN && smax == i64::MAX {
+        text += " unknown scalar value";
+    }
+    text + &format!(" should have been in [{min}, {max}]")
+}
 
 fn bounds_text(reg: Reg, fault: BoundsFault) -> String {
     let r = reg.number();

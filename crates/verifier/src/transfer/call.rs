@@ -200,26 +200,6 @@ impl Step<'_> {
         *self.state = state;
         Ok(callsite)
     }
-
-    /// What the program, or a global function, returns.
-    fn check_result(&mut self) -> Result<(), Reason> {
-        let result = self.read(Reg::R0)?;
-        let entry = self.state.frame().is_some_and(|f| f.subprog == 0);
-        if !entry {
-            return if result.is_scalar() {
-                Ok(())
-            } else {
-                Err(Reason::SubprogReturn { found: result.type_name() })
-            };
-        }
-        let Some((min, max)) = self.plan.rules.returns else { return Ok(()) };
-        self.depend_on(&result);
-        if result.is_scalar() && within(&result.scalar, min, max) {
-            Ok(())
-        } else {
-            Err(Reason::ExitReturn { min, max })
-        }
-    }
 }
 
 fn within(scalar: &Scalar, min: i64, max: i64) -> bool {

@@ -192,7 +192,7 @@ impl Step<'_> {
                 }
                 Ok(())
             }
-            RegType::PtrToCtx => self.check_ctx(reg, pointer, 0, size, None),
+            RegType::PtrToCtx => self.check_ctx_memory(reg, pointer, size, access),
             _ => {
                 self.check_region(reg, pointer, 0, size, access)?;
                 self.check_field_access(reg, pointer, 0, size, false)

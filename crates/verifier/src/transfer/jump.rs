@@ -4,7 +4,7 @@ use isa::{Cond, InsnIdx, Operand, Reg, Width};
 
 use super::linked::Links;
 use super::null::{not_null, resolve_null};
-use super::{Next, Step};
+use super::{Next, Step, packet};
 use crate::explore::Stop;
 use crate::origin::{Origin, Origins};
 use crate::reason::Reason;
@@ -103,6 +103,9 @@ impl Step<'_> {
     /// What a comparison of whole pointers teaches `taken`, where it holds, and the state that goes on, where it does not.
     fn learn_pointers(&mut self, taken: &mut State, compared: &Comparison) {
         let Comparison { a, b, src, .. } = compared;
+        if packet::learn(taken, compared, true) && packet::learn(self.state, compared, false) {
+            return;
+        }
         let Some(equal_if_taken) = compared.equal(true) else { return };
         match src {
             None if a.maybe_null() && b.is_null() => {
@@ -168,6 +171,11 @@ fn widen_number(origins: &mut Origins, old: &RegState, new: &mut RegState) {
 fn predict(width: Width, cond: Cond, a: &RegState, b: &RegState) -> Option<bool> {
     if a.is_scalar() && b.is_scalar() {
         return outcome(width, cond, &a.scalar, &b.scalar);
+    }
+    if width == Width::W64
+        && let Some(holds) = packet::predict(cond, a, b)
+    {
+        return Some(holds);
     }
     // A pointer that is not NULL compared with 0.
     let pointer = if b.is_null() { a } else { b };

@@ -6,9 +6,9 @@ use isa::{AtomicOp, Operand, Reg, Size};
 use super::Step;
 use super::region::Region;
 use crate::explore::Stop;
-use crate::reason::{Access, Reason};
+use crate::reason::{Access, ContextFault, Reason};
 use crate::reg::{Flags, RegState, RegType};
-use crate::rules::programs::CtxRules;
+use crate::rules::programs::Gives;
 use crate::scalar::Scalar;
 
 /// One access to memory by an instruction.
@@ -20,6 +20,18 @@ pub(super) struct Place {
     pub(super) access: Access,
     /// Atomics must be aligned wherever they are.
     pub(super) atomic: bool,
+    /// A load that extends the sign.
+    pub(super) sign_extend: bool,
+}
+
+impl Place {
+    pub(super) fn new(reg: Reg, offset: i16, size: Size, access: Access) -> Self {
+        Self { reg, offset, size, access, atomic: false, sign_extend: false }
+    }
+
+    fn atomic(reg: Reg, offset: i16, size: Size, access: Access) -> Self {
+        Self { atomic: true, ..Self::new(reg, offset, size, access) }
+    }
 }
 
 impl Step<'_> {
@@ -31,17 +43,16 @@ impl Step<'_> {
         base: Reg,
         offset: i16,
     ) -> Result<(), Stop> {
-        let place = Place { reg: base, offset, size, access: Access::Read, atomic: false };
-        self.load_from(place, sx, dst)
+        let place = Place { sign_extend: sx, ..Place::new(base, offset, size, Access::Read) };
+        self.load_from(place, dst)
     }
 
     pub(super) fn load_acquire(&mut self, size: Size, dst: Reg, base: Reg, offset: i16) -> Result<(), Stop> {
         self.atomic_target(base)?;
-        let place = Place { reg: base, offset, size, access: Access::Read, atomic: true };
-        self.load_from(place, false, dst)
+        self.load_from(Place::atomic(base, offset, size, Access::Read), dst)
     }
 
-    fn load_from(&mut self, place: Place, sx: bool, dst: Reg) -> Result<(), Stop> {
+    fn load_from(&mut self, place: Place, dst: Reg) -> Result<(), Stop> {
         let pointer = self.read(place.reg)?;
         if dst == Reg::R10 {
             return Err(Reason::FramePointerWrite.into());
@@ -49,19 +60,23 @@ impl Step<'_> {
         let mut value = self.fetch(place, &pointer)?;
         if value.is_scalar() && place.size != Size::DW {
             let bits = u32::from(place.size.bits());
-            let cut = if sx { value.scalar.sign_extended(bits) } else { value.scalar.zero_extended(bits) };
+            let cut = if place.sign_extend {
+                value.scalar.sign_extended(bits)
+            } else {
+                value.scalar.zero_extended(bits)
+            };
             if cut != value.scalar {
                 value = self.number(cut, &[value.origin]);
             }
         }
-        self.facts.access(self.at, pointer.kind)?;
+        self.note_access(pointer.kind)?;
         Ok(self.write(dst, value)?)
     }
 
     pub(super) fn store(&mut self, size: Size, base: Reg, offset: i16, src: Operand) -> Result<(), Stop> {
         let value = self.operand(src)?;
         let pointer = self.read(base)?;
-        let place = Place { reg: base, offset, size, access: Access::Write, atomic: false };
+        let place = Place::new(base, offset, size, Access::Write);
         self.store_to(place, &pointer, &value, src)
     }
 
@@ -69,7 +84,7 @@ impl Step<'_> {
         self.atomic_target(base)?;
         let value = self.read(src)?;
         let pointer = self.read(base)?;
-        let place = Place { reg: base, offset, size, access: Access::Write, atomic: true };
+        let place = Place::atomic(base, offset, size, Access::Write);
         self.store_to(place, &pointer, &value, Operand::Reg(src))
     }
 
@@ -84,7 +99,7 @@ impl Step<'_> {
         if let RegType::PtrToStack { frame } = pointer.kind {
             self.stack_write(frame, place, pointer, Some((value, src)))?;
         }
-        Ok(self.facts.access(self.at, pointer.kind)?)
+        Ok(self.note_access(pointer.kind)?)
     }
 
     pub(super) fn atomic(
@@ -110,7 +125,7 @@ impl Step<'_> {
             // The kernel takes the result as written before it looks at the address, which then is a number.
             pointer = self.unknown(&[pointer.origin]);
         }
-        let place = Place { reg: base, offset, size, access: Access::Read, atomic: true };
+        let place = Place::atomic(base, offset, size, Access::Read);
         let mut value = self.fetch(place, &pointer)?;
         if value.is_scalar() && size == Size::W {
             value = self.number(value.scalar.low_half(), &[value.origin]);
@@ -120,7 +135,7 @@ impl Step<'_> {
         if let RegType::PtrToStack { frame } = pointer.kind {
             self.stack_write(frame, write, &pointer, None)?;
         }
-        self.facts.access(self.at, pointer.kind)?;
+        self.note_access(pointer.kind)?;
         let Some(to) = returns else { return Ok(()) };
         if pointer.is_arena() {
             // On a missing page the register stays what it was, whatever the width of the access.
@@ -133,10 +148,18 @@ impl Step<'_> {
         Ok(self.write(to, value)?)
     }
 
-    /// Atomics work on any memory but the context.
+    /// Records whose memory the instruction accesses.
+    fn note_access(&mut self, kind: RegType) -> Result<(), Reason> {
+        let converted = kind == RegType::PtrToCtx && self.plan.rules.converts;
+        self.facts.access(self.at, kind, converted)
+    }
+
+    /// Atomics work on memory whose bytes are what the program sees.
     fn atomic_target(&self, base: Reg) -> Result<(), Reason> {
         let pointer = self.read(base)?;
-        if pointer.kind == RegType::PtrToCtx {
+        let kind = pointer.kind;
+        let other = kind == RegType::PtrToCtx || kind == RegType::PtrToFlowKeys;
+        if !pointer.maybe_null() && (other || kind.is_packet() || kind.is_socket()) {
             return Err(Reason::AtomicTarget { reg: base, found: pointer.type_name() });
         }
         Ok(())
@@ -144,8 +167,9 @@ impl Step<'_> {
 
     /// What a read of this place gives, before truncation or extension.
     fn fetch(&mut self, place: Place, pointer: &RegState) -> Result<RegState, Reason> {
-        self.check_place(place, pointer)?;
+        let gives = self.check_place(place, pointer)?;
         match pointer.kind {
+            RegType::PtrToCtx => self.field_value(gives, place),
             RegType::PtrToStack { frame } => self.stack_read(frame, place, pointer),
             RegType::PtrToMapValue { map } => match self.constant_value(map, place, pointer) {
                 Some(value) => Ok(self.number(Scalar::constant(value), &[])),
@@ -155,8 +179,8 @@ impl Step<'_> {
         }
     }
 
-    /// Checks an access that is made with a fixed size.
-    pub(super) fn check_place(&mut self, place: Place, pointer: &RegState) -> Result<(), Reason> {
+    /// Checks an access that is made with a fixed size; gives what a load of the context would give.
+    pub(super) fn check_place(&mut self, place: Place, pointer: &RegState) -> Result<Gives, Reason> {
         let (reg, size) = (place.reg, u32::from(place.size.bytes()));
         let offset = i64::from(place.offset);
         check_alignment(place, pointer)?;
@@ -168,13 +192,19 @@ impl Step<'_> {
             RegType::PtrToStack { frame } => {
                 self.stack_bounds(frame, reg, pointer, offset, u64::from(size), place.access).map(|_| ())
             }
-            RegType::PtrToCtx => self.check_ctx(reg, pointer, offset, u64::from(size), Some(place.access)),
+            RegType::PtrToCtx => return self.check_ctx(place, pointer),
             RegType::ConstPtrToMap { map } => self.check_map_struct(map, place, pointer),
+            kind if kind.is_packet() => {
+                self.access_packet(reg, pointer, offset, u64::from(size), place.access)
+            }
+            kind if kind.is_socket() => self.access_socket(place, pointer),
+            RegType::PtrToFlowKeys => self.access_flow_keys(place, pointer),
             _ => {
                 self.check_region(reg, pointer, offset, u64::from(size), place.access)?;
                 self.check_field_access(reg, pointer, offset, u64::from(size), true)
             }
-        }
+        }?;
+        Ok(Gives::Number)
     }
 
     /// Checks `size` bytes of a map's value or key, or of other memory of known size.
@@ -200,47 +230,18 @@ impl Step<'_> {
             RegType::PtrToMem { .. } if access == Access::Write && pointer.flags.has(Flags::RDONLY) => {
                 Err(Reason::ReadOnly { reg, found })
             }
+            RegType::PtrToMapKey { .. } if access == Access::Write => {
+                Err(ContextFault::MapKeyWrite { reg }.into())
+            }
+            RegType::PtrToMapKey { map } => {
+                let size_of_key = self.plan.map(map).map_or(0, |m| m.key_size);
+                Region { size: size_of_key }.check(reg, pointer, offset, size)
+            }
+            RegType::PtrToTpBuffer | RegType::PtrToBuf => {
+                self.check_buffer(reg, pointer, offset, size, access)
+            }
             RegType::PtrToMem { size: region } => Region { size: region }.check(reg, pointer, offset, size),
             _ => Err(Reason::InvalidAccess { reg, found }),
-        }
-    }
-
-    /// Checks an access to the context. A direct access, unlike one of a helper, must be aligned and through the unmodified
-    /// pointer.
-    pub(super) fn check_ctx(
-        &mut self,
-        reg: Reg,
-        pointer: &RegState,
-        offset: i64,
-        size: u64,
-        direct: Option<Access>,
-    ) -> Result<(), Reason> {
-        let found = pointer.type_name();
-        let fixed = i64::from(pointer.offset);
-        if direct.is_some() && fixed != 0 {
-            return Err(Reason::ModifiedPointer { reg, found, offset: fixed });
-        }
-        if !pointer.scalar.is_zero() {
-            return Err(Reason::VariableOffset { found, offset: fixed });
-        }
-        let (max, writable) = match self.plan.rules.ctx {
-            CtxRules::Bytes { max } => (max, true),
-            CtxRules::Arguments { max } => (max, false),
-        };
-        let bound = match self.plan.env.max_ctx_bytes {
-            0 => max,
-            bytes => bytes.min(max),
-        };
-        let start = fixed + offset;
-        let end = start.saturating_add_unsigned(size);
-        let permitted = writable || direct != Some(Access::Write);
-        let aligned = direct.is_none() || size == 0 || start.rem_euclid(size.cast_signed()) == 0;
-        match u32::try_from(end) {
-            Ok(end) if start >= 0 && start < i64::from(max) && end <= bound && aligned && permitted => {
-                self.facts.ctx_bytes = self.facts.ctx_bytes.max(end);
-                Ok(())
-            }
-            _ => Err(Reason::CtxAccess { offset: start, size: u32::try_from(size).unwrap_or(u32::MAX) }),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod alu;
 mod call;
+mod ctx;
 mod helper;
 mod jump;
 mod kfunc;
@@ -10,7 +11,10 @@ mod map_struct;
 mod mem;
 mod null;
 mod objects;
+mod packet;
 mod region;
+mod returns;
+mod socket;
 mod stack;
 
 use isa::{Insn, InsnIdx, Operand, Reg};

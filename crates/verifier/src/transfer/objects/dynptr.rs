@@ -57,7 +57,7 @@ impl Step<'_> {
         let offset = object_offset(&pointer, SLOTS).ok_or(in_use)?;
         for i in 0..SLOTS {
             let offset = i16::try_from(i * SLOT_BYTES).unwrap_or(0);
-            let place = Place { reg, offset, size: Size::DW, access: Access::Write, atomic: false };
+            let place = Place::new(reg, offset, Size::DW, Access::Write);
             self.stack_write(frame, place, &pointer, None)?;
         }
         let id = self.fresh_id();

@@ -16,7 +16,7 @@ impl Step<'_> {
         let (pointer, frame, argument) = self.irq_argument(reg)?;
         let free = object_offset(&pointer, 1).filter(|&at| self.irq_slot(frame, at).is_none());
         let Some(at) = free else { return Err(ObjectFault::IrqInUse { argument, reg }.into()) };
-        let place = Place { reg, offset: 0, size: Size::DW, access: Access::Write, atomic: false };
+        let place = Place::new(reg, 0, Size::DW, Access::Write);
         self.stack_write(frame, place, &pointer, None)?;
         let id = self.fresh_id();
         self.state.held.take(RefKind::Irq, id, self.at);

@@ -1,0 +1,115 @@
+//! The context: which fields of it may be accessed, and what they give.
+
+use bpf_object::KindTag;
+use isa::Reg;
+
+use super::Step;
+use super::mem::Place;
+use crate::reason::{Access, ContextFault, Reason, Unsupported};
+use crate::reg::{BtfOwner, Flags, RegState, RegType};
+use crate::rules::programs::{Ctx, Gives, Query};
+use crate::scalar::Scalar;
+
+impl Step<'_> {
+    /// Checks an access by an instruction; gives what a load of it gives.
+    pub(super) fn check_ctx(&mut self, place: Place, pointer: &RegState) -> Result<Gives, Reason> {
+        check_unmodified(place.reg, pointer)?;
+        let query = Query {
+            offset: i64::from(place.offset),
+            size: u64::from(place.size.bytes()),
+            write: place.access == Access::Write,
+            sign_extend: place.sign_extend,
+            attach: self.plan.attach,
+        };
+        self.find_field(&query)
+    }
+
+    /// Checks `size` bytes of context that a function is given as memory. Where the kernel translates accesses there is no
+    /// such memory; elsewhere the last byte decides.
+    pub(super) fn check_ctx_memory(
+        &mut self,
+        reg: Reg,
+        pointer: &RegState,
+        size: u64,
+        access: Access,
+    ) -> Result<(), Reason> {
+        if self.plan.rules.converts {
+            return Err(Reason::ArgumentType { reg, found: pointer.type_name(), expected: "fp" });
+        }
+        let Some(last) = size.checked_sub(1) else { return Ok(()) };
+        check_unmodified(reg, pointer)?;
+        let query = Query {
+            offset: i64::try_from(last).unwrap_or(i64::MAX),
+            size: 1,
+            write: access == Access::Write,
+            sign_extend: false,
+            attach: self.plan.attach,
+        };
+        self.find_field(&query).map(|_| ())
+    }
+
+    fn find_field(&mut self, query: &Query) -> Result<Gives, Reason> {
+        let layout = match self.plan.rules.ctx {
+            Ctx::Fields(layout) => layout,
+            Ctx::Function => return Err(Unsupported::Feature { what: "context described by BTF" }.into()),
+            Ctx::Target => return Err(Unsupported::Feature { what: "replacing another program" }.into()),
+        };
+        let Query { offset, size, .. } = *query;
+        let refused = Reason::CtxAccess { offset, size: u32::try_from(size).unwrap_or(u32::MAX) };
+        let Some(gives) = layout.find(query) else { return Err(refused) };
+        let end = u32::try_from(offset.saturating_add_unsigned(size)).unwrap_or(u32::MAX);
+        let bound = self.plan.env.max_ctx_bytes;
+        if bound != 0 && end > bound {
+            return Err(refused);
+        }
+        self.facts.ctx_bytes = self.facts.ctx_bytes.max(end);
+        Ok(gives)
+    }
+
+    /// What a load of a field leaves in a register, before truncation or extension.
+    pub(super) fn field_value(&mut self, gives: Gives, place: Place) -> Result<RegState, Reason> {
+        let kind = match gives {
+            Gives::Number => return Ok(self.number(Scalar::of_size(place.size), &[])),
+            Gives::Packet => RegType::PtrToPacket,
+            Gives::PacketMeta => RegType::PtrToPacketMeta,
+            Gives::PacketEnd => RegType::PtrToPacketEnd,
+            Gives::Socket | Gives::SocketOrNull => RegType::PtrToSocket,
+            Gives::SockCommonOrNull => RegType::PtrToSockCommon,
+            Gives::FlowKeys => RegType::PtrToFlowKeys,
+            Gives::TpBuffer => RegType::PtrToTpBuffer,
+            Gives::Kernel(name) => {
+                let kernel = self.plan.env.kernel.as_deref();
+                let ty = kernel.and_then(|btf| btf.find(name, KindTag::Struct));
+                let Some(ty) = ty else {
+                    return Err(
+                        Unsupported::Feature { what: "a pointer into the kernel, without its BTF" }.into()
+                    );
+                };
+                let kind = RegType::PtrToBtfId { of: BtfOwner::Kernel, ty };
+                return Ok(self.pointer(kind).with(Flags::TRUSTED));
+            }
+        };
+        let mut value = self.pointer(kind);
+        if matches!(gives, Gives::SocketOrNull | Gives::SockCommonOrNull) {
+            value = value.with(Flags::MAYBE_NULL);
+            value.id = self.fresh_id();
+        }
+        Ok(value)
+    }
+}
+
+/// A pointer that may be used only as it was given out (`check_ptr_off_reg`).
+pub(super) fn check_unmodified(reg: Reg, pointer: &RegState) -> Result<(), Reason> {
+    let found = pointer.type_name();
+    let offset = i64::from(pointer.offset);
+    if offset < 0 {
+        return Err(ContextFault::NegativeOffset { reg, found, offset }.into());
+    }
+    if offset != 0 {
+        return Err(Reason::ModifiedPointer { reg, found, offset });
+    }
+    if !pointer.scalar.is_zero() {
+        return Err(ContextFault::VariableOffset { reg, found, bits: pointer.scalar.bits.into() }.into());
+    }
+    Ok(())
+}
