@@ -108,9 +108,9 @@ impl Held {
         self.locks().next().is_some()
     }
 
-    /// The lock taken last: what it is part of, and its identity.
-    pub(crate) fn active_lock(&self) -> Option<(LockIn, u32)> {
-        self.locks().next_back().and_then(|r| Some((r.kind.lock()?, r.id)))
+    /// Whether a lock of this value or object is held.
+    pub(crate) fn has_lock(&self, place: LockIn, id: u32) -> bool {
+        self.locks().any(|r| r.kind.lock() == Some(place) && r.id == id)
     }
 
     /// Gives back a lock, which must be the one taken last.
@@ -163,7 +163,7 @@ mod tests {
         held.take(first, 0, AT);
         held.take(RefKind::Object, 7, AT);
         held.take(second, 3, AT);
-        assert_eq!(held.active_lock(), Some((LockIn::Map(1), 3)));
+        assert!(held.has_lock(LockIn::Map(1), 3) && !held.has_lock(LockIn::Map(1), 4));
         assert_eq!(held.unlock(RefKind::Lock(LockIn::Map(1)), 3), Err(GiveBack::NotHeld));
         assert!(matches!(held.unlock(first, 0), Err(GiveBack::OutOfOrder(r)) if r.id == 3));
         assert_eq!(held.unlock(second, 3), Ok(()));

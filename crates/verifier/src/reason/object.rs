@@ -64,6 +64,53 @@ pub enum ObjectFault {
     #[error("off {offset} doesn't point to 'struct {field}' that is at {expected}")]
     FieldOffset { field: &'static str, offset: i64, expected: u32 },
 
+    // Allocated objects, lists and trees.
+    #[error("arg#{argument} expected pointer to map value or allocated object")]
+    RootPlace { argument: usize, reg: Reg, found: TypeName },
+    #[error("allocated object must be referenced")]
+    Unowned { reg: Reg },
+    #[error("{field} not found at offset={offset}")]
+    FieldMissing { field: &'static str, offset: i64 },
+    #[error("bpf_spin_lock at off={lock} must be held for {root}")]
+    RootUnlocked { root: &'static str, lock: i64 },
+    #[error("arg#{argument} expected pointer to allocated object")]
+    NodePlace { argument: usize, reg: Reg, found: TypeName },
+    #[error("{function} can only take non-owning or refcounted bpf_rb_node pointer")]
+    NodeUnowned { function: &'static str, reg: Reg },
+    #[error("{function} not allowed in rbtree cb")]
+    InTreeCallback { function: &'static str },
+    #[error(
+        "operation on {root} expects arg#1 {node} at offset={expected} in struct {wanted}, but arg is at offset={offset} in struct {found}"
+    )]
+    NodeType {
+        root: &'static str,
+        node: &'static str,
+        expected: i64,
+        wanted: String,
+        offset: i64,
+        found: String,
+    },
+    #[error("arg#1 offset={offset}, but expected {node} at offset={expected} in struct {wanted}")]
+    NodeOffset { node: &'static str, offset: i64, expected: i64, wanted: String },
+    #[error("local type ID argument must be in range [0, U32_MAX]")]
+    TypeRange,
+    #[error("bpf_obj_new/bpf_percpu_obj_new requires prog BTF")]
+    NoBtf,
+    #[error("bpf_obj_new/bpf_percpu_obj_new type ID argument must be of a struct")]
+    NotStruct,
+    #[error("bpf_percpu_obj_new type size ({size}) is greater than {max}")]
+    PercpuSize { size: u32, max: u32 },
+    #[error("bpf_percpu_obj_new type ID argument must be of a struct of scalars")]
+    PercpuPointers,
+    #[error("bpf_percpu_obj_new type ID argument must not contain special fields")]
+    PercpuFields,
+    #[error("arg#{argument} expected for {function}()")]
+    DropWith { argument: usize, reg: Reg, function: &'static str },
+    #[error("arg#{argument} is neither owning or non-owning ref")]
+    NotReference { argument: usize, reg: Reg },
+    #[error("arg#{argument} doesn't point to a type with bpf_refcount field")]
+    NotCounted { argument: usize, reg: Reg },
+
     // Locks and sections.
     #[error("Locking two bpf_spin_locks are not allowed")]
     LockNested,
@@ -121,6 +168,13 @@ impl ObjectFault {
             | Self::IrqPlace { reg, .. }
             | Self::IrqInUse { reg, .. }
             | Self::IrqMissing { reg, .. }
+            | Self::RootPlace { reg, .. }
+            | Self::Unowned { reg }
+            | Self::NodePlace { reg, .. }
+            | Self::NodeUnowned { reg, .. }
+            | Self::DropWith { reg, .. }
+            | Self::NotReference { reg, .. }
+            | Self::NotCounted { reg, .. }
             | Self::LockPlace { reg, .. } => Some(*reg),
             _ => None,
         }

@@ -1,11 +1,14 @@
 //! Objects with a life: what may be done with fields of maps and allocated objects, references, locks, dynptrs, kernel
 //! pointers, lists and trees, timers and work.
 
+mod alloc;
 mod dynptr;
 mod fields;
+mod graph;
 mod irq;
 mod locks;
 
+pub(super) use graph::{Graph, NodeUse};
 pub(super) use locks::{EXIT, LockKind};
 
 use super::Step;
