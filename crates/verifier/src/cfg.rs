@@ -4,26 +4,51 @@ use bpf_object::Program;
 use isa::{CallTarget, Imm64, Insn, InsnIdx};
 
 use crate::limits::{MAX_INSNS, MAX_SUBPROGS};
+use crate::loops;
 use crate::reason::Reason;
 
-/// What the walk needs to know of an instruction's place.
+/// What the walk needs to know of an instruction's place: a set of the marks below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct Mark(u8);
+
+impl Mark {
     /// Paths meet here: worth comparing with earlier states.
-    pub(crate) prune: bool,
+    #[doc(alias = "prune_point")]
+    pub(crate) const PRUNE: Self = Self(1);
     /// A loop closes here that only converges if every state is saved (`may_goto`, iterators, callbacks).
-    pub(crate) force: bool,
+    #[doc(alias = "force_checkpoint")]
+    pub(crate) const FORCE: Self = Self(1 << 1);
+    /// Reached other than from the instruction before: a path's history has an entry for it.
+    #[doc(alias = "jmp_point")]
+    pub(crate) const JUMP: Self = Self(1 << 2);
+    /// A call of a helper that calls back before it returns.
+    #[doc(alias = "calls_callback")]
+    pub(crate) const CALLS_BACK: Self = Self(1 << 3);
+    /// A call of `bpf_iter_*_next`.
+    #[doc(alias = "is_iter_next")]
+    pub(crate) const ITER_NEXT: Self = Self(1 << 4);
+
+    pub(crate) fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
 }
 
-/// One mark per slot.
+/// One mark per slot, and the loops of each function.
 #[derive(Debug)]
 pub(crate) struct Shape {
     marks: Vec<Mark>,
+    /// For each slot, the strongly connected component it is in; 0 for what is in no loop.
+    components: Vec<u32>,
 }
 
 impl Shape {
     pub(crate) fn mark(&self, at: InsnIdx) -> Mark {
         self.marks.get(at.index()).copied().unwrap_or_default()
+    }
+
+    /// The loop (strongly connected component of its function) the instruction is in, if it is in one.
+    pub(crate) fn component(&self, at: InsnIdx) -> Option<u32> {
+        self.components.get(at.index()).copied().filter(|c| *c != 0)
     }
 }
 
@@ -37,9 +62,10 @@ pub(crate) fn check(program: &Program) -> Result<Shape, Reason> {
         return Err(Reason::TooManyInsns { count: code.len() });
     }
     check_subprogs(program)?;
-    let mut shape = Shape { marks: vec![Mark::default(); code.len()] };
+    let mut shape = Shape { marks: vec![Mark::default(); code.len()], components: Vec::new() };
     let mut reached = vec![false; code.len()];
     let mut waiting = vec![InsnIdx(0)];
+    waiting.extend(exception_callback(program).and_then(|subprog| start_of(program, subprog)));
     while let Some(at) = waiting.pop() {
         let Some(seen) = reached.get_mut(at.index()) else { return Err(Reason::FallsOffEnd) };
         if std::mem::replace(seen, true) {
@@ -54,7 +80,10 @@ pub(crate) fn check(program: &Program) -> Result<Shape, Reason> {
     }
     match code.iter().find(|(at, _)| reached.get(at.index()) == Some(&false)) {
         Some((at, _)) => Err(Reason::Unreachable { at }),
-        None => Ok(shape),
+        None => {
+            shape.components = loops::components(program, |at| shape.mark(at).has(Mark::CALLS_BACK));
+            Ok(shape)
+        }
     }
 }
 
@@ -110,7 +139,8 @@ fn check_subprogs(program: &Program) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Marks the instruction and gives what it leads to, callees included.
+/// Marks the instruction and gives what it leads to, callees included. Marks are the kernel's (`visit_insn`): how often
+/// states are compared and saved depends on them.
 fn edges(
     program: &Program,
     shape: &mut Shape,
@@ -118,39 +148,49 @@ fn edges(
     insn: &Insn,
 ) -> Result<[Option<InsnIdx>; 2], Reason> {
     let [next, jump] = successors(program, at, insn);
-    let mut mark = |at: InsnIdx, force: bool| {
-        if let Some(mark) = shape.marks.get_mut(at.index()) {
-            mark.prune = true;
-            mark.force |= force;
+    let mut mark = |at: Option<InsnIdx>, marks: &[Mark]| {
+        if let Some(mark) = at.and_then(|at| shape.marks.get_mut(at.index())) {
+            marks.iter().for_each(|new| mark.0 |= new.0);
         }
     };
+    let target = [Mark::PRUNE, Mark::JUMP];
+    let here = Some(at);
     match *insn {
-        Insn::Jump { .. } => jump.into_iter().for_each(|to| mark(to, false)),
+        Insn::Jump { .. } => mark(jump, &target),
         Insn::Branch { .. } => {
-            mark(at, false);
-            jump.into_iter().for_each(|to| mark(to, false));
+            mark(here, &[Mark::PRUNE]);
+            mark(jump, &target);
         }
         Insn::MayGoto { .. } => {
-            mark(at, true);
-            jump.into_iter().for_each(|to| mark(to, false));
+            mark(here, &[Mark::PRUNE, Mark::FORCE]);
+            mark(jump, &target);
         }
         Insn::Call { target: CallTarget::Local(offset) } => {
-            mark(at, false);
-            next.into_iter().for_each(|to| mark(to, false));
-            return Ok([next, start_of(program, callee(program, at, offset)?)]);
+            let callee = start_of(program, callee(program, at, offset)?);
+            mark(here, &[Mark::PRUNE]);
+            mark(callee, &target);
+            mark(next, &target);
+            return Ok([next, callee]);
         }
-        Insn::Call { target: CallTarget::Helper(number) } => {
-            let calls_back = crate::rules::helpers::find(number)
-                .is_some_and(|h| h.effect == crate::rules::helpers::Effect::Loop);
-            if calls_back {
-                mark(at, true);
+        Insn::Call { target } => {
+            match calls_back(program, target) {
+                CallsBack::Never => {}
+                CallsBack::Later => mark(here, &[Mark::PRUNE]),
+                CallsBack::Now => {
+                    mark(here, &[Mark::PRUNE, Mark::JUMP, Mark::FORCE, Mark::CALLS_BACK]);
+                }
             }
-        }
-        Insn::Call { target: CallTarget::Kfunc { btf_id, .. } } if is_iter_next(program, btf_id) => {
-            mark(at, true);
+            if is_iter_next(program, target) {
+                mark(here, &[Mark::PRUNE, Mark::FORCE, Mark::ITER_NEXT]);
+            }
+            mark(next, &[Mark::PRUNE, Mark::JUMP]);
         }
         Insn::LoadImm64 { value: Imm64::Func(offset), .. } => {
-            return Ok([next, start_of(program, callee(program, at, offset)?)]);
+            let callee = start_of(program, callee(program, at, offset)?);
+            mark(here, &[Mark::PRUNE]);
+            mark(callee, &target);
+            mark(next, &target);
+            return Ok([next, callee]);
         }
         _ => {}
     }
@@ -166,10 +206,47 @@ fn start_of(program: &Program, subprog: u32) -> Option<InsnIdx> {
     program.subprograms.get(subprog as usize).map(|s| s.start)
 }
 
-fn is_iter_next(program: &Program, id: i32) -> bool {
-    usize::try_from(id)
-        .ok()
-        .and_then(|id| program.externs.get(id))
-        .and_then(|e| crate::rules::kfuncs::find(&e.name))
-        .is_some_and(|k| k.effect == crate::rules::kfuncs::KfuncEffect::IterNext)
+/// The function that handles exceptions, if the entry names one: it is called by no instruction.
+pub(crate) fn exception_callback(program: &Program) -> Option<u32> {
+    let btf = program.btf.as_deref()?;
+    let entry = program.subprograms.first()?.btf_func?;
+    let name = btf.decl_tags(entry, None).find_map(|tag| tag.strip_prefix("exception_callback:"))?;
+    let index = program.subprograms.iter().position(|s| s.name == name)?;
+    u32::try_from(index).ok()
+}
+
+/// When a function calls a subprogram that it is given.
+enum CallsBack {
+    Never,
+    /// Before it returns, any number of times.
+    Now,
+    /// Some time after.
+    Later,
+}
+
+fn calls_back(program: &Program, target: CallTarget) -> CallsBack {
+    match target {
+        // for_each_map_elem, find_vma, loop, user_ringbuf_drain; timer_set_callback.
+        CallTarget::Helper(164 | 180 | 181 | 209) => CallsBack::Now,
+        CallTarget::Helper(170) => CallsBack::Later,
+        CallTarget::Kfunc { btf_id, .. } => match kfunc_name(program, btf_id) {
+            "bpf_rbtree_add_impl" | "bpf_rbtree_add" => CallsBack::Now,
+            "bpf_wq_set_callback_impl"
+            | "bpf_task_work_schedule_signal_impl"
+            | "bpf_task_work_schedule_resume_impl" => CallsBack::Later,
+            _ => CallsBack::Never,
+        },
+        _ => CallsBack::Never,
+    }
+}
+
+fn is_iter_next(program: &Program, target: CallTarget) -> bool {
+    let CallTarget::Kfunc { btf_id, .. } = target else { return false };
+    let name = kfunc_name(program, btf_id);
+    name.starts_with("bpf_iter_") && name.ends_with("_next")
+}
+
+fn kfunc_name(program: &Program, id: i32) -> &str {
+    let found = usize::try_from(id).ok().and_then(|id| program.externs.get(id));
+    found.map_or("", |e| e.name.as_str())
 }

@@ -23,12 +23,15 @@ pub(crate) enum Match {
 
 /// Correspondence of identities: an old id stands for one new id and the other way round.
 #[derive(Debug, Default)]
-struct Ids {
+pub(crate) struct Ids {
     pairs: Vec<(u32, u32)>,
+    /// Identities made up for numbers that have none.
+    fresh: u32,
 }
 
 impl Ids {
-    fn pair(&mut self, old: u32, new: u32) -> bool {
+    #[doc(alias = "check_ids")]
+    pub(crate) fn pair(&mut self, old: u32, new: u32) -> bool {
         if (old == 0) != (new == 0) {
             return false;
         }
@@ -47,18 +50,20 @@ impl Ids {
         true
     }
 
-    /// For numbers: those linked in the old state must be linked in the new, but need not be the other way round.
+    /// For numbers: those linked in the old state must be linked in the new and the other way round; one without an id
+    /// is linked to none.
+    #[doc(alias = "check_scalar_ids")]
     fn pair_numbers(&mut self, old: u32, new: u32) -> bool {
-        match self.pairs.iter().find(|(o, _)| *o == old) {
-            _ if old == 0 => true,
-            _ if new == 0 => {
-                // Not linked at all: fine only if the old id occurs once. A number no other number has stands for it.
-                let fresh = u32::MAX - u32::try_from(self.pairs.len()).unwrap_or(0);
-                self.pair(old, fresh)
-            }
-            Some(&(_, n)) => n == new,
-            None => self.pair(old, new),
+        let (old, new) = (self.or_fresh(old), self.or_fresh(new));
+        self.pair(old, new)
+    }
+
+    fn or_fresh(&mut self, id: u32) -> u32 {
+        if id != 0 {
+            return id;
         }
+        self.fresh += 1;
+        u32::MAX - self.fresh
     }
 }
 
@@ -93,13 +98,7 @@ impl Comparison<'_> {
 
     fn regs(&self, old: &RegState, new: &RegState, ids: &mut Ids) -> bool {
         if self.how == Match::Same {
-            return old.kind == new.kind
-                && old.flags == new.flags
-                && old.range == new.range
-                && old.offset == new.offset
-                && old.scalar == new.scalar
-                && ids.pair(old.id, new.id)
-                && ids.pair(old.ref_id, new.ref_id);
+            return exact(old, new, ids);
         }
         if old.kind == RegType::NotInit {
             return true;
@@ -112,8 +111,10 @@ impl Comparison<'_> {
                 if self.how == Match::Covers && !self.origins.is_precise(old.origin) {
                     return true;
                 }
-                let linked = old.id == 0 || new.id == 0 || old.offset == new.offset;
-                linked && old.scalar.includes(&new.scalar) && ids.pair_numbers(old.id, new.id)
+                let linked_by = |reg: &RegState| if reg.id == 0 { 0 } else { reg.offset };
+                linked_by(old) == linked_by(new)
+                    && old.scalar.includes(&new.scalar)
+                    && ids.pair_numbers(old.id, new.id)
             }
             RegType::PtrToArena => true,
             RegType::PtrToPacket | RegType::PtrToPacketMeta => {
@@ -128,46 +129,52 @@ impl Comparison<'_> {
                     && old.scalar.includes(&new.scalar)
                     && ids.pair(old.id, new.id)
             }
-            RegType::PtrToMapValue { .. } | RegType::PtrToMem { .. } => {
-                old.offset == new.offset
+            RegType::PtrToMapKey { .. }
+            | RegType::PtrToMapValue { .. }
+            | RegType::PtrToMem { .. }
+            | RegType::PtrToBuf
+            | RegType::PtrToTpBuffer => {
+                same_place(old, new)
                     && old.scalar.includes(&new.scalar)
                     && ids.pair(old.id, new.id)
                     && ids.pair(old.ref_id, new.ref_id)
             }
-            _ => {
-                old.offset == new.offset
-                    && old.scalar == new.scalar
-                    && ids.pair(old.id, new.id)
-                    && ids.pair(old.ref_id, new.ref_id)
-            }
+            _ => exact(old, new, ids),
         }
     }
 
     fn stacks(&self, old: &Frame, new: &Frame, ids: &mut Ids) -> bool {
-        let count = match self.how {
-            Match::Same => old.stack.slots().len().max(new.stack.slots().len()),
-            _ => old.stack.slots().len(),
-        };
-        (0..count).all(|i| {
-            let slot = |f: &Frame| f.stack.slots().get(i).copied().unwrap_or(Slot::EMPTY);
-            self.slots(&slot(old), &slot(new), ids)
-        })
+        let (old, new) = (old.stack.slots(), new.stack.slots());
+        if self.how == Match::Same && old.len() > new.len() {
+            return false;
+        }
+        old.iter().enumerate().all(|(i, old)| self.slots(old, new.get(i), ids))
     }
 
-    fn slots(&self, old: &Slot, new: &Slot, ids: &mut Ids) -> bool {
-        if self.how != Match::Same
-            && let (Some(o), Some(n)) = (as_number(old), as_number(new))
-        {
-            return self.regs(&o, &n, ids);
+    fn slots(&self, old: &Slot, new: Option<&Slot>, ids: &mut Ids) -> bool {
+        // Bytes of which nothing was known may be anything: any byte of the stack may be read.
+        let anything = |b: &SlotByte| matches!(b, SlotByte::Invalid | SlotByte::Misc);
+        let all_anything = |slot: &Slot| slot.bytes.iter().all(anything);
+        if self.how == Match::Same {
+            if new.is_none_or(|new| old.bytes != new.bytes) {
+                return false;
+            }
+        } else if all_anything(old) {
+            return true;
         }
-        let bytes = old.bytes.iter().zip(&new.bytes).all(|(o, n)| {
-            o == n
-                || self.how != Match::Same
-                    && (matches!(o, SlotByte::Invalid | SlotByte::Misc) && *n != SlotByte::Iter)
-        });
+        let Some(new) = new else { return false };
+        if old.is_full_spill() && old.spill.is_scalar() {
+            if new.is_full_spill() && new.spill.is_scalar() {
+                return self.regs(&old.spill, &new.spill, ids);
+            }
+            if all_anything(new) {
+                return self.regs(&old.spill, &RegState::number(Scalar::UNKNOWN, Origin::NONE), ids);
+            }
+        }
+        let bytes = old.bytes.iter().zip(&new.bytes).all(|(o, n)| o == n || anything(o));
         let spills = old.spilled_bytes() == 0 || self.regs(&old.spill, &new.spill, ids);
         let iters = match (old.iter, new.iter) {
-            (None, None) => true,
+            (None, _) => true,
             (Some(o), Some(n)) => o.kind == n.kind && o.active == n.active && ids.pair(o.id, n.id),
             _ => false,
         };
@@ -182,6 +189,43 @@ impl Comparison<'_> {
             _ => false,
         };
         bytes && spills && iters && dynptrs && irqs
+    }
+}
+
+/// The same but for identities, which correspond.
+#[doc(alias = "regs_exact")]
+pub(crate) fn exact(old: &RegState, new: &RegState, ids: &mut Ids) -> bool {
+    same_place(old, new)
+        && old.range == new.range
+        && old.scalar == new.scalar
+        && ids.pair(old.id, new.id)
+        && ids.pair(old.ref_id, new.ref_id)
+}
+
+/// The same type and constant offset.
+fn same_place(old: &RegState, new: &RegState) -> bool {
+    old.kind == new.kind
+        && old.flags == new.flags
+        && old.offset == new.offset
+        && old.map_uid == new.map_uid
+        && old.dynptr_id == new.dynptr_id
+}
+
+/// A quick look whether the innermost frame's registers are the same: if not, the path is not going in circles.
+#[doc(alias = "states_maybe_looping")]
+pub(crate) fn maybe_looping(old: &State, new: &State) -> bool {
+    let same = |old: &RegState, new: &RegState| {
+        same_place(old, new)
+            && old.range == new.range
+            && old.id == new.id
+            && old.ref_id == new.ref_id
+            && old.scalar == new.scalar
+    };
+    match (old.frame(), new.frame()) {
+        (Some(o), Some(n)) if old.depth() == new.depth() => {
+            o.regs.iter().zip(&n.regs).all(|(o, n)| same(o, n))
+        }
+        _ => false,
     }
 }
 
@@ -221,12 +265,4 @@ pub(crate) fn number_pairs(plan: &Plan<'_>, at: InsnIdx, old: &State, new: &Stat
         }
     }
     pairs
-}
-
-/// The slot as a number, if its eight bytes are one: a spilled number, or bytes of which nothing is known.
-fn as_number(slot: &Slot) -> Option<RegState> {
-    if slot.is_full_spill() && slot.spill.is_scalar() {
-        return Some(slot.spill);
-    }
-    slot.bytes.iter().all(|b| *b == SlotByte::Misc).then(|| RegState::number(Scalar::UNKNOWN, Origin::NONE))
 }

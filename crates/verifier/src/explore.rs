@@ -5,22 +5,28 @@
 //! - ordinary loops are walked until their condition decides (or the limit of work is reached); a state that comes back
 //!   unchanged is an infinite loop;
 //! - at `may_goto`, iterators and callbacks the state is widened, and a path is cut off at a state that is still
-//!   being walked if that one covers it: the run time ends such loops by itself.
+//!   being walked if that one covers it: the run time ends such loops by itself. Until the whole loop has been walked, its
+//!   states cover only what lies within them in every respect.
+//!
+//! Which states are saved, compared and dropped follows Linux's rules of thumb (`is_state_visited`) exactly: the number of
+//! instructions walked, and with it the verdict on large programs, depends on them.
 
 use std::rc::Rc;
 
-use isa::{CallTarget, Insn, InsnIdx};
+use isa::{CallTarget, Insn, InsnIdx, Reg};
 
-use crate::cfg::callee;
-use crate::equal::{Comparison, Match, iterators_advanced, number_pairs};
+use crate::cfg::{Mark, callee};
+use crate::clean::clean;
+use crate::equal::{Comparison, Match, iterators_advanced, maybe_looping, number_pairs, same_callsites};
 use crate::events::{Event, Listener};
 use crate::facts::{Conflict, Facts};
-use crate::limits::{MAX_PENDING, MAX_STATE_BYTES, MAX_WALKED};
+use crate::limits::{MAX_HISTORY, MAX_PENDING, MAX_STATE_BYTES, MAX_WALKED};
 use crate::origin::Origins;
 use crate::plan::Plan;
 use crate::reason::Reason;
 use crate::reg::RegState;
-use crate::saved::Saved;
+use crate::saved::{LoopKey, Saved};
+use crate::stack_live::StackLive;
 use crate::state::{Frame, NodeId, State};
 use crate::transfer::{Next, Step, iterator_at};
 use crate::verified::Stats;
@@ -95,7 +101,15 @@ pub(crate) struct Explorer<'a> {
     /// The last identity given out.
     pub(crate) ids: u32,
     saved: Saved,
+    live: StackLive,
     waiting: Vec<Waiting>,
+}
+
+/// What comparing a state with the saved ones comes to.
+enum Visit {
+    /// An earlier state covers it.
+    Covered,
+    GoOn,
 }
 
 impl<'a> Explorer<'a> {
@@ -106,27 +120,35 @@ impl<'a> Explorer<'a> {
         work: &'a mut Work,
         listener: Listener<'a>,
     ) -> Self {
-        Self { plan, facts, origins, work, listener, ids: 0, saved: Saved::default(), waiting: Vec::new() }
+        let (saved, live) = (Saved::new(plan.program.code.len()), StackLive::new(plan));
+        Self { plan, facts, origins, work, listener, ids: 0, saved, live, waiting: Vec::new() }
     }
 
     /// Walks everything from `state` at `start`.
     pub(crate) fn run(&mut self, start: InsnIdx, state: State) -> Result<(), Failure> {
         let mut path = Some(Waiting { at: start, from: start, state });
         while let Some(Waiting { mut at, mut state, .. }) = path {
+            self.live.follow(self.plan, &state);
             let result = self.walk(&mut at, &mut state);
             if let Err(stop) = result {
+                self.count_states();
                 return Err(Failure { stop, at, state: Some(Box::new(state)) });
             }
+            self.live.update(self.plan, &state);
             self.saved.end_path(state.parent);
             path = self.waiting.pop();
             if let Some(next) = &path {
                 self.listener.event(&Event::Resume { from: next.from, at: next.at });
             }
         }
-        let (held, peak) = self.saved.counts();
-        self.work.states += held;
-        self.work.peak = self.work.peak.max(peak);
+        self.count_states();
         Ok(())
+    }
+
+    fn count_states(&mut self) {
+        let (states, peak) = self.saved.counts();
+        self.work.states += states;
+        self.work.peak = self.work.peak.max(peak);
     }
 
     /// Walks one path to its end.
@@ -136,45 +158,57 @@ impl<'a> Explorer<'a> {
             if self.work.walked > MAX_WALKED {
                 return Err(Reason::TooComplex { walked: self.work.walked }.into());
             }
-            if self.plan.shape.mark(*at).prune && self.visit(*at, state)? {
+            let mark = self.plan.shape.mark(*at);
+            if mark.has(Mark::PRUNE) && matches!(self.visit(*at, state)?, Visit::Covered) {
                 self.listener.event(&Event::Pruned { at: *at });
                 return Ok(());
             }
-            self.facts.reach(*at);
-            let left = self.announce(*at, state);
-            let mut step = Step {
-                plan: self.plan,
-                facts: self.facts,
-                origins: self.origins,
-                saved: &self.saved,
-                ids: &mut self.ids,
-                state,
-                at: *at,
-                forks: Vec::new(),
-            };
-            let next = step.execute()?;
-            let forks = std::mem::take(&mut step.forks);
-            for (to, forked) in forks {
-                self.push(*at, to, forked)?;
-            }
-            self.report(*at, next, state, left);
-            match next {
-                Next::At(to) => {
-                    if to.0 != at.0 + 1 {
-                        self.work.jumps += 1;
-                    }
-                    *at = to;
-                }
-                Next::Branch(to) => {
-                    self.work.jumps += 1;
-                    *at = to;
-                }
+            state.history += u32::from(mark.has(Mark::JUMP));
+            match self.step(*at, state, mark.has(Mark::JUMP))? {
+                Next::At(to) | Next::Branch(to) => *at = to,
                 Next::End => {
                     self.listener.event(&Event::Exit { at: *at });
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// Walks one instruction. `noted`: the path's history has an entry for it already.
+    fn step(&mut self, at: InsnIdx, state: &mut State, noted: bool) -> Result<Next, Stop> {
+        self.facts.reach(at);
+        let depth = state.depth();
+        let left = self.announce(at, state);
+        let insn = self.plan.program.code.get(at);
+        let jumps = insn.is_some_and(|insn| is_jump(&insn));
+        self.work.jumps += u64::from(jumps);
+        if depth > 0 && insn == Some(Insn::Exit) {
+            self.live.update(self.plan, state);
+        }
+        let mut step = Step {
+            plan: self.plan,
+            facts: self.facts,
+            origins: self.origins,
+            saved: &self.saved,
+            live: &mut self.live,
+            ids: &mut self.ids,
+            state,
+            at,
+            noted,
+            forks: Vec::new(),
+        };
+        let next = step.execute()?;
+        let forks = std::mem::take(&mut step.forks);
+        for (to, forked) in forks {
+            self.push(at, to, forked)?;
+        }
+        if jumps && state.depth() != depth {
+            self.live.follow(self.plan, state);
+        } else {
+            self.live.commit(at);
+        }
+        self.report(at, next, state, left);
+        Ok(next)
     }
 
     /// Tells who listens of an instruction about to be walked; gives the frame it may be about to leave.
@@ -210,7 +244,7 @@ impl<'a> Explorer<'a> {
 
     fn push(&mut self, at: InsnIdx, to: InsnIdx, state: State) -> Result<(), Stop> {
         if self.waiting.len() >= MAX_PENDING {
-            return Err(Reason::TooManyBranches { pending: self.waiting.len() }.into());
+            return Err(Reason::TooManyBranches { pending: self.waiting.len() + 1 }.into());
         }
         self.saved.fork(state.parent);
         self.listener.event(&Event::Branch { at, to });
@@ -218,73 +252,99 @@ impl<'a> Explorer<'a> {
         Ok(())
     }
 
-    /// Compares the state with those saved here; `true` if one covers it. Saves it if it is time to.
-    fn visit(&mut self, at: InsnIdx, state: &mut State) -> Result<bool, Stop> {
-        let forced = self.plan.shape.mark(at).force;
-        let mut add = forced
-            || (self.work.jumps - self.work.jumps_at_save >= 2
-                && self.work.walked - self.work.walked_at_save >= 8);
-        let candidates = self.saved.at(at);
-        let compared = candidates.len() as u64;
-        for id in candidates {
-            let Some(old) = self.saved.node(id).and_then(|n| n.state.as_ref()) else { continue };
-            let compare =
-                |how| Comparison { plan: self.plan, origins: self.origins, how }.states(at, old, state);
-            if self.saved.in_progress(id) {
-                let converged = forced && self.progressed(at, old, state) && compare(Match::Within);
-                if converged {
+    /// Compares the state with those saved here. Saves it if it is time to.
+    fn visit(&mut self, at: InsnIdx, state: &mut State) -> Result<Visit, Stop> {
+        let mark = self.plan.shape.mark(at);
+        let (jumps, walked) =
+            (self.work.jumps - self.work.jumps_at_save, self.work.walked - self.work.walked_at_save);
+        let forced =
+            self.plan.env.flags.test_state_freq || mark.has(Mark::FORCE) || state.history > MAX_HISTORY;
+        let mut add = forced || (jumps >= 2 && walked >= 8);
+        // Newest first. States may leave the list on the way; those before them stay where they are.
+        let mut index = self.saved.at(at, state).len();
+        self.work.states_per_insn = self.work.states_per_insn.max(index as u64);
+        while let Some(next) = index.checked_sub(1) {
+            index = next;
+            let Some(&id) = self.saved.at(at, state).get(index) else { continue };
+            let found = if self.saved.in_progress(id) {
+                self.compare_in_progress(at, id, state)?
+            } else {
+                self.compare_done(at, id, state)
+            };
+            match found {
+                Found::Covers => {
                     self.carry_precision(at, id, state);
-                    self.saved.close_loop(state.parent, id);
                     self.saved.hit(id);
-                    return Ok(true);
+                    return Ok(Visit::Covered);
                 }
-                if !forced
-                    && old.may_goto_depth == state.may_goto_depth
-                    && old.callback_depth == state.callback_depth
-                    && !iterators_advanced(old, state)
-                    && compare(Match::Same)
-                {
-                    return Err(Reason::InfiniteLoop { at }.into());
+                Found::CoversInLoop => {
+                    self.carry_precision(at, id, state);
+                    self.saved.hit(id);
+                    self.saved.close_loop(id);
+                    return Ok(Visit::Covered);
                 }
                 // Short loops are better unrolled a while than saved at every turn.
-                if !forced
-                    && self.work.jumps - self.work.jumps_at_save < 20
-                    && self.work.walked - self.work.walked_at_save < 100
-                {
-                    add = false;
-                }
-            } else {
-                let open = self.saved.open_loop(id);
-                if compare(if open.is_some() { Match::Within } else { Match::Covers }) {
-                    self.carry_precision(at, id, state);
-                    if let Some(entry) = open {
-                        self.saved.close_loop(state.parent, entry);
-                    }
-                    self.saved.hit(id);
-                    return Ok(true);
-                }
+                Found::InProgress if !forced && jumps < 20 && walked < 100 => add = false,
+                Found::InProgress | Found::Differs => {}
             }
-            if add {
-                self.saved.miss(id, forced);
-            }
+            self.saved.missed(id, add, mark.has(Mark::FORCE));
         }
-        self.work.states_per_insn = self.work.states_per_insn.max(compared);
         if add {
             self.save(at, state)?;
         }
-        Ok(false)
+        Ok(Visit::GoOn)
     }
 
-    /// Whether the run time's own bound on the loop has been touched since `old`.
-    fn progressed(&self, at: InsnIdx, old: &State, state: &State) -> bool {
-        match self.plan.program.code.get(at) {
-            Some(isa::Insn::MayGoto { .. }) => old.may_goto_depth != state.may_goto_depth,
-            Some(isa::Insn::Call { target: isa::CallTarget::Kfunc { .. } }) => {
-                iterator_at(state, isa::Reg::R1).is_some_and(|(_, _, iter)| iter.active)
-            }
-            // A helper calls back a bounded number of times.
-            _ => true,
+    /// Compares with a state on this very path: a loop.
+    fn compare_in_progress(&self, at: InsnIdx, id: NodeId, state: &State) -> Result<Found, Stop> {
+        let Some(old) = self.saved.node(id).and_then(|n| n.state.as_ref()) else { return Ok(Found::Differs) };
+        let compare = |how| Comparison { plan: self.plan, origins: self.origins, how }.states(at, old, state);
+        let mark = self.plan.shape.mark(at);
+        if mark.has(Mark::ITER_NEXT) {
+            let active = || iterator_at(state, Reg::R1).is_some_and(|(_, _, iter)| iter.active);
+            let covers = compare(Match::Within) && active();
+            return Ok(if covers { Found::CoversInLoop } else { Found::InProgress });
         }
+        let may_goto = matches!(self.plan.program.code.get(at), Some(Insn::MayGoto { .. }));
+        if may_goto && old.may_goto_depth != state.may_goto_depth && compare(Match::Within) {
+            return Ok(Found::CoversInLoop);
+        }
+        if mark.has(Mark::CALLS_BACK) {
+            return Ok(if compare(Match::Within) { Found::CoversInLoop } else { Found::InProgress });
+        }
+        if maybe_looping(old, state)
+            && compare(Match::Same)
+            && !iterators_advanced(old, state)
+            && old.may_goto_depth == state.may_goto_depth
+            && old.callback_depth == state.callback_depth
+        {
+            return Err(Reason::InfiniteLoop { at }.into());
+        }
+        Ok(Found::InProgress)
+    }
+
+    /// Compares with a state from which every path has been walked.
+    fn compare_done(&mut self, at: InsnIdx, id: NodeId, state: &State) -> Found {
+        let incomplete = self.saved.is_incomplete(id);
+        if !incomplete {
+            self.clean(id, state);
+        }
+        let Some(old) = self.saved.node(id).and_then(|n| n.state.as_ref()) else { return Found::Differs };
+        let how = if incomplete { Match::Within } else { Match::Covers };
+        let comparison = Comparison { plan: self.plan, origins: self.origins, how };
+        match comparison.states(at, old, state) {
+            true if incomplete => Found::CoversInLoop,
+            true => Found::Covers,
+            false => Found::Differs,
+        }
+    }
+
+    /// Takes out of a finished state what does not matter any more, once.
+    fn clean(&mut self, id: NodeId, like: &State) {
+        let Some(node) = self.saved.node(id).filter(|n| !n.cleaned) else { return };
+        let Some(old) = node.state.as_ref().filter(|old| same_callsites(old, like)) else { return };
+        let cleaned = clean(self.plan, &mut self.live, node.at, old);
+        self.saved.replace(id, cleaned);
     }
 
     /// Whatever is or becomes precise in the old state must be precise in what led to the new one.
@@ -300,12 +360,47 @@ impl<'a> Explorer<'a> {
         self.work.walked_at_save = self.work.walked;
         let origins = &mut *self.origins;
         state.update_all(RegState::is_scalar, |reg| reg.origin = origins.derive(None, &[reg.origin]));
-        let id = self.saved.save(at, state.clone());
+        state.history = 0;
+        let in_loop = self.loop_of(at, state);
+        let id = self.saved.save(at, state.clone(), in_loop);
         state.parent = Some(id);
         self.listener.event(&Event::Save { at });
-        if self.saved.bytes() + self.origins.bytes() > MAX_STATE_BYTES {
+        if self.saved.bytes() + self.origins.bytes() + self.live.bytes() > MAX_STATE_BYTES {
             return Err(Reason::TooManyStates { limit: MAX_STATE_BYTES }.into());
         }
         Ok(())
     }
+
+    /// The loop the state is in: that of the outermost frame that is in one.
+    fn loop_of(&mut self, at: InsnIdx, state: &State) -> Option<LoopKey> {
+        let frames = state.frames();
+        let place = |i: usize| frames.get(i + 1).map_or(at, |callee| callee.callsite);
+        let (frame, component) =
+            (0..frames.len()).find_map(|i| Some((i, self.plan.shape.component(place(i))?)))?;
+        Some((self.live.chain(self.plan, state, frame + 1)?, component))
+    }
+}
+
+/// How a saved state compares with the current one.
+enum Found {
+    /// Whatever is safe from the old one is safe from the new.
+    Covers,
+    /// It covers the new one, and the loop they are in has not been walked to the end.
+    CoversInLoop,
+    /// It is on this path and does not cover it.
+    InProgress,
+    Differs,
+}
+
+/// Whether the kernel counts the instruction as a jump: those of classes JMP and JMP32.
+fn is_jump(insn: &Insn) -> bool {
+    matches!(
+        insn,
+        Insn::Jump { .. }
+            | Insn::Branch { .. }
+            | Insn::MayGoto { .. }
+            | Insn::IndirectJump { .. }
+            | Insn::Call { .. }
+            | Insn::Exit
+    )
 }

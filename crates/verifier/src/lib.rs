@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod cfg;
+mod clean;
 mod diagnose;
 mod env;
 mod equal;
@@ -20,11 +21,13 @@ pub mod events;
 mod explore;
 mod facts;
 mod fields;
+mod flow;
 mod functions;
 mod held;
 pub mod limits;
 mod live;
 pub mod log;
+mod loops;
 mod origin;
 mod plan;
 mod reason;
@@ -34,6 +37,7 @@ mod rules;
 mod saved;
 mod scalar;
 mod stack;
+mod stack_live;
 mod state;
 mod tnum;
 mod transfer;

@@ -12,6 +12,9 @@ pub const MAX_FRAMES: usize = 8;
 pub const MAX_SUBPROGS: usize = 256;
 /// Branches waiting to be explored (`BPF_COMPLEXITY_LIMIT_JMP_SEQ`).
 pub const MAX_PENDING: usize = 8192;
+/// Jumps and accesses to the stack after which a state is saved at the next opportunity (as the kernel does, so that its
+/// history of them stays short).
+pub const MAX_HISTORY: u32 = 40;
 /// Largest fixed offset of a pointer, both ways (`BPF_MAX_VAR_OFF`).
 pub const MAX_OFFSET: i64 = 1 << 29;
 /// Largest size of a variable-sized helper argument (`BPF_MAX_VAR_SIZ`).

@@ -3,9 +3,10 @@
 //! Two states that differ only in registers that are never read again are the same.
 
 use bpf_object::Program;
-use isa::{AtomicOp, CallTarget, Insn, InsnIdx, Operand, PacketBase, Reg};
+use isa::{AtomicOp, CallTarget, Insn, InsnIdx, Operand, Reg};
 
 use crate::cfg::successors;
+use crate::flow::{Flow, Pending};
 use crate::rules::{helpers, kfuncs};
 
 /// A set of registers, one bit each.
@@ -18,20 +19,13 @@ pub(crate) struct Liveness {
 }
 
 impl Liveness {
-    pub(crate) fn compute(program: &Program) -> Self {
+    pub(crate) fn compute(program: &Program, flow: &Flow) -> Self {
         let mut before = vec![0; program.code.len()];
-        let mut predecessors = vec![Vec::new(); program.code.len()];
-        let mut waiting = Vec::with_capacity(program.code.len());
-        for (at, insn) in program.code.iter() {
-            waiting.push(at);
-            for to in successors(program, at, &insn).into_iter().flatten() {
-                if let Some(list) = predecessors.get_mut(to.index()) {
-                    list.push(at);
-                }
-            }
-        }
-        // The last instructions first. A set only grows, at most eleven times: the work is bounded by the edges.
-        while let Some(at) = waiting.pop() {
+        let mut pending = Pending::new(program.code.len());
+        (0..program.code.len()).for_each(|at| pending.insert(at));
+        // A set only grows, at most eleven times: the work is bounded by the edges.
+        while let Some(index) = pending.pop() {
+            let at = InsnIdx(u32::try_from(index).unwrap_or(u32::MAX));
             let Some(insn) = program.code.get(at) else { continue };
             let after = successors(program, at, &insn)
                 .into_iter()
@@ -40,10 +34,9 @@ impl Liveness {
                 .fold(0, |set, live| set | live);
             let (reads, writes) = reads_and_writes(program, &insn);
             let now = after & !writes | reads;
-            let Some(old) = before.get_mut(at.index()) else { continue };
-            if *old != now {
-                *old = now;
-                waiting.extend(predecessors.get(at.index()).into_iter().flatten());
+            let Some(old) = before.get_mut(index) else { continue };
+            if std::mem::replace(old, now) != now {
+                flow.before(at).iter().for_each(|at| pending.insert(at.index()));
             }
         }
         Self { before }
@@ -81,10 +74,8 @@ fn reads_and_writes(program: &Program, insn: &Insn) -> (RegSet, RegSet) {
             // A fetched register is read first, so it is live before in any case.
             (bit(base) | bit(src) | compared, 0)
         }
-        Insn::LoadPacket { from, .. } => {
-            let index = if let PacketBase::Ind(reg) = from { bit(reg) } else { 0 };
-            (index | bit(Reg::R6), bit(Reg::R0))
-        }
+        // As the kernel has it: everything counts as read.
+        Insn::LoadPacket { .. } => (RegSet::MAX, 0),
         Insn::Branch { dst, src, .. } => (bit(dst) | operand(src), 0),
         Insn::IndirectJump { target } => (bit(target), 0),
         Insn::Call { target } => (arguments(program, target), 0b11_1111),

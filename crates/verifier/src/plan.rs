@@ -6,6 +6,7 @@ use isa::{Imm64, Insn, InsnIdx};
 use crate::Env;
 use crate::cfg::{self, Shape};
 use crate::fields::{Fields, Record, Set, Tag};
+use crate::flow::Flow;
 use crate::limits::MAX_USED_MAPS;
 use crate::live::Liveness;
 use crate::reason::{ContextFault, Reason, Unsupported};
@@ -23,6 +24,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) attach: Option<AttachType>,
     pub(crate) shape: Shape,
     pub(crate) live: Liveness,
+    pub(crate) flow: Flow,
     /// Index of the one arena the program refers to.
     pub(crate) arena: Option<u32>,
     /// The program's maps, then what its maps of maps hold: a map's number is an index into this.
@@ -49,8 +51,9 @@ impl<'a> Plan<'a> {
         let maps: Vec<&MapSpec> = program.maps.iter().chain(inner).collect();
         let fields = Fields::new(btf, env.kernel.as_deref(), &maps);
         let arena = check_references(program, rules, &fields)?;
-        let live = Liveness::compute(program);
-        Ok(Self { program, env, rules, attach, shape, live, arena, maps, fields })
+        let flow = Flow::new(program);
+        let live = Liveness::compute(program, &flow);
+        Ok(Self { program, env, rules, attach, shape, live, flow, arena, maps, fields })
     }
 
     pub(crate) fn subprog(&self, index: u32) -> Option<&'a Subprogram> {

@@ -5,31 +5,48 @@ use std::collections::HashMap;
 use isa::InsnIdx;
 
 use crate::equal::same_callsites;
+use crate::stack_live::ChainId;
 use crate::state::{NodeId, State};
+
+/// A loop as one chain of calls gets to it: the chain, and the component of the function.
+pub(crate) type LoopKey = (ChainId, u32);
 
 /// A saved state.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) at: InsnIdx,
+    callsite: InsnIdx,
     /// `None` once it can no longer serve.
     pub(crate) state: Option<State>,
     parent: Option<NodeId>,
-    /// Distance from the root.
-    depth: u32,
     /// Paths from here that are not yet walked to the end.
     branches: u32,
-    /// A saved state further up that a path from here was cut off at, while that one was still being walked: what is known
-    /// of this state is complete only when that one is.
-    loop_entry: Option<NodeId>,
+    /// The loop the state is in.
+    in_loop: Option<LoopKey>,
+    /// Still compared with states that come by.
+    listed: bool,
+    /// What does not matter any more has been taken out of it.
+    pub(crate) cleaned: bool,
     hits: u32,
     misses: u32,
+}
+
+/// Paths through a loop, from the first state saved in it until all paths from that have been walked.
+#[derive(Debug, Default)]
+struct Visit {
+    entry: Option<NodeId>,
+    /// Whether a path has been cut off at a state of the loop that was still being walked: until the visit is over, what is
+    /// known of the loop's states is not complete.
+    closed: bool,
 }
 
 /// The tree, with the states of each instruction.
 #[derive(Debug, Default)]
 pub(crate) struct Saved {
     nodes: Vec<Node>,
-    by_insn: HashMap<InsnIdx, Vec<NodeId>>,
+    /// For each slot and each call its function was entered by, the states that are compared with what comes by, newest last.
+    lists: Vec<Vec<(InsnIdx, Vec<NodeId>)>>,
+    loops: HashMap<LoopKey, Visit>,
     bytes: usize,
     /// Most states held at once.
     peak: u64,
@@ -37,38 +54,60 @@ pub(crate) struct Saved {
 }
 
 impl Saved {
+    /// For a program of so many slots.
+    pub(crate) fn new(slots: usize) -> Self {
+        Self { lists: vec![Vec::new(); slots], ..Self::default() }
+    }
+
     pub(crate) fn node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(id.0 as usize)
     }
 
-    fn node_mut(&mut self, id: NodeId) -> Option<&mut Node> {
+    pub(crate) fn node_mut(&mut self, id: NodeId) -> Option<&mut Node> {
         self.nodes.get_mut(id.0 as usize)
     }
 
-    /// States saved at an instruction, newest first.
-    pub(crate) fn at(&self, at: InsnIdx) -> Vec<NodeId> {
-        self.by_insn.get(&at).map_or_else(Vec::new, |ids| ids.iter().rev().copied().collect())
+    /// States saved at an instruction in a function entered by the same call, newest last.
+    pub(crate) fn at(&self, at: InsnIdx, like: &State) -> &[NodeId] {
+        let callsite = callsite(like);
+        let mut lists = self.lists.get(at.index()).into_iter().flatten();
+        lists.find(|(c, _)| *c == callsite).map_or(&[], |(_, list)| list.as_slice())
+    }
+
+    fn list_mut(&mut self, at: InsnIdx, callsite: InsnIdx) -> Option<&mut Vec<NodeId>> {
+        let lists = self.lists.get_mut(at.index())?;
+        let index = lists.iter().position(|(c, _)| *c == callsite).unwrap_or(lists.len());
+        if index == lists.len() {
+            lists.push((callsite, Vec::new()));
+        }
+        lists.get_mut(index).map(|(_, list)| list)
     }
 
     /// Saves a state under `parent`; one path goes on from it.
-    pub(crate) fn save(&mut self, at: InsnIdx, state: State) -> NodeId {
+    pub(crate) fn save(&mut self, at: InsnIdx, state: State, in_loop: Option<LoopKey>) -> NodeId {
         let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
-        let parent = state.parent;
-        let depth = parent.and_then(|p| self.node(p)).map_or(0, |p| p.depth + 1);
         self.bytes += state.bytes();
+        let callsite = callsite(&state);
         self.held += 1;
         self.peak = self.peak.max(self.held);
+        if let Some(key) = in_loop {
+            self.loops.entry(key).or_default().entry.get_or_insert(id);
+        }
         self.nodes.push(Node {
             at,
+            callsite,
+            parent: state.parent,
             state: Some(state),
-            parent,
-            depth,
             branches: 1,
-            loop_entry: None,
+            in_loop,
+            listed: true,
+            cleaned: false,
             hits: 0,
             misses: 0,
         });
-        self.by_insn.entry(at).or_default().push(id);
+        if let Some(list) = self.list_mut(at, callsite) {
+            list.push(id);
+        }
         id
     }
 
@@ -89,8 +128,13 @@ impl Saved {
                 return;
             }
             next = node.parent;
-            let listed = self.by_insn.get(&self.nodes.get(id.0 as usize).map_or(InsnIdx(0), |n| n.at));
-            if !listed.is_some_and(|ids| ids.contains(&id)) {
+            let (in_loop, listed) = (node.in_loop, node.listed);
+            if let Some(visit) = in_loop.and_then(|key| self.loops.get_mut(&key))
+                && visit.entry == Some(id)
+            {
+                *visit = Visit::default();
+            }
+            if !listed {
                 self.forget(id);
             }
         }
@@ -101,35 +145,19 @@ impl Saved {
         self.node(id).is_some_and(|n| n.branches > 0)
     }
 
-    /// The state further up that must be done before this (walked) one is complete, if any is left.
-    pub(crate) fn open_loop(&self, id: NodeId) -> Option<NodeId> {
-        let mut next = self.node(id)?.loop_entry;
-        while let Some(entry) = next {
-            let node = self.node(entry)?;
-            if node.branches > 0 {
-                return Some(entry);
-            }
-            next = node.loop_entry;
-        }
-        None
+    /// Whether paths were cut off in the loop the state is in, before all of the loop has been walked.
+    #[doc(alias = "incomplete_read_marks")]
+    pub(crate) fn is_incomplete(&self, id: NodeId) -> bool {
+        let in_loop = self.node(id).and_then(|n| n.in_loop);
+        in_loop.and_then(|key| self.loops.get(&key)).is_some_and(|visit| visit.closed)
     }
 
-    /// The path below `from` was cut off at `entry`, which is still being walked.
-    pub(crate) fn close_loop(&mut self, from: Option<NodeId>, entry: NodeId) {
-        let Some(entry_depth) = self.node(entry).map(|n| n.depth) else { return };
-        let mut next = from;
-        while let Some(id) = next {
-            let outer = self.node(id).and_then(|n| n.loop_entry).and_then(|l| self.node(l)).map(|n| n.depth);
-            let Some(node) = self.node_mut(id) else { return };
-            if node.depth <= entry_depth {
-                return;
-            }
-            if outer.is_some_and(|depth| depth <= entry_depth) {
-                // So have all between here and there.
-                return;
-            }
-            node.loop_entry = Some(entry);
-            next = node.parent;
+    /// A path was cut off at `id`, and what is known of that one is not complete.
+    #[doc(alias = "add_scc_backedge")]
+    pub(crate) fn close_loop(&mut self, id: NodeId) {
+        let in_loop = self.node(id).and_then(|n| n.in_loop);
+        if let Some(visit) = in_loop.and_then(|key| self.loops.get_mut(&key)) {
+            visit.closed = true;
         }
     }
 
@@ -142,8 +170,7 @@ impl Saved {
         like: &State,
         skip: bool,
     ) -> Option<&State> {
-        let ids = self.by_insn.get(&at)?;
-        let candidates = ids.iter().rev().filter(|id| !(skip && Some(**id) == parent));
+        let candidates = self.at(at, like).iter().rev().filter(|id| !(skip && Some(**id) == parent));
         candidates
             .filter_map(|id| self.node(*id))
             .filter(|node| node.branches > 0)
@@ -151,16 +178,17 @@ impl Saved {
             .find(|state| same_callsites(state, like))
     }
 
-    /// The state was compared in vain; those that never match are dropped from the list (the kernel's rule).
-    pub(crate) fn miss(&mut self, id: NodeId, forced: bool) {
+    /// The state was compared in vain; those that hardly ever match are no longer compared (the kernel's rule).
+    pub(crate) fn missed(&mut self, id: NodeId, count: bool, forced: bool) {
         let Some(node) = self.node_mut(id) else { return };
-        node.misses += 1;
+        node.misses += u32::from(count);
         let patience = if forced && node.branches > 0 { 64 } else { 3 };
         if node.misses <= node.hits.saturating_mul(patience).saturating_add(patience) {
             return;
         }
-        let (at, done) = (node.at, node.branches == 0);
-        if let Some(ids) = self.by_insn.get_mut(&at) {
+        node.listed = false;
+        let (at, callsite, done) = (node.at, node.callsite, node.branches == 0);
+        if let Some(ids) = self.list_mut(at, callsite) {
             ids.retain(|i| *i != id);
         }
         if done {
@@ -172,6 +200,15 @@ impl Saved {
         if let Some(node) = self.node_mut(id) {
             node.hits += 1;
         }
+    }
+
+    /// Puts another state, which takes no more room, in the place of a saved one.
+    pub(crate) fn replace(&mut self, id: NodeId, with: State) {
+        let new = with.bytes();
+        let Some(node) = self.node_mut(id) else { return };
+        node.cleaned = true;
+        let old = node.state.replace(with).map_or(0, |s| s.bytes());
+        self.bytes = (self.bytes + new).saturating_sub(old);
     }
 
     fn forget(&mut self, id: NodeId) {
@@ -186,8 +223,12 @@ impl Saved {
         self.bytes + self.nodes.len() * size_of::<Node>()
     }
 
-    /// States held now, and most at once.
+    /// States saved in all, and most held at once.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.held, self.peak)
+        (self.nodes.len() as u64, self.peak)
     }
+}
+
+fn callsite(state: &State) -> InsnIdx {
+    state.frame().map_or(InsnIdx(0), |f| f.callsite)
 }

@@ -58,6 +58,8 @@ pub(crate) struct State {
     pub(crate) may_goto_depth: u32,
     /// Callbacks entered on this path.
     pub(crate) callback_depth: u32,
+    /// Entries the kernel would have in this path's history since the last saved state.
+    pub(crate) history: u32,
     /// The nearest saved state on this path.
     pub(crate) parent: Option<NodeId>,
 }
@@ -70,6 +72,7 @@ impl State {
             held: Held::default(),
             may_goto_depth: 0,
             callback_depth: 0,
+            history: 0,
             parent: None,
         }
     }
@@ -100,6 +103,13 @@ impl State {
 
     pub(crate) fn frame_at_mut(&mut self, number: u8) -> Option<&mut Frame> {
         self.frames.get_mut(usize::from(number)).map(Rc::make_mut)
+    }
+
+    /// Puts another frame in the place of frame number `number`.
+    pub(crate) fn set_frame(&mut self, number: u8, to: Rc<Frame>) {
+        if let Some(frame) = self.frames.get_mut(usize::from(number)) {
+            *frame = to;
+        }
     }
 
     pub(crate) fn push_frame(&mut self, frame: Frame) {

@@ -189,6 +189,8 @@ impl Step<'_> {
                 self.check_readable(frame, span, shown)?;
                 if access == Access::Write {
                     self.stack_clobber(frame, span, false)?;
+                } else {
+                    self.reads_stack(frame, span.start, span.end);
                 }
                 Ok(())
             }

@@ -56,6 +56,9 @@ impl Step<'_> {
         }
         let src = if let Operand::Reg(reg) = src { Some(reg) } else { None };
         let links = Links::collect(self.state, src.map(|_| &b), &a);
+        if links.len() > 1 {
+            self.note();
+        }
         // Identities that were one too many are gone.
         let (a, b) = (self.read(dst)?, src.map_or(Ok(b), |src| self.read(src))?);
         let compared = Comparison { width, cond, dst, a, src, b };

@@ -155,6 +155,7 @@ impl Step<'_> {
         let (frame, offset) = self.iterator_place()?;
         let id = self.fresh_id();
         let at = self.at;
+        self.writes_slot(frame, offset);
         let slot = self.state.frame_at_mut(frame).and_then(|f| f.stack.at_mut(offset));
         let slot = slot.ok_or(Reason::Internal { what: "no such frame" })?;
         if slot.iter.is_some() {
@@ -168,7 +169,8 @@ impl Step<'_> {
     }
 
     fn current_iterator(&mut self) -> Result<(u8, i64, Iter), Reason> {
-        self.iterator_place()?;
+        let (frame, offset) = self.iterator_place()?;
+        self.reads_stack(frame, offset, offset + i64::from(SLOT));
         let iter = ITERS.get(usize::from(NUM)).map_or("", |k| k.name);
         iterator_at(self.state, Reg::R1).ok_or(Reason::IteratorNotInitialised { iter })
     }
@@ -202,6 +204,7 @@ impl Step<'_> {
 
     fn iter_destroy(&mut self) -> Result<(), Reason> {
         let (frame, offset, iter) = self.current_iterator()?;
+        self.writes_slot(frame, offset);
         if let Some(slot) = self.state.frame_at_mut(frame).and_then(|f| f.stack.at_mut(offset)) {
             slot.scrub();
         }

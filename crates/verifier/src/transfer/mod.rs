@@ -29,6 +29,7 @@ use crate::reason::{Reason, Unsupported};
 use crate::reg::{RegState, RegType};
 use crate::saved::Saved;
 use crate::scalar::Scalar;
+use crate::stack_live::{self, StackLive};
 use crate::state::State;
 
 /// Where the path goes on.
@@ -48,10 +49,13 @@ pub(crate) struct Step<'s> {
     pub(crate) facts: &'s mut Facts,
     pub(crate) origins: &'s mut Origins,
     pub(crate) saved: &'s Saved,
+    pub(crate) live: &'s mut StackLive,
     /// The last identity given out.
     pub(crate) ids: &'s mut u32,
     pub(crate) state: &'s mut State,
     pub(crate) at: InsnIdx,
+    /// Whether the path's history has an entry for this instruction.
+    pub(crate) noted: bool,
     /// Further paths that start here.
     pub(crate) forks: Vec<(InsnIdx, State)>,
 }
@@ -147,6 +151,23 @@ impl Step<'_> {
     /// Something depends on the number in this register.
     fn depend_on(&mut self, reg: &RegState) {
         self.origins.mark_precise(reg.origin);
+    }
+
+    /// The path's history gets an entry for this instruction, unless it has one.
+    fn note(&mut self) {
+        self.state.history += u32::from(!std::mem::replace(&mut self.noted, true));
+    }
+
+    /// The bytes from `start` to `end` of a frame's stack may be read here.
+    ///
+    /// Whatever looks at the stack of the program must say so: slots of which nothing is read count as dead.
+    fn reads_stack(&mut self, frame: u8, start: i64, end: i64) {
+        self.live.read(frame, self.at, stack_live::slots(start, end));
+    }
+
+    /// All bytes of the eight at `offset` of a frame's stack are written here, on every execution.
+    fn writes_slot(&mut self, frame: u8, offset: i64) {
+        self.live.write(frame, stack_live::slots(offset, offset + 1));
     }
 
     fn fresh_id(&mut self) -> u32 {

@@ -71,6 +71,7 @@ impl Step<'_> {
     ) -> Result<RegState, Reason> {
         let span = self.span(frame, place, pointer)?;
         let size = u32::from(place.size.bytes());
+        self.reads_stack(frame, span.start, span.end);
         if !span.fixed {
             self.check_readable(frame, span, size)?;
             let zero = self.bytes(frame, span).all(|b| b == SlotByte::Zero);
@@ -81,6 +82,7 @@ impl Step<'_> {
         let slot = slot.ok_or(Reason::Internal { what: "no such frame" })?;
         if slot.spilled_bytes() > 0 {
             if size == SLOT && slot.is_full_spill() {
+                self.note();
                 return Ok(slot.spill);
             }
             if !slot.spill.is_scalar() {
@@ -89,6 +91,7 @@ impl Step<'_> {
             let all_spilled = self.bytes(frame, span).all(|b| b == SlotByte::Spill);
             if all_spilled && span.start.rem_euclid(i64::from(SLOT)) == 0 {
                 // The low bytes of the number that was spilled.
+                self.note();
                 let mut value = slot.spill;
                 if value.scalar.bit_width() > u32::from(place.size.bits()) {
                     let cut = value.scalar.zero_extended(u32::from(place.size.bits()));
@@ -97,6 +100,7 @@ impl Step<'_> {
                 return Ok(value);
             }
             if all_spilled && slot.spill.scalar.is_zero() {
+                self.note();
                 return Ok(self.number(Scalar::ZERO, &[slot.spill.origin]));
             }
         }
@@ -137,6 +141,9 @@ impl Step<'_> {
             return self.stack_clobber(frame, span, zero);
         }
         let aligned = span.start.rem_euclid(i64::from(SLOT)) == 0;
+        if aligned && size == SLOT {
+            self.writes_slot(frame, span.start);
+        }
         let depth = self.state.depth();
         if let Some((value, src)) = value {
             if value.is_pointer() {
@@ -148,6 +155,7 @@ impl Step<'_> {
                 }
             }
             if aligned {
+                self.note();
                 let value = self.spilled(value, src, place.size);
                 let slot = self.state.frame_at_mut(frame).and_then(|f| f.stack.at_mut(span.start));
                 slot.ok_or(Reason::Internal { what: "no such frame" })?.set_spill(value, size);
