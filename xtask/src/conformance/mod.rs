@@ -3,6 +3,7 @@
 //! The tests come from a Debian package and stay under `target/`. Each suite prints one line, and is compared with what is
 //! committed in `xtask/conformance.expected`.
 
+mod answers;
 mod material;
 mod outcome;
 mod suites;
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// Where the compiled tests are, for `--worker`.
     #[arg(long, hide = true, value_name = "DIR")]
     objects: Option<PathBuf>,
+    /// Write the kernel's answers for every annotated program into this directory, and stop.
+    #[arg(long, value_name = "DIR")]
+    answers: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -59,6 +63,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     for (name, error) in &material.uncompiled {
         println!("not compiled: {name}: {error}");
+    }
+    if let Some(dir) = &args.answers {
+        return suites::write_answers(&material.objects, dir, &args.filter);
     }
     if args.prepare {
         println!("compiled tests: {}", material.objects.display());

@@ -11,6 +11,7 @@ use bpf_arena::{Engine, LoopLimit, Object, UserEngine};
 use sys::bpf::{Capability, CapabilitySet, KernelVersion, WithoutCapabilities};
 use testkit::selftests::CHECKS;
 
+use super::answers;
 use super::outcome::{State, TestOutcome};
 
 /// What runs the programs of a suite.
@@ -199,12 +200,17 @@ impl Suite {
         if self.runs != Runs::Kernel || self.material == Material::Programs {
             return Ok(None);
         }
-        let without: &[Capability] = match name {
-            "verifier_mtu" => &[Capability::SysAdmin, Capability::Perfmon],
-            _ => &[Capability::SysAdmin],
-        };
-        Ok(Some(WithoutCapabilities::take(without).context("capset")?))
+        privileges_of(name)
     }
+}
+
+/// Takes away what the tests of this `verifier_*` object are run without.
+fn privileges_of(name: &str) -> anyhow::Result<Option<WithoutCapabilities>> {
+    let without: &[Capability] = match name {
+        "verifier_mtu" => &[Capability::SysAdmin, Capability::Perfmon],
+        _ => &[Capability::SysAdmin],
+    };
+    Ok(Some(WithoutCapabilities::take(without).context("capset")?))
 }
 
 fn user_engine() -> UserEngine {
@@ -218,7 +224,7 @@ fn user_engine() -> UserEngine {
 }
 
 /// An object's tests with the path of the BTF that each wants.
-fn tests(object: &bpf_object::Object) -> anyhow::Result<Vec<(Test, Option<String>)>> {
+pub(super) fn tests(object: &bpf_object::Object) -> anyhow::Result<Vec<(Test, Option<String>)>> {
     let annotations = bpf_arena::suite::Annotations::of_object(object)?;
     let path_of = |program: &str| {
         let index = object.programs.iter().position(|p| p.name == program)?;
@@ -235,7 +241,7 @@ fn test_name(test: &Test) -> String {
 }
 
 /// What the selftests' host code does before their programs are run.
-fn prepare(mut test: Test, object: &str, btf_path: Option<&str>, dir: &Path) -> anyhow::Result<Test> {
+pub(super) fn prepare(mut test: Test, object: &str, btf_path: Option<&str>, dir: &Path) -> anyhow::Result<Test> {
     let map = match object {
         "verifier_array_access" => Some("map_array_ro"),
         "verifier_value_ptr_arith" => Some("map_array_48b"),
@@ -283,6 +289,24 @@ fn outcome(test: String, of: &Test, result: TestResult, answer: Option<&Answer>)
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Writes the kernel's answers for every annotated program, one file an object, and the verifier's logs beside them.
+pub(super) fn write_answers(objects: &Path, to: &Path, filter: &str) -> anyhow::Result<()> {
+    let logs = to.join("logs");
+    fs::create_dir_all(&logs)?;
+    let sets = [("", "verifier_"), ("progs", ""), ("v3", "verifier_arena")];
+    for (part, prefix) in sets {
+        let dir = objects.join(part);
+        for name in names(&dir, prefix)?.into_iter().filter(|name| name.contains(filter)) {
+            let _privileges = if part == "progs" { None } else { privileges_of(&name)? };
+            let answers = answers::of_object(&dir, &name, Some(&logs))?;
+            let file = if part.is_empty() { name.clone() } else { format!("{part}-{name}") };
+            fs::write(to.join(format!("{file}.json")), serde_json::to_vec_pretty(&answers)?)?;
+            println!("{file}: {}", answers.len());
+        }
+    }
+    Ok(())
 }
 
 /// Names of the objects in a directory that begin so, sorted.

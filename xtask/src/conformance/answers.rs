@@ -1,0 +1,160 @@
+//! The running kernel's answer for each annotated program: verdict, error number, the verifier's own words and its counters.
+//!
+//! Level 4 of the verifier's log has no instructions, only what the verifier says of the program and what it cost. That
+//! makes these loads as cheap as those without a log.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use bpf_arena::kernel::{KernelError, KernelObject, LoadOptions, LogMode};
+use serde::{Deserialize, Serialize};
+
+use super::suites;
+
+/// Log level: counters and nothing of the walk.
+const STATISTICS: u32 = 4;
+/// Log level: every instruction.
+const INSTRUCTIONS: u32 = 2;
+
+/// The kernel's answer for one program.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct KernelAnswer {
+    pub(super) program: String,
+    pub(super) section: String,
+    /// `BPF_PROG_TYPE_*` as this project names it.
+    pub(super) prog_type: String,
+    /// `BPF_F_*` beside those that the section implies.
+    pub(super) flags: u32,
+    /// `__btf_path` of the program.
+    pub(super) btf_path: Option<String>,
+    pub(super) expected_rejected: bool,
+    pub(super) expected_messages: Vec<String>,
+    /// `accepted`, `rejected` or `undecided`.
+    pub(super) verdict: String,
+    /// 0 when accepted.
+    pub(super) errno: i32,
+    /// The verifier's last line.
+    pub(super) message: String,
+    /// Everything it said before the counters.
+    pub(super) words: Vec<String>,
+    /// `processed`, `total_states`, `peak_states`, ..., as the verifier names them.
+    pub(super) counters: BTreeMap<String, u64>,
+    /// The log of level 2, when it was asked for.
+    pub(super) log: Option<String>,
+}
+
+/// Asks the kernel about every annotated program of one object, for the form with all privileges.
+pub(super) fn of_object(
+    dir: &Path,
+    name: &str,
+    logs: Option<&Path>,
+) -> anyhow::Result<Vec<KernelAnswer>> {
+    let path = dir.join(format!("{name}.bpf.o"));
+    let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+    let object = Arc::new(bpf_object::Object::parse(&bytes)?);
+    let mut answers = Vec::new();
+    for (test, btf_path) in suites::tests(&object)? {
+        if test.unprivileged || !test.annotated {
+            continue;
+        }
+        let info = object.programs.iter().find(|p| p.name == test.program);
+        let mut answer = KernelAnswer {
+            program: test.program.clone(),
+            section: info.map(|p| p.section.clone()).unwrap_or_default(),
+            prog_type: info
+                .and_then(|p| p.kind.prog_type)
+                .map_or_else(String::new, |kind| format!("{kind:?}")),
+            flags: test.question.flags,
+            btf_path: btf_path.clone(),
+            expected_rejected: test.expected.rejected,
+            expected_messages: test
+                .expected
+                .messages
+                .iter()
+                .filter(|m| !m.absent)
+                .map(|m| m.pattern.text().to_owned())
+                .collect(),
+            ..KernelAnswer::default()
+        };
+        if let Some(reason) = &test.skip {
+            (answer.verdict, answer.message) = ("undecided".to_owned(), reason.clone());
+            answers.push(answer);
+            continue;
+        }
+        let test = suites::prepare(test, name, btf_path.as_deref(), dir)?;
+        let target = test.question.target.as_ref().and_then(|t| t.btf.clone());
+        let load = |level| -> Result<String, KernelError> {
+            let kernel = KernelObject::with_target(&object, target.clone())?;
+            let linked = kernel.link(&object, &test.program)?;
+            let options = LoadOptions { log: LogMode::Always(level), flags: test.question.flags };
+            Ok(kernel.load(&linked, &options)?.1.text().to_owned())
+        };
+        answer.take(load(STATISTICS));
+        if let Some(logs) = logs.filter(|_| answer.verdict != "undecided") {
+            let text = match load(INSTRUCTIONS | STATISTICS) {
+                Ok(text) => text,
+                Err(error) => error.log().map(|log| log.text().to_owned()).unwrap_or_default(),
+            };
+            let file = logs.join(format!("{name}.{}.log", test.program));
+            fs::write(&file, text)?;
+            answer.log = Some(file.display().to_string());
+        }
+        answers.push(answer);
+    }
+    Ok(answers)
+}
+
+impl KernelAnswer {
+    fn take(&mut self, result: Result<String, KernelError>) {
+        let log = match result {
+            Ok(log) => {
+                self.verdict = "accepted".to_owned();
+                log
+            }
+            Err(error) => {
+                self.verdict = if is_verdict(&error) { "rejected" } else { "undecided" }.to_owned();
+                self.errno = error.errno().map_or(0, |errno| errno.raw_os_error());
+                match error.log() {
+                    Some(log) => log.text().to_owned(),
+                    None => error.to_string(),
+                }
+            }
+        };
+        for line in log.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
+            if line.starts_with("processed ") {
+                self.counters = counters(line);
+            } else if !["verification time ", "stack depth "].iter().any(|start| line.starts_with(start)) {
+                self.words.push(line.to_owned());
+            }
+        }
+        self.message = self.words.last().cloned().unwrap_or_default();
+    }
+}
+
+/// Whether this is the verifier's own word, and not the host's or the loader's.
+fn is_verdict(error: &KernelError) -> bool {
+    match error {
+        KernelError::MissingCapability { .. }
+        | KernelError::Feature(_)
+        | KernelError::MissingExtern { .. }
+        | KernelError::NoStructOps { .. }
+        | KernelError::NoAttachTarget { .. } => false,
+        KernelError::Rejected(rejection) => !rejection.is_policy(),
+        _ => error.errno().is_some(),
+    }
+}
+
+/// `processed N insns (limit N) max_states_per_insn N total_states N peak_states N mark_read N`.
+fn counters(line: &str) -> BTreeMap<String, u64> {
+    let words: Vec<&str> = line.split(|c: char| c.is_whitespace() || c == '(' || c == ')').collect();
+    let pairs = words.windows(2);
+    pairs
+        .filter_map(|pair| match pair {
+            [name, number] => Some(((*name).to_owned(), number.parse().ok()?)),
+            _ => None,
+        })
+        .collect()
+}
