@@ -85,6 +85,22 @@ impl Object {
         crate::parse::object(bytes)
     }
 
+    /// An object of maps and types alone, for programs that come without a file.
+    #[must_use]
+    pub fn of_maps(maps: Arc<[MapSpec]>, btf: Option<Arc<Btf>>) -> Self {
+        Self {
+            programs: Vec::new(),
+            maps,
+            variables: Vec::new(),
+            externs: Vec::new(),
+            license: String::new(),
+            version: 0,
+            btf,
+            btf_ext: Arc::default(),
+            layout: Arc::default(),
+        }
+    }
+
     /// The map with this name.
     #[must_use]
     pub fn map(&self, name: &str) -> Option<(usize, &MapSpec)> {

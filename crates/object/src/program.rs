@@ -205,3 +205,47 @@ pub enum ProgType {
     Syscall = 31,
     Netfilter = 32,
 }
+
+impl ProgType {
+    /// Every type, in the order of the kernel's numbers.
+    pub const ALL: [Self; 32] = [
+        Self::SocketFilter,
+        Self::Kprobe,
+        Self::SchedCls,
+        Self::SchedAct,
+        Self::Tracepoint,
+        Self::Xdp,
+        Self::PerfEvent,
+        Self::CgroupSkb,
+        Self::CgroupSock,
+        Self::LwtIn,
+        Self::LwtOut,
+        Self::LwtXmit,
+        Self::SockOps,
+        Self::SkSkb,
+        Self::CgroupDevice,
+        Self::SkMsg,
+        Self::RawTracepoint,
+        Self::CgroupSockAddr,
+        Self::LwtSeg6local,
+        Self::LircMode2,
+        Self::SkReuseport,
+        Self::FlowDissector,
+        Self::CgroupSysctl,
+        Self::RawTracepointWritable,
+        Self::CgroupSockopt,
+        Self::Tracing,
+        Self::StructOps,
+        Self::Ext,
+        Self::Lsm,
+        Self::SkLookup,
+        Self::Syscall,
+        Self::Netfilter,
+    ];
+
+    /// The type with this number in `enum bpf_prog_type`.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u32 == number)
+    }
+}

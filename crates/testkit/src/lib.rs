@@ -6,5 +6,7 @@ pub mod fuzz;
 pub mod generate;
 pub mod kernel;
 pub mod mutate;
+pub mod program;
 pub mod selftests;
+pub mod tables;
 pub mod verdicts;

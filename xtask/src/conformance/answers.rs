@@ -10,8 +10,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bpf_arena::kernel::{KernelError, KernelObject, LoadOptions, LogMode};
+use bpf_object::Object;
 use serde::{Deserialize, Serialize};
 
+use testkit::tables::TableTest;
+
+use super::outcome::{State, TestOutcome};
 use super::suites;
 
 /// Log level: counters and nothing of the walk.
@@ -47,11 +51,7 @@ pub(super) struct KernelAnswer {
 }
 
 /// Asks the kernel about every annotated program of one object, for the form with all privileges.
-pub(super) fn of_object(
-    dir: &Path,
-    name: &str,
-    logs: Option<&Path>,
-) -> anyhow::Result<Vec<KernelAnswer>> {
+pub(super) fn of_object(dir: &Path, name: &str, logs: Option<&Path>) -> anyhow::Result<Vec<KernelAnswer>> {
     let path = dir.join(format!("{name}.bpf.o"));
     let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
     let object = Arc::new(bpf_object::Object::parse(&bytes)?);
@@ -61,22 +61,16 @@ pub(super) fn of_object(
             continue;
         }
         let info = object.programs.iter().find(|p| p.name == test.program);
+        let prog_type = info.and_then(|p| p.kind.prog_type);
+        let patterns = test.expected.messages.iter().filter(|m| !m.absent);
         let mut answer = KernelAnswer {
             program: test.program.clone(),
             section: info.map(|p| p.section.clone()).unwrap_or_default(),
-            prog_type: info
-                .and_then(|p| p.kind.prog_type)
-                .map_or_else(String::new, |kind| format!("{kind:?}")),
+            prog_type: prog_type.map_or_else(String::new, |kind| format!("{kind:?}")),
             flags: test.question.flags,
             btf_path: btf_path.clone(),
             expected_rejected: test.expected.rejected,
-            expected_messages: test
-                .expected
-                .messages
-                .iter()
-                .filter(|m| !m.absent)
-                .map(|m| m.pattern.text().to_owned())
-                .collect(),
+            expected_messages: patterns.map(|m| m.pattern.text().to_owned()).collect(),
             ..KernelAnswer::default()
         };
         if let Some(reason) = &test.skip {
@@ -86,28 +80,94 @@ pub(super) fn of_object(
         }
         let test = suites::prepare(test, name, btf_path.as_deref(), dir)?;
         let target = test.question.target.as_ref().and_then(|t| t.btf.clone());
-        let load = |level| -> Result<String, KernelError> {
-            let kernel = KernelObject::with_target(&object, target.clone())?;
-            let linked = kernel.link(&object, &test.program)?;
-            let options = LoadOptions { log: LogMode::Always(level), flags: test.question.flags };
-            Ok(kernel.load(&linked, &options)?.1.text().to_owned())
-        };
-        answer.take(load(STATISTICS));
-        if let Some(logs) = logs.filter(|_| answer.verdict != "undecided") {
-            let text = match load(INSTRUCTIONS | STATISTICS) {
-                Ok(text) => text,
-                Err(error) => error.log().map(|log| log.text().to_owned()).unwrap_or_default(),
-            };
-            let file = logs.join(format!("{name}.{}.log", test.program));
-            fs::write(&file, text)?;
-            answer.log = Some(file.display().to_string());
-        }
+        answer.ask(
+            logs.map(|logs| logs.join(format!("{name}.{}.log", test.program))).as_deref(),
+            |level| {
+                let kernel = KernelObject::with_target(&object, target.clone())?;
+                let linked = kernel.link(&object, &test.program)?;
+                let options = LoadOptions { log: LogMode::Always(level), flags: test.question.flags };
+                Ok(kernel.load(&linked, &options)?.1.text().to_owned())
+            },
+        )?;
         answers.push(answer);
     }
     Ok(answers)
 }
 
+/// Asks the kernel about a test of `test_verifier`.
+pub(super) fn of_table(test: &TableTest, logs: Option<&Path>) -> anyhow::Result<KernelAnswer> {
+    let kind = &test.linked.kind;
+    let mut answer = KernelAnswer {
+        program: test.id.clone(),
+        section: test.description.clone(),
+        prog_type: kind.prog_type.map_or_else(String::new, |kind| format!("{kind:?}")),
+        flags: test.flags,
+        expected_rejected: test.expected == testkit::tables::Expected::Reject,
+        expected_messages: test.messages.clone(),
+        ..KernelAnswer::default()
+    };
+    let object = Object::of_maps(test.linked.maps.clone(), test.linked.btf.clone());
+    answer.ask(
+        logs.map(|logs| logs.join(format!("table.{}.log", test.id.replace('/', "#")))).as_deref(),
+        |level| {
+            let kernel = KernelObject::new(&object)?;
+            let options = LoadOptions { log: LogMode::Always(level), flags: test.flags };
+            Ok(kernel.load(&test.linked, &options)?.1.text().to_owned())
+        },
+    )?;
+    Ok(answer)
+}
+
+/// The answers that were kept from an earlier run on this kernel, or new ones.
+pub(super) fn kept(
+    dir: &Path,
+    name: &str,
+    ask: impl FnOnce() -> anyhow::Result<Vec<KernelAnswer>>,
+) -> anyhow::Result<Vec<KernelAnswer>> {
+    let file = dir.join("answers").join(format!("{name}.json"));
+    if let Some(answers) = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        return Ok(answers);
+    }
+    let answers = ask()?;
+    fs::create_dir_all(dir.join("answers"))?;
+    fs::write(&file, serde_json::to_vec(&answers)?)?;
+    Ok(answers)
+}
+
 impl KernelAnswer {
+    /// How the answer compares with what the test expects.
+    pub(super) fn as_expected(&self) -> TestOutcome {
+        let said = self.words.join("\n");
+        let rejected = self.verdict == "rejected";
+        let state = match self.verdict.as_str() {
+            "undecided" => State::Skip,
+            _ if rejected != self.expected_rejected => State::Differ,
+            _ if rejected && self.expected_messages.iter().any(|m| !said.contains(m.trim())) => {
+                State::Wording
+            }
+            _ => State::Agree,
+        };
+        let detail = format!("{}: {} {} ({})", self.section, self.verdict, self.message, self.errno);
+        TestOutcome { test: self.program.clone(), state, detail, verifier: None }
+    }
+
+    /// Takes the answer from a load with a log of this level; keeps the whole log in `file` if there is one.
+    fn ask(
+        &mut self,
+        file: Option<&Path>,
+        load: impl Fn(u32) -> Result<String, KernelError>,
+    ) -> anyhow::Result<()> {
+        self.take(load(STATISTICS));
+        let Some(file) = file.filter(|_| self.verdict != "undecided") else { return Ok(()) };
+        let text = match load(INSTRUCTIONS | STATISTICS) {
+            Ok(text) => text,
+            Err(error) => error.log().map(|log| log.text().to_owned()).unwrap_or_default(),
+        };
+        fs::write(file, text)?;
+        self.log = Some(file.display().to_string());
+        Ok(())
+    }
+
     fn take(&mut self, result: Result<String, KernelError>) {
         let log = match result {
             Ok(log) => {

@@ -41,10 +41,20 @@ const FLAGS: &[&str] = &[
 /// Where the compiled tests are.
 #[derive(Debug)]
 pub(super) struct Material {
-    /// `NAME.bpf.o` for `-mcpu=v4`, `v3/NAME.bpf.o` for v3, `progs/NAME.bpf.o` for other annotated programs.
-    pub(super) objects: PathBuf,
+    /// Everything that was prepared.
+    pub(super) dir: PathBuf,
     /// Tests that could not be compiled, with the compiler's first error.
     pub(super) uncompiled: Vec<(String, String)>,
+}
+
+/// `NAME.bpf.o` for `-mcpu=v4`, `v3/NAME.bpf.o` for v3, `progs/NAME.bpf.o` for other annotated programs.
+pub(super) fn objects(dir: &Path) -> PathBuf {
+    dir.join("objects")
+}
+
+/// The tests of `test_verifier` as [`testkit::tables`] reads them.
+pub(super) fn tables(dir: &Path) -> PathBuf {
+    dir.join("tables.txt")
 }
 
 /// A file to compile.
@@ -58,7 +68,7 @@ struct Unit {
 /// Finds or makes everything; quick when it was made before.
 pub(super) fn prepare(root: &Path, install: bool) -> anyhow::Result<Material> {
     let dir = root.join("target/conformance");
-    let objects = dir.join("objects");
+    let objects = objects(&dir);
     require_packages(install)?;
     let stamp = stamp()?;
     let stamp_file = dir.join("stamp");
@@ -80,7 +90,8 @@ pub(super) fn prepare(root: &Path, install: bool) -> anyhow::Result<Material> {
         fs::create_dir_all(objects.join(part))?;
     }
     let uncompiled = compile_all(&dir, &source, &objects)?;
-    Ok(Material { objects, uncompiled })
+    print_tables(&dir, &source)?;
+    Ok(Material { dir, uncompiled })
 }
 
 fn tarball() -> PathBuf {
@@ -270,6 +281,45 @@ fn compile(dir: &Path, source: &Path, unit: &Unit) -> anyhow::Result<Option<Stri
     let text = String::from_utf8_lossy(&output.stderr);
     let error = text.lines().find(|line| line.contains("error:")).unwrap_or("clang failed");
     Ok(Some(error.to_owned()))
+}
+
+/// Prints the tables of `test_verifier`, by a program of ours compiled around them.
+fn print_tables(dir: &Path, source: &Path) -> anyhow::Result<()> {
+    const PROGRAM: &str = include_str!("print_tables.c");
+    let printed = tables(dir);
+    if printed.exists() {
+        return Ok(());
+    }
+    let build = dir.join("tables");
+    fs::create_dir_all(build.join("verifier"))?;
+    let selftests = source.join("tools/testing/selftests/bpf");
+    let mut tables: Vec<String> = fs::read_dir(selftests.join("verifier"))
+        .context("the tables of test_verifier")?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".c"))
+        .collect();
+    tables.sort();
+    let include = |name: &String| {
+        let path = selftests.join("verifier").join(name);
+        format!("{{ .descr = \"@file {name}\" }},\n#include \"{}\"\n", path.display())
+    };
+    let header: String = tables.iter().map(include).collect();
+    fs::write(build.join("verifier/tests.h"), format!("#ifdef FILL_ARRAY\n{header}#endif\n"))?;
+    fs::write(build.join("print.c"), PROGRAM)?;
+    let mut clang = Command::new(CLANG);
+    // What loads and runs the tests there is never called, so libbpf is not linked.
+    clang.args(["-w", "-static", "-Wl,--unresolved-symbols=ignore-all"]);
+    let includes = ["tools/include", "tools/include/uapi", "tools/lib"].map(|part| source.join(part));
+    for include in [&build, &selftests].into_iter().chain(&includes) {
+        clang.arg("-I").arg(include);
+    }
+    clang.args(["-idirafter", "/usr/include/x86_64-linux-gnu"]);
+    clang.arg(build.join("print.c")).arg("-o").arg(build.join("print"));
+    check("the tables of test_verifier", &mut clang)?;
+    let output = Command::new(build.join("print")).output().context("printing the tables")?;
+    ensure!(output.status.success(), "printing the tables: {}", output.status);
+    fs::write(printed, output.stdout)?;
+    Ok(())
 }
 
 fn check(what: &str, command: &mut Command) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 //! The tests come from a Debian package and stay under `target/`. Each suite prints one line, and is compared with what is
 //! committed in `xtask/conformance.expected`.
 
+mod alike;
 mod answers;
 mod material;
 mod outcome;
@@ -39,9 +40,9 @@ pub(crate) struct Args {
     /// Run this suite here and print its results as JSON: what the task runs in child processes.
     #[arg(long, hide = true, value_name = "NAME")]
     worker: Option<String>,
-    /// Where the compiled tests are, for `--worker`.
+    /// Where everything that was prepared is, for `--worker`.
     #[arg(long, hide = true, value_name = "DIR")]
-    objects: Option<PathBuf>,
+    material: Option<PathBuf>,
     /// Write the kernel's answers for every annotated program into this directory, and stop.
     #[arg(long, value_name = "DIR")]
     answers: Option<PathBuf>,
@@ -65,10 +66,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         println!("not compiled: {name}: {error}");
     }
     if let Some(dir) = &args.answers {
-        return suites::write_answers(&material.objects, dir, &args.filter);
+        return suites::write_answers(&material, dir, &args.filter);
     }
     if args.prepare {
-        println!("compiled tests: {}", material.objects.display());
+        println!("compiled tests: {}", material::objects(&material.dir).display());
         return Ok(());
     }
     let expected_path = root.join("xtask/conformance.expected");
@@ -77,7 +78,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for suite in
         SUITES.iter().filter(|suite| args.suite.is_empty() || args.suite.iter().any(|n| n == suite.name()))
     {
-        if let Err(error) = one_suite(suite, &material.objects, args, &mut expectation) {
+        if let Err(error) = one_suite(suite, &material.dir, args, &mut expectation) {
             println!("  {error:#}");
             failed.push(suite.name());
         }
@@ -92,12 +93,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// Runs a suite, prints its line, and compares.
-fn one_suite(
-    suite: &Suite,
-    objects: &Path,
-    args: &Args,
-    expectation: &mut Expectation,
-) -> anyhow::Result<()> {
+fn one_suite(suite: &Suite, dir: &Path, args: &Args, expectation: &mut Expectation) -> anyhow::Result<()> {
     if let Some(reason) = suite.impossible() {
         println!("suite {}: not run: {reason}", suite.name());
         return Ok(());
@@ -106,7 +102,7 @@ fn one_suite(
         // The other suites are run by an ordinary user already.
         return Ok(());
     }
-    let tests = match suites::run_in_child(suite, objects, &args.filter) {
+    let tests = match suites::run_in_child(suite, dir, &args.filter) {
         Ok(tests) => tests,
         Err(error) => {
             println!("suite {}: failed", suite.name());
@@ -117,7 +113,12 @@ fn one_suite(
     println!("{}", summary.summary());
     if args.list {
         for test in summary.tests.iter().filter(|test| test.state != State::Agree) {
-            let state = if test.state == State::Differ { "differs" } else { "skipped" };
+            let state = match test.state {
+                State::Skip => "skipped",
+                State::Wording => "differs in words",
+                State::Errno => "differs in the error number",
+                _ => "differs",
+            };
             println!("  {state} {}: {}", test.test, test.detail);
         }
     }
@@ -146,8 +147,8 @@ fn one_suite(
 fn work(name: &str, args: &Args) -> anyhow::Result<()> {
     let suite =
         SUITES.iter().find(|suite| suite.name() == name).with_context(|| format!("no suite {name}"))?;
-    let objects = args.objects.as_deref().context("--objects is missing")?;
-    let outcomes = suite.run(objects, &args.filter)?;
+    let dir = args.material.as_deref().context("--material is missing")?;
+    let outcomes = suite.run(dir, &args.filter)?;
     let mut out = std::io::stdout().lock();
     for outcome in outcomes {
         serde_json::to_writer(&mut out, &outcome)?;

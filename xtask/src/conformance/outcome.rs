@@ -15,27 +15,50 @@ pub(super) struct TestOutcome {
     pub(super) state: State,
     /// Both answers, or why it was skipped.
     pub(super) detail: String,
+    /// How our verifier compares with the kernel's, where both were asked.
+    #[serde(default)]
+    pub(super) verifier: Option<Likeness>,
+}
+
+/// Our verifier's answer beside the kernel's.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Likeness {
+    /// The kernel refuses the program.
+    pub(super) refused: bool,
+    pub(super) verdict: bool,
+    pub(super) errno: bool,
+    pub(super) message: bool,
+    /// Instructions walked by us and by the kernel.
+    pub(super) walked: (u64, u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum State {
     Agree,
+    /// Both refuse it, for the same reason in other words.
+    Wording,
+    /// Both refuse it, with different error numbers.
+    Errno,
     Differ,
     Skip,
 }
 
 impl State {
+    const ALL: [Self; 5] = [Self::Agree, Self::Wording, Self::Errno, Self::Differ, Self::Skip];
+
     fn name(self) -> &'static str {
         match self {
             Self::Agree => "agree",
+            Self::Wording => "wording",
+            Self::Errno => "errno",
             Self::Differ => "differ",
             Self::Skip => "skip",
         }
     }
 
     fn parse(name: &str) -> Option<Self> {
-        [Self::Agree, Self::Differ, Self::Skip].into_iter().find(|state| state.name() == name)
+        Self::ALL.into_iter().find(|state| state.name() == name)
     }
 }
 
@@ -51,16 +74,34 @@ impl SuiteOutcome {
         self.tests.iter().filter(|test| test.state == state).count()
     }
 
-    /// `suite NAME: N agree, N differ, N skipped, N total`.
+    /// `suite NAME: N agree, N differ, N skipped, N total`, and for our verifier how much of the kernel's answers is met.
     pub(super) fn summary(&self) -> String {
-        format!(
+        let differing = [State::Wording, State::Errno, State::Differ].map(|state| self.count(state));
+        let mut text = format!(
             "suite {}: {} agree, {} differ, {} skipped, {} total",
             self.name,
             self.count(State::Agree),
-            self.count(State::Differ),
+            differing.iter().sum::<usize>(),
             self.count(State::Skip),
             self.tests.len()
-        )
+        );
+        let alike: Vec<&Likeness> = self.tests.iter().filter_map(|test| test.verifier.as_ref()).collect();
+        if alike.is_empty() {
+            return text;
+        }
+        let refused: Vec<&Likeness> = alike.iter().copied().filter(|l| l.refused).collect();
+        let same: Vec<&Likeness> = alike.iter().copied().filter(|l| l.verdict).collect();
+        let near = |l: &&&Likeness| l.walked.0.abs_diff(l.walked.1) * 10 <= l.walked.1;
+        for (what, part, whole) in [
+            ("verdicts", same.len(), alike.len()),
+            ("error numbers", alike.iter().filter(|l| l.errno).count(), alike.len()),
+            ("final messages", refused.iter().filter(|l| l.message).count(), refused.len()),
+            ("walked within 10%", same.iter().filter(near).count(), same.len()),
+        ] {
+            let percent = part as f64 * 100.0 / whole.max(1) as f64;
+            let _ = write!(text, "\n  {what}: {part} of {whole} ({percent:.2}%)");
+        }
+        text
     }
 }
 
@@ -73,7 +114,8 @@ pub(super) struct Expectation {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct SuiteExpectation {
     agree: usize,
-    others: BTreeMap<String, State>,
+    /// The state, and the reason if someone gave one.
+    others: BTreeMap<String, (State, String)>,
 }
 
 /// How a suite's results compare with what was expected.
@@ -87,7 +129,8 @@ pub(super) struct Comparison {
 
 const HEADER: &str = "\
 # What `cargo xtask conformance` is expected to find: for each suite the number of tests that agree, and every test that
-# does not. A test that agreed and does not any more fails the task; `--bless` writes this file anew.
+# does not, with the reason behind `#`. A test that agreed and does not any more fails the task; `--bless` writes this
+# file anew and keeps the reasons.
 ";
 
 impl Expectation {
@@ -103,10 +146,10 @@ impl Expectation {
         let mut suites: BTreeMap<String, SuiteExpectation> = BTreeMap::new();
         let mut current = String::new();
         for (number, line) in (1..).zip(text.lines()) {
+            let (line, reason) = line.split_once('#').unwrap_or((line, ""));
             let words: Vec<&str> = line.split_whitespace().collect();
             match words.as_slice() {
                 [] => {}
-                [first, ..] if first.starts_with('#') => {}
                 ["suite", name, count, "agree"] => {
                     current = (*name).to_owned();
                     let agree = count.parse().with_context(|| format!("line {number}: `{count}`"))?;
@@ -116,7 +159,7 @@ impl Expectation {
                     let state = State::parse(state).with_context(|| format!("line {number}: `{state}`"))?;
                     let suite =
                         suites.get_mut(&current).with_context(|| format!("line {number}: no suite"))?;
-                    suite.others.insert((*test).to_owned(), state);
+                    suite.others.insert((*test).to_owned(), (state, reason.trim().to_owned()));
                 }
                 _ => bail!("line {number} cannot be read: `{line}`"),
             }
@@ -130,8 +173,9 @@ impl Expectation {
         for (name, suite) in &self.suites {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "\nsuite {name} {} agree", suite.agree);
-            for (test, state) in &suite.others {
-                let _ = writeln!(text, "{} {test}", state.name());
+            for (test, (state, reason)) in &suite.others {
+                let separator = if reason.is_empty() { "" } else { "  # " };
+                let _ = writeln!(text, "{} {test}{separator}{reason}", state.name());
             }
         }
         text
@@ -139,8 +183,10 @@ impl Expectation {
 
     /// Takes a suite's results as what is expected from now on.
     pub(super) fn bless(&mut self, outcome: &SuiteOutcome) {
+        let known = self.suites.remove(&outcome.name).unwrap_or_default().others;
         let others = outcome.tests.iter().filter(|test| test.state != State::Agree);
-        let others = others.map(|test| (test.test.clone(), test.state)).collect();
+        let reason = |test: &TestOutcome| known.get(&test.test).map(|(_, r)| r.clone()).unwrap_or_default();
+        let others = others.map(|test| (test.test.clone(), (test.state, reason(test)))).collect();
         self.suites
             .insert(outcome.name.clone(), SuiteExpectation { agree: outcome.count(State::Agree), others });
     }
@@ -163,8 +209,12 @@ impl Expectation {
                     ));
                 }
                 (Some(_), State::Agree) => comparison.progress.push(test.test.clone()),
-                (Some(State::Skip), State::Differ) => {
+                (Some(_), State::Skip) => {}
+                (Some((State::Skip, _)), _) => {
                     comparison.regressions.push(format!("{}: was skipped, {}", test.test, test.detail));
+                }
+                (Some((known, _)), now) if now > *known => {
+                    comparison.regressions.push(format!("{}: {} {}", test.test, now.name(), test.detail));
                 }
                 (Some(_), _) => {}
             }
@@ -189,6 +239,7 @@ mod tests {
             test: name.to_owned(),
             state,
             detail: String::new(),
+            verifier: None,
         };
         SuiteOutcome { name: "s".to_owned(), tests: tests.iter().map(test).collect() }
     }
@@ -219,6 +270,18 @@ mod tests {
             ("d", State::Differ),
         ]));
         assert_eq!(new.regressions.len(), 1);
+    }
+
+    #[test]
+    fn reasons_are_kept() {
+        let text = "suite s 1 agree\nwording b  # said differently\n";
+        let mut expectation = Expectation::parse(text).unwrap();
+        let worse = outcome(&[("a", State::Agree), ("b", State::Differ)]);
+        assert_eq!(expectation.compare(&worse).regressions.len(), 1);
+        expectation.bless(&worse);
+        assert!(expectation.text().contains("\ndiffer b  # said differently\n"));
+        let better = expectation.compare(&outcome(&[("a", State::Agree), ("b", State::Errno)]));
+        assert_eq!(better, Comparison::default());
     }
 
     #[test]

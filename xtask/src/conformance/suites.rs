@@ -11,8 +11,8 @@ use bpf_arena::{Engine, LoopLimit, Object, UserEngine};
 use sys::bpf::{Capability, CapabilitySet, KernelVersion, WithoutCapabilities};
 use testkit::selftests::CHECKS;
 
-use super::answers;
 use super::outcome::{State, TestOutcome};
+use super::{alike, answers, material};
 
 /// What runs the programs of a suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ enum Runs {
     Jit,
     Interpreter,
     Kernel,
+    /// Our verifier, which has to answer as the kernel does.
+    Verifier,
 }
 
 /// What a suite consists of.
@@ -31,6 +33,8 @@ enum Material {
     Verifier,
     /// Every other annotated program.
     Programs,
+    /// The tables of `test_verifier`.
+    Tables,
 }
 
 /// A suite.
@@ -62,6 +66,10 @@ pub(super) const SUITES: &[Suite] = &[
     Suite { name: "arena-kernel", runs: Runs::Kernel, material: Material::Arena, unprivileged: false },
     Suite { name: "progs-kernel", runs: Runs::Kernel, material: Material::Programs, unprivileged: false },
     Suite { name: "verifier-kernel", runs: Runs::Kernel, material: Material::Verifier, unprivileged: false },
+    Suite { name: "tables-kernel", runs: Runs::Kernel, material: Material::Tables, unprivileged: false },
+    Suite { name: "verifier-user", runs: Runs::Verifier, material: Material::Verifier, unprivileged: false },
+    Suite { name: "progs-user", runs: Runs::Verifier, material: Material::Programs, unprivileged: false },
+    Suite { name: "tables-user", runs: Runs::Verifier, material: Material::Tables, unprivileged: false },
 ];
 
 impl Suite {
@@ -72,7 +80,7 @@ impl Suite {
     /// The name in the expectation file: what a kernel answers depends on its version.
     pub(super) fn expectation_name(&self) -> String {
         match self.runs {
-            Runs::Kernel => format!("{}@{}", self.name, KernelVersion::running()),
+            Runs::Kernel | Runs::Verifier => format!("{}@{}", self.name, KernelVersion::running()),
             _ => self.name.to_owned(),
         }
     }
@@ -81,7 +89,7 @@ impl Suite {
     pub(super) fn impossible(&self) -> Option<String> {
         let needed = [Capability::Bpf, Capability::Perfmon, Capability::NetAdmin];
         match self.runs {
-            Runs::Kernel => {
+            Runs::Kernel | Runs::Verifier => {
                 let missing = CapabilitySet::effective().first_missing(&needed)?;
                 Some(format!("{missing} is missing"))
             }
@@ -90,9 +98,17 @@ impl Suite {
     }
 
     /// Runs every test whose name contains `filter`.
-    pub(super) fn run(&self, objects: &Path, filter: &str) -> anyhow::Result<Vec<TestOutcome>> {
+    pub(super) fn run(&self, dir: &Path, filter: &str) -> anyhow::Result<Vec<TestOutcome>> {
+        let objects = &material::objects(dir);
         let mut outcomes = Vec::new();
         match self.material {
+            _ if self.runs == Runs::Verifier => return self.alike(dir, filter),
+            Material::Tables => {
+                let _privileges = privileges_of("tables")?;
+                for test in tables(&material::tables(dir))?.iter().filter(|test| test.id.contains(filter)) {
+                    outcomes.push(answers::of_table(test, None)?.as_expected());
+                }
+            }
             Material::Arena => {
                 for (cpu, dir) in [("v3", objects.join("v3")), ("v4", objects.to_owned())] {
                     self.checks(&dir, cpu, filter, &mut outcomes)?;
@@ -116,10 +132,42 @@ impl Suite {
         Ok(outcomes)
     }
 
+    /// Our verifier beside the kernel's.
+    fn alike(&self, dir: &Path, filter: &str) -> anyhow::Result<Vec<TestOutcome>> {
+        let mut questions = Vec::new();
+        match self.material {
+            Material::Tables => {
+                let tests = tables(&material::tables(dir))?;
+                let answers = answers::kept(dir, "tables", || {
+                    let _privileges = privileges_of("tables")?;
+                    tests.iter().map(|test| answers::of_table(test, None)).collect()
+                })?;
+                questions
+                    .extend(tests.into_iter().zip(answers).map(|(t, answer)| alike::of_table(t, answer)));
+            }
+            material => {
+                let (part, prefix) =
+                    if material == Material::Programs { ("progs", "") } else { ("", "verifier_") };
+                let objects = material::objects(dir).join(part);
+                for name in names(&objects, prefix)? {
+                    let answers = answers::kept(dir, &format!("{part}-{name}"), || {
+                        let privileges = part.is_empty().then(|| privileges_of(&name)).transpose()?;
+                        let answers = answers::of_object(&objects, &name, None);
+                        drop(privileges);
+                        answers
+                    })?;
+                    questions.extend(alike::of_object(&objects, &name, answers)?);
+                }
+            }
+        }
+        questions.retain(|question| question.id.contains(filter));
+        alike::ask(&questions)
+    }
+
     fn engine(&self) -> Result<Engine, String> {
         match self.runs {
             Runs::Jit => Ok(user_engine().into()),
-            Runs::Interpreter => Ok(user_engine().interpreter().into()),
+            Runs::Interpreter | Runs::Verifier => Ok(user_engine().interpreter().into()),
             Runs::Kernel => Engine::kernel().map(Engine::from).map_err(|error| error.to_string()),
         }
     }
@@ -127,7 +175,7 @@ impl Suite {
     fn judge(&self) -> Box<dyn Judge> {
         match self.runs {
             Runs::Jit => Box::new(UserJudge::new(user_engine())),
-            Runs::Interpreter => Box::new(UserJudge::interpreter(user_engine())),
+            Runs::Interpreter | Runs::Verifier => Box::new(UserJudge::interpreter(user_engine())),
             Runs::Kernel => Box::new(KernelJudge),
         }
     }
@@ -147,7 +195,12 @@ impl Suite {
             }
             let path = dir.join(format!("{}.bpf.o", check.object));
             if !path.exists() {
-                outcomes.push(TestOutcome { test, state: State::Skip, detail: "not compiled".to_owned() });
+                outcomes.push(TestOutcome {
+                    test,
+                    state: State::Skip,
+                    detail: "not compiled".to_owned(),
+                    verifier: None,
+                });
                 continue;
             }
             let object = Object::open(&path)?;
@@ -155,7 +208,7 @@ impl Suite {
                 Ok(()) => (State::Agree, String::new()),
                 Err(error) => (State::Differ, one_line(&error.to_string())),
             };
-            outcomes.push(TestOutcome { test, state, detail });
+            outcomes.push(TestOutcome { test, state, detail, verifier: None });
         }
         Ok(())
     }
@@ -176,7 +229,7 @@ impl Suite {
             Ok(object) => Arc::new(object),
             Err(error) => {
                 let (test, detail) = (format!("{prefix}{name}"), one_line(&error.to_string()));
-                outcomes.push(TestOutcome { test, state: State::Differ, detail });
+                outcomes.push(TestOutcome { test, state: State::Differ, detail, verifier: None });
                 return Ok(());
             }
         };
@@ -202,6 +255,12 @@ impl Suite {
         }
         privileges_of(name)
     }
+}
+
+/// The tests of `test_verifier`.
+fn tables(printed: &Path) -> anyhow::Result<Vec<testkit::tables::TableTest>> {
+    let text = fs::read_to_string(printed).with_context(|| printed.display().to_string())?;
+    testkit::tables::parse(&text).with_context(|| format!("{}: not understood", printed.display()))
 }
 
 /// Takes away what the tests of this `verifier_*` object are run without.
@@ -241,7 +300,12 @@ fn test_name(test: &Test) -> String {
 }
 
 /// What the selftests' host code does before their programs are run.
-pub(super) fn prepare(mut test: Test, object: &str, btf_path: Option<&str>, dir: &Path) -> anyhow::Result<Test> {
+pub(super) fn prepare(
+    mut test: Test,
+    object: &str,
+    btf_path: Option<&str>,
+    dir: &Path,
+) -> anyhow::Result<Test> {
     let map = match object {
         "verifier_array_access" => Some("map_array_ro"),
         "verifier_value_ptr_arith" => Some("map_array_48b"),
@@ -274,9 +338,11 @@ fn outcome(test: String, of: &Test, result: TestResult, answer: Option<&Answer>)
         _ => "no answer".to_owned(),
     };
     let mismatch = match result {
-        TestResult::Passed => return TestOutcome { test, state: State::Agree, detail: String::new() },
+        TestResult::Passed => {
+            return TestOutcome { test, state: State::Agree, detail: String::new(), verifier: None };
+        }
         TestResult::Skipped(reason) => {
-            return TestOutcome { test, state: State::Skip, detail: one_line(&reason) };
+            return TestOutcome { test, state: State::Skip, detail: one_line(&reason), verifier: None };
         }
         TestResult::Failed(mismatch) => mismatch.to_string(),
         TestResult::Different(differences) => {
@@ -284,7 +350,7 @@ fn outcome(test: String, of: &Test, result: TestResult, answer: Option<&Answer>)
         }
     };
     let detail = format!("expected: {expected}; got: {got}; {}", one_line(&mismatch));
-    TestOutcome { test, state: State::Differ, detail }
+    TestOutcome { test, state: State::Differ, detail, verifier: None }
 }
 
 fn one_line(text: &str) -> String {
@@ -292,9 +358,18 @@ fn one_line(text: &str) -> String {
 }
 
 /// Writes the kernel's answers for every annotated program, one file an object, and the verifier's logs beside them.
-pub(super) fn write_answers(objects: &Path, to: &Path, filter: &str) -> anyhow::Result<()> {
+pub(super) fn write_answers(material: &material::Material, to: &Path, filter: &str) -> anyhow::Result<()> {
+    let objects = &material::objects(&material.dir);
     let logs = to.join("logs");
     fs::create_dir_all(&logs)?;
+    if "tables".contains(filter) {
+        let _privileges = privileges_of("tables")?;
+        let tests = tables(&material::tables(&material.dir))?;
+        let answers: Vec<_> =
+            tests.iter().map(|test| answers::of_table(test, Some(&logs))).collect::<anyhow::Result<_>>()?;
+        fs::write(to.join("tables.json"), serde_json::to_vec_pretty(&answers)?)?;
+        println!("tables: {}", answers.len());
+    }
     let sets = [("", "verifier_"), ("progs", ""), ("v3", "verifier_arena")];
     for (part, prefix) in sets {
         let dir = objects.join(part);
@@ -322,19 +397,19 @@ fn names(dir: &Path, prefix: &str) -> anyhow::Result<Vec<String>> {
 }
 
 /// Runs a suite in a child process and reads what it found: one JSON object a line.
-pub(super) fn run_in_child(suite: &Suite, objects: &Path, filter: &str) -> anyhow::Result<Vec<TestOutcome>> {
+pub(super) fn run_in_child(suite: &Suite, dir: &Path, filter: &str) -> anyhow::Result<Vec<TestOutcome>> {
     let executable = std::env::current_exe()?;
     let mut copy = None;
     let mut command = if suite.unprivileged {
-        let copied = Copied::new(&executable, objects)?;
+        let copied = Copied::new(&executable, &material::objects(dir))?;
         let mut command = std::process::Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--"]);
-        command.arg(&copied.executable).arg("conformance").arg("--objects").arg(&copied.objects);
+        command.arg(&copied.executable).arg("conformance").arg("--material").arg(&copied.dir);
         copy = Some(copied);
         command
     } else {
         let mut command = std::process::Command::new(executable);
-        command.arg("conformance").arg("--objects").arg(objects);
+        command.arg("conformance").arg("--material").arg(dir);
         command
     };
     command.args(["--worker", suite.name(), "--filter", filter]);

@@ -108,6 +108,15 @@ pub fn running_btf() -> Result<Arc<Btf>, KernelError> {
     Ok(Arc::clone(&Running::get()?.btf))
 }
 
+/// What linking needs to make of an object what this engine would load: types, modules and configuration of the running
+/// kernel.
+///
+/// # Errors
+/// As for [`running_btf`].
+pub fn link_options() -> Result<LinkOptions, KernelError> {
+    Ok(Running::get()?.link_options())
+}
+
 /// An object whose maps are in the kernel and whose programs can be loaded one at a time: what a test runner wants, which
 /// expects some of them to be refused.
 #[derive(Debug)]
