@@ -214,3 +214,120 @@ pub(crate) enum Malformed {
     /// A pointer to a type whose place only the kernel's types could tell.
     NeedsKernel,
 }
+
+#[cfg(test)]
+mod tests {
+    use bpf_object::{Array, Composite, Kind, MapType, Member, Type};
+
+    use super::*;
+
+    /// Types made by hand.
+    #[derive(Default)]
+    struct Types(Btf);
+
+    impl Types {
+        fn push(&mut self, name: &str, kind: Kind) -> TypeId {
+            let name = self.0.add_str(name);
+            self.0.push(Type { name, kind })
+        }
+
+        fn structure(&mut self, name: &str, size: u32, members: &[(&str, TypeId, u32)]) -> TypeId {
+            let members = members
+                .iter()
+                .map(|&(name, ty, offset)| Member {
+                    name: self.0.add_str(name),
+                    ty,
+                    bit_offset: offset * 8,
+                    bit_size: 0,
+                })
+                .collect();
+            self.push(name, Kind::Struct(Composite { size, members, kind_flag: false }))
+        }
+
+        fn field(&mut self, tag: Tag) -> TypeId {
+            self.structure(tag.name(), tag.size(), &[])
+        }
+
+        fn tagged_pointer(&mut self, tag: &str, to: TypeId) -> TypeId {
+            let tagged = self.push(tag, Kind::TypeTag { ty: to, attribute: false });
+            self.push("", Kind::Ptr(tagged))
+        }
+
+        fn map(&self, map_type: MapType, value: TypeId) -> MapSpec {
+            let value_size = u32::try_from(self.0.size_of(value).unwrap_or(0)).unwrap_or(0);
+            let key_btf = self.0.find("key", bpf_object::KindTag::Struct);
+            MapSpec {
+                key_btf,
+                key_size: 4,
+                value_size,
+                value_btf: Some(value),
+                ..MapSpec::new("m", map_type)
+            }
+        }
+
+        fn fields(&self, map: &MapSpec) -> Fields {
+            Fields::new(Some(&self.0), Some(&Btf::default()), &[map])
+        }
+    }
+
+    fn with_key() -> Types {
+        let mut types = Types::default();
+        types.structure("key", 4, &[]);
+        types
+    }
+
+    fn offsets(fields: &Fields) -> Vec<(u32, Tag)> {
+        fields.map(0).map_or_else(Vec::new, |m| m.record.fields.iter().map(|f| (f.offset, f.tag)).collect())
+    }
+
+    #[test]
+    fn fields_are_found_in_nested_structs_and_arrays() {
+        let mut types = with_key();
+        let lock = types.field(Tag::SpinLock);
+        let object = types.structure("object", 8, &[]);
+        let pointer = types.tagged_pointer("kptr", object);
+        let array = types.push("", Kind::Array(Array { element: pointer, index: lock, len: 2 }));
+        let inner = types.structure("inner", 24, &[("lock", lock, 4), ("pointers", array, 8)]);
+        let value = types.structure("value", 32, &[("inner", inner, 8)]);
+        let fields = types.fields(&types.map(MapType::Hash, value));
+        assert_eq!(offsets(&fields), [(12, Tag::SpinLock), (16, Tag::KptrRef), (24, Tag::KptrRef)]);
+        let record = &fields.map(0).unwrap().record;
+        assert_eq!(record.touched(0, 13).count(), 1);
+        assert!(record.at(16, Set::KPTR).is_some() && record.at(16, Set::ROOTS).is_none());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_no_field() {
+        let mut types = with_key();
+        let lock = types.field(Tag::SpinLock);
+        let two = types.structure("two", 8, &[("a", lock, 0), ("b", lock, 4)]);
+        let crooked = types.structure("crooked", 8, &[("a", lock, 2)]);
+        for value in [two, crooked] {
+            let fields = types.fields(&types.map(MapType::Hash, value));
+            assert!(fields.map(0).unwrap().has_btf);
+            assert_eq!(offsets(&fields), []);
+        }
+        let one = types.structure("one", 8, &[("a", lock, 0)]);
+        // The kernel refuses the map with this BTF, so it is created without.
+        assert!(!types.fields(&types.map(MapType::LruHash, one)).map(0).unwrap().has_btf);
+    }
+
+    #[test]
+    fn lists_know_what_they_contain() {
+        let mut types = with_key();
+        let (lock, head) = (types.field(Tag::SpinLock), types.field(Tag::ListHead));
+        let node = types.field(Tag::ListNode);
+        let object = types.structure("object", 32, &[("data", lock, 0), ("node", node, 8)]);
+        let value = types.structure("value", 24, &[("lock", lock, 0), ("head", head, 8)]);
+        let map = types.map(MapType::Array, value);
+        assert_eq!(offsets(&types.fields(&map)), [], "nothing says what the list contains");
+        let tag = Kind::DeclTag { target: value, component: Some(1), attribute: false };
+        types.push("contains:object:node", tag);
+        let key = types.push("int", Kind::Int(bpf_object::Int { size: 4, ..Default::default() }));
+        let fields = types.fields(&MapSpec { key_btf: Some(key), ..map });
+        let record = &fields.map(0).unwrap().record;
+        let expected = Refers::Graph { value: object, node_offset: 8 };
+        assert_eq!(record.at(8, Set::ROOTS).map(|f| f.refers), Some(expected));
+        assert!(fields.object(object).is_some_and(|r| r.has(Set::NODES)));
+    }
+}

@@ -64,6 +64,24 @@ pub enum ObjectFault {
     #[error("off {offset} doesn't point to 'struct {field}' that is at {expected}")]
     FieldOffset { field: &'static str, offset: i64, expected: u32 },
 
+    // Pointers kept in maps and objects.
+    #[error("kptr in map can only be accessed using BPF_MEM instruction mode")]
+    KptrMode,
+    #[error("store to referenced kptr disallowed")]
+    KptrStore,
+    #[error("store to uptr disallowed")]
+    UptrStore,
+    #[error("BPF_ST imm must be 0 when storing to kptr at off={offset}")]
+    KptrImmediate { offset: u32 },
+    #[error("{}", kptr_type_text(*reg, kind, found, expected, *or_untrusted))]
+    KptrType { reg: Reg, kind: TypeName, found: String, expected: String, or_untrusted: bool },
+    #[error("R{} has no valid kptr", reg.number())]
+    NoKptr { reg: Reg },
+    #[error("off={offset} doesn't point to kptr")]
+    NotKptr { offset: i64 },
+    #[error("off={offset} kptr isn't referenced kptr")]
+    NotOwnedKptr { offset: i64 },
+
     // Allocated objects, lists and trees.
     #[error("arg#{argument} expected pointer to map value or allocated object")]
     RootPlace { argument: usize, reg: Reg, found: TypeName },
@@ -142,6 +160,13 @@ impl ObjectFault {
             | Self::DynptrOverlap { .. }
             | Self::DynptrMemory { .. }
             | Self::IrqOrder { .. }
+            | Self::KptrMode
+            | Self::KptrStore
+            | Self::UptrStore
+            | Self::KptrImmediate { .. }
+            | Self::KptrType { .. }
+            | Self::NotKptr { .. }
+            | Self::NotOwnedKptr { .. }
             | Self::LockInCallback
             | Self::RcuInCallback => EACCES,
             _ => EINVAL,
@@ -168,6 +193,8 @@ impl ObjectFault {
             | Self::IrqPlace { reg, .. }
             | Self::IrqInUse { reg, .. }
             | Self::IrqMissing { reg, .. }
+            | Self::KptrType { reg, .. }
+            | Self::NoKptr { reg }
             | Self::RootPlace { reg, .. }
             | Self::Unowned { reg }
             | Self::NodePlace { reg, .. }
@@ -179,4 +206,9 @@ impl ObjectFault {
             _ => None,
         }
     }
+}
+
+fn kptr_type_text(reg: Reg, kind: &TypeName, found: &str, expected: &str, or_untrusted: bool) -> String {
+    let untrusted = if or_untrusted { format!(" or untrusted_ptr_{expected}") } else { String::new() };
+    format!("invalid kptr access, R{} type={kind}{found} expected=ptr_{expected}{untrusted}", reg.number())
 }
