@@ -88,9 +88,9 @@ impl FrameText<'_> {
             return if dynptr.first { write_dynptr(f, offset, &dynptr) } else { Ok(()) };
         }
         write!(f, " fp{offset}=")?;
-        // The highest byte tells what the slot is; what is above a spilled part of a register is printed in front of it.
-        let spilled = slot.spilled().filter(|_| bytes.last() == Some(&SlotByte::Spill));
-        for byte in bytes {
+        // From the highest address down. What is above a spilled part of a register is printed in front of it.
+        let spilled = slot.spilled().filter(|_| bytes.first() == Some(&SlotByte::Spill));
+        for byte in bytes.iter().rev() {
             match byte {
                 SlotByte::Spill if spilled.is_some() => break,
                 SlotByte::Spill => f.write_char('r')?,
