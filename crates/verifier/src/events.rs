@@ -4,7 +4,8 @@
 
 use isa::InsnIdx;
 
-use crate::view::{FrameView, PlanView, StateView};
+use crate::FrameFacts;
+use crate::view::{FrameView, PlanView, StateView, ValuesView};
 
 /// How much an observer wants to be told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,6 +99,15 @@ pub enum Event<'a> {
         /// Where.
         at: InsnIdx,
     },
+    /// The path came back to where it was with nothing changed: it would never end.
+    Endless {
+        /// Where.
+        at: InsnIdx,
+        /// The state now.
+        state: StateView<'a>,
+        /// The state then.
+        earlier: StateView<'a>,
+    },
     /// The path ends with the program.
     Exit {
         /// Where.
@@ -111,7 +121,9 @@ pub enum Event<'a> {
     /// Everything has been walked, or the walk has failed: what values were found to matter is final.
     Walked {
         /// What is known of the values.
-        values: crate::view::ValuesView<'a>,
+        values: ValuesView<'a>,
+        /// What is known of each subprogram.
+        frames: &'a [FrameFacts],
     },
 }
 

@@ -296,7 +296,7 @@ impl<'a> Explorer<'a> {
     }
 
     /// Compares with a state on this very path: a loop.
-    fn compare_in_progress(&self, at: InsnIdx, id: NodeId, state: &State) -> Result<Found, Stop> {
+    fn compare_in_progress(&mut self, at: InsnIdx, id: NodeId, state: &State) -> Result<Found, Stop> {
         let Some(old) = self.saved.node(id).and_then(|n| n.state.as_ref()) else { return Ok(Found::Differs) };
         let compare = |how| Comparison { plan: self.plan, origins: self.origins, how }.states(at, old, state);
         let mark = self.plan.shape.mark(at);
@@ -318,6 +318,8 @@ impl<'a> Explorer<'a> {
             && old.may_goto_depth == state.may_goto_depth
             && old.callback_depth == state.callback_depth
         {
+            let (now, earlier) = (StateView::new(state), StateView::new(old));
+            self.listener.event(&Event::Endless { at, state: now, earlier });
             return Err(Reason::InfiniteLoop { at }.into());
         }
         Ok(Found::InProgress)

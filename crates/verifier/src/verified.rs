@@ -101,6 +101,8 @@ pub enum Memory {
 pub struct FrameFacts {
     /// Bytes of stack below `R10` the function uses, rounded up to a multiple of 16 (at most 512).
     pub stack_bytes: u16,
+    /// How far below `R10` the lowest byte is that it accesses.
+    pub stack_depth: u16,
     /// Whether some call or callback reaches it.
     pub reached: bool,
     /// Whether it is entered as a callback of a helper (its address is taken by a reached `LoadImm64`).

@@ -48,7 +48,8 @@ pub fn verify_with(program: &Program, env: &Env, observer: &mut dyn Observer) ->
     for _ in 0..=MAX_RESTARTS {
         let mut origins = Origins::new();
         let result = walk(&plan, &mut facts, &mut origins, &mut work, observer);
-        Listener::new(observer).event(&Event::Walked { values: ValuesView::new(&origins) });
+        Listener::new(observer)
+            .event(&Event::Walked { values: ValuesView::new(&origins), frames: &facts.frames });
         let failure = match result {
             Ok(()) => return finish(&plan, facts, work),
             Err(failure) => failure,

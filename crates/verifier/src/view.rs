@@ -3,6 +3,7 @@
 use bpf_object::Program;
 use isa::{InsnIdx, Reg};
 
+use crate::functions::parameters;
 use crate::origin::{Origin, Origins};
 use crate::plan::Plan;
 use crate::reg::{RegState, RegType};
@@ -24,6 +25,19 @@ impl<'a> PlanView<'a> {
     #[must_use]
     pub fn program(&self) -> &'a Program {
         self.plan.program
+    }
+
+    /// What the kernel remarks of the entry's parameters where its type is none of a global function; it goes by the
+    /// program's type all the same.
+    pub(crate) fn entry_remark(&self) -> Option<String> {
+        self.plan.program.btf.as_ref()?;
+        parameters(self.plan, 0).err().map(|reason| reason.to_string())
+    }
+
+    /// Number of the loop the instruction is in, if it is in one: every way around it stays in the loop.
+    #[must_use]
+    pub fn loop_at(&self, at: InsnIdx) -> Option<u32> {
+        self.plan.shape.component(at)
     }
 
     /// Whether a register may be read from `at` on before it is written.

@@ -33,7 +33,7 @@ impl Observer for Recorder {
                 }
                 self.states.push((*at, state.snapshot()));
             }
-            Event::Walked { values } => self.precise = self.watched.map(|v| values.is_precise(v)),
+            Event::Walked { values, .. } => self.precise = self.watched.map(|v| values.is_precise(v)),
             _ => {}
         }
     }

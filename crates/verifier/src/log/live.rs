@@ -17,7 +17,11 @@ impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Live regs before insn:\n")?;
         for (at, insn) in self.plan.program().code.iter() {
-            write!(f, "    {:>3}: ", at.0)?;
+            match self.plan.loop_at(at) {
+                Some(number) => write!(f, "{number:>3} ")?,
+                None => f.write_str("    ")?,
+            }
+            write!(f, "{:>3}: ", at.0)?;
             for reg in Reg::ALL.into_iter().filter(|r| *r != Reg::R10) {
                 if self.plan.is_live(at, reg) { write!(f, "{}", reg.number())? } else { f.write_str(".")? }
             }

@@ -7,6 +7,7 @@
 //! without a search.
 
 mod live;
+mod preface;
 mod touched;
 mod value;
 
@@ -14,14 +15,17 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use bpf_object::{LineInfo, Program};
-use isa::{CallTarget, InsnIdx};
+use isa::{CallTarget, Insn, InsnIdx};
 
 use crate::events::{Detail, Event, Observer};
 use crate::limits::MAX_WALKED;
 use crate::view::{FrameView, StateView};
-use crate::{Env, Rejection, Stats, Verified};
+use crate::{Env, Reason, Rejection, Stats, Verified};
 use touched::Touched;
 use value::{FrameText, Names};
+
+/// The number of the helper `bpf_loop`.
+const BPF_LOOP: u32 = 181;
 
 /// What the log tells, in the bits of the kernel's `log_level`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +71,12 @@ pub struct KernelLog<'a> {
     last: InsnIdx,
     /// The path did not come here from the instruction before: the whole state is printed.
     elsewhere: bool,
+    /// The instruction walked last called back.
+    called_back: bool,
+    /// The fault has been told in full.
+    told: bool,
+    /// Bytes of stack of each function.
+    depths: Vec<u16>,
     /// For each waiting path, where the text was when it was put aside.
     waiting: Vec<usize>,
 }
@@ -85,6 +95,9 @@ impl<'a> KernelLog<'a> {
             insn: (0, 0),
             last: InsnIdx(0),
             elsewhere: false,
+            called_back: false,
+            told: false,
+            depths: Vec::new(),
             waiting: Vec::new(),
         }
     }
@@ -98,25 +111,24 @@ impl<'a> KernelLog<'a> {
         let stats = match verdict {
             Ok(verified) => verified.stats(),
             Err(rejection) => {
-                self.print(format_args!("{}\n", rejection.reason()));
+                if !std::mem::replace(&mut self.told, true) {
+                    self.fault(rejection.reason());
+                }
                 if rejection.at().is_none() {
                     return self.text;
                 }
                 rejection.stats()
             }
         };
-        self.statistics(&stats, verdict.as_ref().ok(), elapsed);
+        self.statistics(&stats, elapsed);
         self.text
     }
 
-    fn statistics(&mut self, stats: &Stats, verified: Option<&Verified>, elapsed: Duration) {
+    fn statistics(&mut self, stats: &Stats, elapsed: Duration) {
         if self.level.has(LogLevel::STATS) {
             self.print(format_args!("verification time {} usec\nstack depth ", elapsed.as_micros()));
-            let frames = verified.map_or(&[][..], |v| v.frames());
-            for (i, frame) in frames.iter().enumerate() {
-                self.print(format_args!("{}{}", if i > 0 { "+" } else { "" }, frame.stack_bytes));
-            }
-            self.print(format_args!("\n"));
+            let depths: Vec<String> = self.depths.iter().map(u16::to_string).collect();
+            self.print(format_args!("{}\n", depths.join("+")));
         }
         self.print(format_args!(
             "processed {} insns (limit {MAX_WALKED}) max_states_per_insn {} total_states {} peak_states {} mark_read 0\n",
@@ -138,6 +150,9 @@ impl<'a> KernelLog<'a> {
             let names = self.names;
             self.print(format_args!("{}", live::Table { plan, names: &names }));
         }
+        if let Some(remark) = plan.entry_remark() {
+            self.print(format_args!("{remark}\n"));
+        }
     }
 
     fn function(&mut self, subprog: u32) {
@@ -150,7 +165,7 @@ impl<'a> KernelLog<'a> {
     }
 
     fn instruction(&mut self, at: InsnIdx, state: StateView<'_>) {
-        self.touched.compare_stacks(state);
+        self.settle(state);
         if self.elsewhere && self.level.has(LogLevel::PATHS) {
             let last = self.last;
             self.print(format_args!("\nfrom {last} to {at}:"));
@@ -225,6 +240,44 @@ impl<'a> KernelLog<'a> {
         self.print(format_args!("Func#{subprog} ('{name}') is global and assumed valid.\n"));
     }
 
+    /// A path is put aside. Where a function is called back, the whole state is told of both.
+    fn branch(&mut self, at: InsnIdx) {
+        self.waiting.push(self.text.len());
+        if matches!(self.program.code.get(at), Some(Insn::Call { .. })) {
+            self.touched = Touched::all();
+            self.called_back = true;
+        }
+    }
+
+    fn endless(&mut self, at: InsnIdx, state: StateView<'_>, earlier: StateView<'_>) {
+        self.fault(&Reason::InfiniteLoop { at });
+        self.print(format_args!("cur state:"));
+        self.everything(state.frame(), state);
+        self.print(format_args!("old state:"));
+        self.everything(earlier.frame(), earlier);
+        self.told = true;
+    }
+
+    fn fault(&mut self, reason: &Reason) {
+        if let Some(before) = preface::preface(reason) {
+            self.print(format_args!("{before}\n"));
+        }
+        self.print(format_args!("{reason}\n"));
+    }
+
+    /// What the last instruction has left to say before the next.
+    fn settle(&mut self, state: StateView<'_>) {
+        self.touched.compare_stacks(state);
+        let looped = matches!(
+            self.program.code.get(self.last),
+            Some(Insn::Call { target: CallTarget::Helper(BPF_LOOP) })
+        );
+        if looped && !self.called_back && !self.elsewhere {
+            self.print(format_args!("frame{} bpf_loop iteration limit reached\n", state.depth()));
+        }
+        self.called_back = false;
+    }
+
     fn pruned(&mut self, at: InsnIdx) {
         if self.elsewhere {
             let last = self.last;
@@ -258,7 +311,7 @@ impl<'a> KernelLog<'a> {
 
 impl Observer for KernelLog<'_> {
     fn detail(&self) -> Detail {
-        if self.level.walks() { Detail::Steps } else { Detail::Nothing }
+        if self.level.walks() { Detail::Steps } else { Detail::Paths }
     }
 
     fn event(&mut self, event: &Event<'_>) {
@@ -274,7 +327,9 @@ impl Observer for KernelLog<'_> {
             Event::Call { state, .. } => self.call(state),
             Event::Return { to, callee, state } => self.leave(to, callee, state),
             Event::GlobalCall { subprog, .. } => self.global_call(subprog),
-            Event::Branch { .. } => self.waiting.push(self.text.len()),
+            Event::Branch { at, .. } => self.branch(at),
+            Event::Endless { at, state, earlier } => self.endless(at, state, earlier),
+            Event::Walked { frames, .. } => self.depths = frames.iter().map(|f| f.stack_depth).collect(),
             Event::Resume { from, .. } => self.resume(from),
             Event::Pruned { at } => self.pruned(at),
             Event::Exit { .. } => self.touched = Touched::all(),
@@ -283,7 +338,7 @@ impl Observer for KernelLog<'_> {
                 self.waiting.clear();
                 (self.line, self.insn) = (None, (0, 0));
             }
-            Event::Save { .. } | Event::Walked { .. } => {}
+            Event::Save { .. } => {}
         }
     }
 }

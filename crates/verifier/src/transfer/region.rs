@@ -15,28 +15,23 @@ pub(super) struct Region {
 impl Region {
     /// Checks `size` bytes at `reg + offset`, over all offsets the register may have.
     pub(super) fn check(self, reg: Reg, pointer: &RegState, offset: i64, size: u64) -> Result<(), Reason> {
-        let fault = |fault| Reason::Bounds {
-            reg,
-            fault,
-            found: pointer.type_name(),
-            region: self.size,
-            offset,
-            size,
-        };
+        let found = pointer.type_name();
+        let fault = |fault, offset| Reason::Bounds { reg, fault, found, region: self.size, offset, size };
         let offset = offset + i64::from(pointer.offset);
         let wide = &pointer.scalar.wide;
         let lowest = offset.saturating_add(wide.smin);
         if wide.smin < 0 && (wide.smin == i64::MIN || i32::try_from(lowest).is_err() || lowest < 0) {
-            return Err(fault(BoundsFault::Negative));
+            return Err(fault(BoundsFault::Negative, lowest));
         }
         if !self.holds(lowest, size) {
-            return Err(fault(BoundsFault::Min));
+            return Err(fault(BoundsFault::Min, lowest));
         }
         if wide.umax >= MAX_OFFSET.cast_unsigned() {
-            return Err(fault(BoundsFault::Unbounded));
+            return Err(fault(BoundsFault::Unbounded, offset));
         }
-        if !self.holds(offset.saturating_add(wide.umax.cast_signed()), size) {
-            return Err(fault(BoundsFault::Max));
+        let highest = offset.saturating_add(wide.umax.cast_signed());
+        if !self.holds(highest, size) {
+            return Err(fault(BoundsFault::Max, highest));
         }
         Ok(())
     }
