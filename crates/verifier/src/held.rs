@@ -63,7 +63,7 @@ pub(crate) struct Held {
     refs: Vec<Reference>,
     /// Depth of `bpf_preempt_disable`.
     pub(crate) preempt_off: u32,
-    /// Depth of `bpf_rcu_read_lock`.
+    /// Depth of `bpf_rcu_read_lock`: sections do not nest.
     pub(crate) rcu: u32,
     /// Inside a callback that may sleep whatever the program may.
     pub(crate) may_sleep: bool,

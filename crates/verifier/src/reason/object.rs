@@ -144,6 +144,8 @@ pub enum ObjectFault {
     LockInCallback,
     #[error("Calling bpf_rcu_read_{{lock,unlock}} in unnecessary rbtree callback")]
     RcuInCallback,
+    #[error("nested rcu read lock (kernel function bpf_rcu_read_lock)")]
+    RcuNested,
     #[error("arg#{argument} doesn't point to map value or allocated object")]
     LockPlace { argument: usize, reg: Reg, found: TypeName },
 }

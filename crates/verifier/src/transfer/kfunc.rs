@@ -47,7 +47,7 @@ impl Step<'_> {
                 let left = self.state.held.preempt_off.checked_sub(1);
                 self.state.held.preempt_off = left.ok_or(Reason::PreemptUnbalanced)?;
             }
-            KfuncEffect::RcuLock => self.state.held.rcu += 1,
+            KfuncEffect::RcuLock => self.enter_rcu()?,
             KfuncEffect::RcuUnlock => self.leave_rcu()?,
         }
         self.clobber_arguments();

@@ -123,16 +123,30 @@ impl Step<'_> {
         self.plan.program.kind.sleepable || self.state.held.may_sleep
     }
 
-    /// Leaves an RCU read section: with the last one, what it protected is no longer trusted.
-    pub(in crate::transfer) fn leave_rcu(&mut self) -> Result<(), Reason> {
-        let left = self.state.held.rcu.checked_sub(1).ok_or(Reason::RcuUnbalanced)?;
-        self.state.held.rcu = left;
-        if left == 0 {
-            self.state.update_all(
-                |r| r.flags.has(Flags::RCU),
-                |r| *r = r.without(Flags::RCU.with(Flags::MAYBE_NULL)).with(Flags::UNTRUSTED),
-            );
+    /// Enters an RCU read section.
+    pub(in crate::transfer) fn enter_rcu(&mut self) -> Result<(), Reason> {
+        if self.state.held.rcu > 0 {
+            let fault =
+                if self.in_tree_callback() { ObjectFault::RcuInCallback } else { ObjectFault::RcuNested };
+            return Err(fault.into());
         }
+        self.state.held.rcu = 1;
+        Ok(())
+    }
+
+    /// Leaves it: what it protected is no longer trusted.
+    pub(in crate::transfer) fn leave_rcu(&mut self) -> Result<(), Reason> {
+        if self.state.held.rcu == 0 {
+            return Err(Reason::RcuUnbalanced);
+        }
+        if self.in_tree_callback() {
+            return Err(ObjectFault::RcuInCallback.into());
+        }
+        self.state.held.rcu = 0;
+        self.state.update_all(
+            |r| r.flags.has(Flags::RCU),
+            |r| *r = r.without(Flags::RCU.with(Flags::MAYBE_NULL)).with(Flags::UNTRUSTED),
+        );
         Ok(())
     }
 
