@@ -19,11 +19,13 @@ mod equal;
 mod error;
 pub mod events;
 mod explore;
+mod externs;
 mod facts;
 mod fields;
 mod flow;
 mod functions;
 mod held;
+mod kernel_types;
 pub mod limits;
 mod live;
 pub mod log;
@@ -48,6 +50,7 @@ pub mod view;
 pub use env::{Env, LoadFlags, MapMember, MapStruct};
 pub use error::{Cause, Rejection};
 pub use events::{Detail, Event, Observer};
+pub use kernel_types::WalkFault;
 pub use reason::{
     Access, BoundsFault, CallFault, ContextFault, FunctionFault, KfuncFault, KnownBits, MapStructFault,
     ObjectFault, Reason, ReturnPlace, TypeName, Unsupported,

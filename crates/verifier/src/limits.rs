@@ -21,6 +21,8 @@ pub const MAX_OFFSET: i64 = 1 << 29;
 pub const MAX_SIZE_ARG: u64 = 1 << 29;
 /// Distinct maps a program may use (`MAX_USED_MAPS`).
 pub const MAX_USED_MAPS: usize = 64;
+/// Distinct kernel functions a program may call (`MAX_KFUNC_DESCS`).
+pub const MAX_KFUNCS: usize = 256;
 /// Highest context offset a `SEC("syscall")` program may touch (`U16_MAX`, the bound of `BPF_PROG_TEST_RUN`).
 pub const MAX_SYSCALL_CTX: u32 = 65_535;
 /// Bytes of explored states, and of what is kept of their values' origins, held at once. Ours: the kernel is bounded by

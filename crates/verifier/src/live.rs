@@ -94,7 +94,7 @@ fn arguments(program: &Program, target: CallTarget) -> RegSet {
             .ok()
             .and_then(|id| program.externs.get(id))
             .and_then(|e| kfuncs::find(&e.name))
-            .map(|k| k.args.len()),
+            .map(|k| usize::from(k.params)),
         CallTarget::Local(_) | CallTarget::Register(_) => None,
     };
     Reg::ARGS.iter().take(count.unwrap_or(Reg::ARGS.len())).fold(0, |set, r| set | bit(*r))

@@ -1,18 +1,19 @@
 //! What is known of a program before any path is walked.
 
-use bpf_object::{AttachType, MapSpec, MapType, ProgType, Program, Subprogram};
+use bpf_object::{AttachType, Btf, MapSpec, MapType, ProgType, Program, Subprogram};
 use isa::{Imm64, Insn, InsnIdx};
 
 use crate::Env;
 use crate::cfg::{self, Shape};
+use crate::externs::{External, Externs};
 use crate::fields::{Fields, Record, Set, Tag};
 use crate::flow::Flow;
 use crate::limits::MAX_USED_MAPS;
 use crate::live::Liveness;
 use crate::reason::{ContextFault, Reason, Unsupported};
 use crate::reg::{BtfOwner, Flags, RegState, RegType};
+use crate::rules::maps;
 use crate::rules::programs::{self, LoadFault, ProgRules};
-use crate::rules::{kfuncs, maps};
 
 /// The unchanging side of a verification.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub(crate) struct Plan<'a> {
     maps: Vec<&'a MapSpec>,
     /// The fields of maps and structs that the kernel owns.
     pub(crate) fields: Fields,
+    externs: Externs,
 }
 
 impl<'a> Plan<'a> {
@@ -45,6 +47,7 @@ impl<'a> Plan<'a> {
             })?;
         let attach = rules.attach_type(program.kind.attach_type);
         check_load(program, rules, attach).map_err(|reason| (None, reason))?;
+        let externs = Externs::new(program, env, is_gpl(&program.license))?;
         let shape = cfg::check(program).map_err(|reason| (place(&reason), reason))?;
         let btf = program.btf.as_deref();
         let inner = program.maps.iter().filter_map(|m| m.inner.as_deref());
@@ -53,7 +56,7 @@ impl<'a> Plan<'a> {
         let arena = check_references(program, rules, &fields)?;
         let flow = Flow::new(program);
         let live = Liveness::compute(program, &flow);
-        Ok(Self { program, env, rules, attach, shape, live, flow, arena, maps, fields })
+        Ok(Self { program, env, rules, attach, shape, live, flow, arena, maps, fields, externs })
     }
 
     pub(crate) fn subprog(&self, index: u32) -> Option<&'a Subprogram> {
@@ -98,16 +101,34 @@ impl<'a> Plan<'a> {
         found.map_or("", |e| e.name.as_str())
     }
 
-    pub(crate) fn kfunc(&self, id: i32) -> Option<&'static kfuncs::Kfunc> {
-        kfuncs::find(self.kfunc_name(id))
+    /// What an extern of the program is in the kernel.
+    pub(crate) fn external(&self, index: i32) -> Option<&External> {
+        self.externs.get(index)
+    }
+
+    /// The kernel's types, if they are known.
+    pub(crate) fn kernel(&self) -> Option<&'a Btf> {
+        self.env.kernel.as_deref()
+    }
+
+    /// The BTF that has the types of this owner.
+    pub(crate) fn btf(&self, owner: BtfOwner) -> Option<&'a Btf> {
+        match owner {
+            BtfOwner::Kernel => self.kernel(),
+            BtfOwner::Object => self.program.btf.as_deref(),
+        }
     }
 
     /// Whether the program's licence admits GPL-only helpers.
     pub(crate) fn is_gpl(&self) -> bool {
-        const COMPATIBLE: [&str; 6] =
-            ["GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"];
-        COMPATIBLE.contains(&self.program.license.as_str())
+        is_gpl(&self.program.license)
     }
+}
+
+fn is_gpl(license: &str) -> bool {
+    const COMPATIBLE: [&str; 6] =
+        ["GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"];
+    COMPATIBLE.contains(&license)
 }
 
 /// Checks how the program is to be loaded.
@@ -147,12 +168,7 @@ fn check_references(
         let (map, offset) = match value {
             Imm64::MapIdx(map) => (map, None),
             Imm64::MapIdxValue { map, offset } => (map, Some(offset)),
-            Imm64::Const(_) | Imm64::Func(_) => continue,
-            Imm64::BtfVar { btf_id, .. } => {
-                let name = usize::try_from(btf_id).ok().and_then(|id| program.externs.get(id));
-                let name = name.map_or_else(|| format!("#{btf_id}"), |e| e.name.clone());
-                return Err(fail(Unsupported::KernelVariable { name }.into()));
-            }
+            Imm64::Const(_) | Imm64::Func(_) | Imm64::BtfVar { .. } => continue,
             Imm64::MapFd(_) | Imm64::MapValue { .. } => {
                 return Err(fail(Unsupported::Instruction { what: "map by descriptor" }.into()));
             }

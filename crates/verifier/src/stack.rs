@@ -92,12 +92,27 @@ pub(crate) struct IrqFlag {
 pub(crate) struct Iterator {
     /// Index in the table of iterator kinds.
     pub(crate) kind: u8,
-    /// Its reference.
+    /// Which of its slots this is, the lowest first.
+    pub(crate) part: u8,
+    /// Its reference, in its first slot; 0 in others.
     pub(crate) id: u32,
     /// Whether `next` may still give something.
     pub(crate) active: bool,
     /// Times `next` has been taken as giving something.
     pub(crate) depth: u32,
+    /// What it depends on.
+    pub(crate) guard: IterGuard,
+}
+
+/// What an iterator is valid under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IterGuard {
+    /// Nothing: it holds what it needs.
+    None,
+    /// The reading side of RCU, which has not been left since.
+    Rcu,
+    /// The reading side of RCU, which was left, or never entered.
+    Over,
 }
 
 /// Eight bytes of stack.

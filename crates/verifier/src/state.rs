@@ -7,7 +7,7 @@ use isa::{InsnIdx, Reg};
 use crate::held::Held;
 use crate::reg::{RegState, RegType};
 use crate::rules::helpers::Callback;
-use crate::stack::Stack;
+use crate::stack::{IterGuard, Slot, Stack};
 
 /// One frame of the call chain. Frames are shared between states until one of them writes.
 #[derive(Clone, Debug)]
@@ -165,6 +165,21 @@ impl State {
     /// Pointers that are no longer good for anything become numbers of which nothing is known (`mark_reg_invalid`).
     pub(crate) fn invalidate(&mut self, wanted: impl Fn(&RegState) -> bool) {
         self.update_all(wanted, |r| *r = RegState::number(crate::scalar::Scalar::UNKNOWN, r.origin));
+    }
+
+    /// Iterators that lived under RCU are no good once its reading side is left.
+    pub(crate) fn end_iterator_guards(&mut self) {
+        let guarded = |s: &Slot| s.iter.is_some_and(|i| i.guard == IterGuard::Rcu);
+        for frame in &mut self.frames {
+            if !frame.stack.slots().iter().any(guarded) {
+                continue;
+            }
+            for iter in Rc::make_mut(frame).stack.slots_mut().iter_mut().filter_map(|s| s.iter.as_mut()) {
+                if iter.guard == IterGuard::Rcu {
+                    iter.guard = IterGuard::Over;
+                }
+            }
+        }
     }
 
     /// Bytes it takes at most, shared frames counted in full.

@@ -4,3 +4,4 @@ pub(crate) mod helpers;
 pub(crate) mod kfuncs;
 pub(crate) mod maps;
 pub(crate) mod programs;
+pub(crate) mod structs;

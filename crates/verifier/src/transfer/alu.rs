@@ -248,7 +248,8 @@ impl Step<'_> {
                 self.check_callback(subprog)?;
                 self.pointer(RegType::PtrToFunc { subprog })
             }
-            Imm64::BtfVar { .. } | Imm64::MapFd(_) | Imm64::MapValue { .. } => {
+            Imm64::BtfVar { btf_id, .. } => self.kernel_address(btf_id)?,
+            Imm64::MapFd(_) | Imm64::MapValue { .. } => {
                 return Err(Unsupported::Instruction { what: "lddw of a kernel object" }.into());
             }
         };

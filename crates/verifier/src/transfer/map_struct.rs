@@ -15,6 +15,9 @@ impl Step<'_> {
     ) -> Result<(), Reason> {
         let plan = self.plan;
         let known = plan.map(map).and_then(|spec| plan.env.map_struct(spec.map_type));
+        if known.is_none() && plan.kernel().is_some() {
+            return self.read_kernel_map(map, place, pointer).map(|_| ());
+        }
         // Arithmetic with anything but 0 was refused.
         let Some(known) = known.filter(|_| pointer.scalar.is_zero()) else {
             return Err(Reason::InvalidAccess { reg: place.reg, found: pointer.type_name() });

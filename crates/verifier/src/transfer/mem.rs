@@ -167,6 +167,9 @@ impl Step<'_> {
 
     /// What a read of this place gives, before truncation or extension.
     fn fetch(&mut self, place: Place, pointer: &RegState) -> Result<RegState, Reason> {
+        if let Some(found) = self.fetch_typed(place, pointer)? {
+            return Ok(found);
+        }
         let gives = self.check_place(place, pointer)?;
         match pointer.kind {
             RegType::PtrToCtx => self.field_value(gives, place),
@@ -194,11 +197,19 @@ impl Step<'_> {
             }
             RegType::PtrToCtx => return self.check_ctx(place, pointer),
             RegType::ConstPtrToMap { map } => self.check_map_struct(map, place, pointer),
+            RegType::PtrToBtfId { of, ty } => self.access_structure(of, ty, place, pointer).map(|_| ()),
             kind if kind.is_packet() => {
                 self.access_packet(reg, pointer, offset, u64::from(size), place.access)
             }
             kind if kind.is_socket() => self.access_socket(place, pointer),
             RegType::PtrToFlowKeys => self.access_flow_keys(place, pointer),
+            // Loads from anywhere are guarded.
+            RegType::PtrToMem { .. }
+                if place.access == Access::Read
+                    && pointer.flags.has(Flags::RDONLY.with(Flags::UNTRUSTED)) =>
+            {
+                Ok(())
+            }
             _ => {
                 self.check_region(reg, pointer, offset, u64::from(size), place.access)?;
                 self.check_field_access(reg, pointer, offset, u64::from(size), true)
@@ -269,7 +280,7 @@ impl Step<'_> {
     }
 }
 
-fn check_alignment(place: Place, pointer: &RegState) -> Result<(), Reason> {
+pub(super) fn check_alignment(place: Place, pointer: &RegState) -> Result<(), Reason> {
     let area = match pointer.kind {
         RegType::PtrToArena => return Ok(()),
         RegType::PtrToStack { .. } => "stack ",

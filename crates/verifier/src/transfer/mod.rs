@@ -1,6 +1,7 @@
 //! What one instruction does to a state: the abstract machine's semantics, one module per instruction class.
 
 mod alu;
+mod btf;
 mod call;
 mod ctx;
 mod helper;
@@ -16,6 +17,7 @@ mod region;
 mod returns;
 mod socket;
 mod stack;
+mod text;
 
 use isa::{Insn, InsnIdx, Operand, Reg};
 

@@ -147,6 +147,7 @@ impl Step<'_> {
             |r| r.flags.has(Flags::RCU),
             |r| *r = r.without(Flags::RCU.with(Flags::MAYBE_NULL)).with(Flags::UNTRUSTED),
         );
+        self.state.end_iterator_guards();
         Ok(())
     }
 

@@ -6,6 +6,7 @@ mod dynptr;
 mod fields;
 mod graph;
 mod irq;
+mod kfuncs;
 mod locks;
 
 pub(super) use graph::{Graph, NodeUse};

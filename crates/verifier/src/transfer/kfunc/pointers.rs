@@ -1,0 +1,140 @@
+//! Pointers to structures of the kernel as arguments.
+
+use bpf_object::{Btf, TypeId};
+use isa::Reg;
+
+use super::super::Step;
+use super::KfuncCall;
+use super::arguments::{TRUST, stands_for_structure};
+use crate::kernel_types::{holds_at_start, is_init_alias, is_projection, kind_name, shown_name};
+use crate::reason::{KfuncFault, Reason, TypeName};
+use crate::reg::{BtfOwner, Flags, RegState, RegType};
+use crate::rules::kfuncs::KfuncFlags;
+
+impl Step<'_> {
+    /// A pointer to a structure, which must be `wanted` or begin with it.
+    pub(super) fn structure_argument(
+        &self,
+        call: &KfuncCall<'_>,
+        index: usize,
+        reg: Reg,
+        value: &RegState,
+        wanted: TypeId,
+    ) -> Result<(), Reason> {
+        check_kind(index, reg, value)?;
+        let Some(kernel) = self.plan.kernel() else {
+            return Err(Reason::Internal { what: "a kernel's structure without its types" });
+        };
+        let found = self.structure_of(kernel, value);
+        let Some((btf, owner, have)) = found else {
+            return Err(Reason::Internal { what: "a pointer to a structure without type" });
+        };
+        let (have_name, wanted_name) = (btf.name(have), kernel.name(wanted));
+        let strict =
+            call.has(KfuncFlags::RELEASE) && value.ref_id != 0 || is_init_alias(have_name, wanted_name);
+        let flexible = !value.flags.has(Flags::ALLOC);
+        let offset = u32::try_from(value.offset).ok();
+        let matches = owner == BtfOwner::Kernel
+            && offset.is_some_and(|offset| holds_at_start(kernel, have, offset, wanted, strict, flexible));
+        if matches || is_projection(wanted_name, have_name) {
+            return Ok(());
+        }
+        Err(KfuncFault::OtherStruct {
+            name: call.name(),
+            index,
+            kind: kind_name(kernel, wanted),
+            expected: shown_name(kernel, wanted).to_owned(),
+            reg,
+            found_kind: kind_name(btf, have),
+            found: shown_name(btf, have).to_owned(),
+        }
+        .into())
+    }
+
+    /// The structure behind a pointer.
+    fn structure_of<'k>(&'k self, kernel: &'k Btf, value: &RegState) -> Option<(&'k Btf, BtfOwner, TypeId)> {
+        let named =
+            |name| kernel.find(name, bpf_object::KindTag::Struct).map(|ty| (kernel, BtfOwner::Kernel, ty));
+        match value.kind {
+            RegType::PtrToBtfId { of, ty } => {
+                let btf = self.plan.btf(of)?;
+                Some((btf, of, btf.resolve(ty)))
+            }
+            RegType::PtrToSocket => named("sock"),
+            RegType::PtrToSockCommon => named("sock_common"),
+            RegType::PtrToTcpSock => named("tcp_sock"),
+            RegType::ConstPtrToMap { .. } => named("bpf_map"),
+            _ => None,
+        }
+    }
+
+    /// A map where a kfunc wants one (`__map`): anything else is told what is wanted.
+    pub(super) fn map_as_structure(&self, index: usize, reg: Reg, value: &RegState) -> Result<(), Reason> {
+        check_kind(index, reg, value)
+    }
+
+    /// Checks the offset of a pointer given to a kfunc (`check_func_arg_reg_off`).
+    pub(super) fn argument_offset(&self, reg: Reg, value: &RegState, released: bool) -> Result<(), Reason> {
+        if released && value.offset != 0 {
+            return Err(KfuncFault::ReleaseOffset { reg }.into());
+        }
+        let any_offset = matches!(
+            value.kind,
+            RegType::Scalar
+                | RegType::PtrToStack { .. }
+                | RegType::PtrToPacket
+                | RegType::PtrToPacketMeta
+                | RegType::PtrToMapKey { .. }
+                | RegType::PtrToMapValue { .. }
+                | RegType::PtrToMem { .. }
+                | RegType::PtrToBuf
+                | RegType::PtrToArena
+        );
+        let plain = value.flags.without(Flags::RDONLY.with(Flags::RINGBUF)) == Flags::NONE;
+        if any_offset && plain && !released {
+            return Ok(());
+        }
+        let fixed_ok = matches!(value.kind, RegType::PtrToBtfId { .. })
+            && !released
+            && !value
+                .flags
+                .any(Flags::MAYBE_NULL.with(Flags::UNTRUSTED).with(Flags::USER).with(Flags::PERCPU));
+        check_offset(reg, value, fixed_ok)
+    }
+}
+
+/// Checks that a pointer has no variable offset, and no fixed one unless `fixed_ok` (`__check_ptr_off_reg`).
+fn check_offset(reg: Reg, value: &RegState, fixed_ok: bool) -> Result<(), Reason> {
+    let (found, offset) = (value.type_name(), i64::from(value.offset));
+    if offset < 0 {
+        return Err(KfuncFault::NegativeArgument { reg, found, offset }.into());
+    }
+    if offset != 0 && !fixed_ok {
+        return Err(Reason::ModifiedPointer { reg, found, offset });
+    }
+    if value.kind == RegType::NotInit || value.scalar.is_zero() {
+        return Ok(());
+    }
+    Err(Reason::VariableOffset { found, offset })
+}
+
+/// Checks that there is a structure behind a pointer, and nothing that forbids to give it away.
+fn check_kind(index: usize, reg: Reg, value: &RegState) -> Result<(), Reason> {
+    let safe = value.flags.without(TRUST) == Flags::NONE || value.flags.has(Flags::RCU);
+    if matches!(value.kind, RegType::PtrToBtfId { .. }) && safe || stands_for_structure(value.kind) {
+        return Ok(());
+    }
+    let kept = Flags::NONE.with(value.flags.without(NOT_TRUST));
+    let expected = TypeName { base: value.kind.name(), prefix: kept.prefix(), maybe_null: false };
+    Err(KfuncFault::NotKernelPointer { index, reg, found: value.type_name(), expected }.into())
+}
+
+/// Every modifier that says nothing of trust.
+const NOT_TRUST: Flags = Flags::MAYBE_NULL
+    .with(Flags::RDONLY)
+    .with(Flags::RINGBUF)
+    .with(Flags::USER)
+    .with(Flags::PERCPU)
+    .with(Flags::RCU)
+    .with(Flags::UNTRUSTED)
+    .with(Flags::PACKET_DATA);
