@@ -6,6 +6,7 @@ use isa::{CallTarget, Imm64, Insn, InsnIdx};
 use crate::limits::{MAX_INSNS, MAX_SUBPROGS};
 use crate::loops;
 use crate::reason::Reason;
+use crate::rules::helpers::{self, Helper};
 
 /// What the walk needs to know of an instruction's place: a set of the marks below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -226,9 +227,11 @@ enum CallsBack {
 
 fn calls_back(program: &Program, target: CallTarget) -> CallsBack {
     match target {
-        // for_each_map_elem, find_vma, loop, user_ringbuf_drain; timer_set_callback.
-        CallTarget::Helper(164 | 180 | 181 | 209) => CallsBack::Now,
-        CallTarget::Helper(170) => CallsBack::Later,
+        CallTarget::Helper(number) => match helpers::find(number).and_then(Helper::callback) {
+            Some(callback) if callback.later => CallsBack::Later,
+            Some(_) => CallsBack::Now,
+            None => CallsBack::Never,
+        },
         CallTarget::Kfunc { btf_id, .. } => match kfunc_name(program, btf_id) {
             "bpf_rbtree_add_impl" | "bpf_rbtree_add" => CallsBack::Now,
             "bpf_wq_set_callback_impl"

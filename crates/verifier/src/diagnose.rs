@@ -85,10 +85,9 @@ fn register_of(reason: &Reason) -> Option<Reg> {
         | Reason::NotArena { reg }
         | Reason::NotScalar { reg }
         | Reason::NotFunction { reg, .. } => Some(reg),
-        Reason::CallbackReturn { .. }
-        | Reason::CallbackReturnType { .. }
-        | Reason::SubprogReturn { .. }
-        | Reason::ReturnsStackPointer => Some(Reg::R0),
+        Reason::CallbackReturnType { .. } | Reason::SubprogReturn { .. } | Reason::ReturnsStackPointer => {
+            Some(Reg::R0)
+        }
         Reason::Call(ref fault) => fault.register(),
         Reason::Context(ref fault) => fault.register(),
         Reason::Function(ref fault) => fault.register(),

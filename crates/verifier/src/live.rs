@@ -89,7 +89,7 @@ fn reads_and_writes(program: &Program, insn: &Insn) -> (RegSet, RegSet) {
 /// Argument registers a call may read: all five where the number is not known.
 fn arguments(program: &Program, target: CallTarget) -> RegSet {
     let count = match target {
-        CallTarget::Helper(number) => helpers::find(number).map(|h| h.args.len()),
+        CallTarget::Helper(number) => helpers::find_for(&program.kind, number).map(|h| h.args.len()),
         CallTarget::Kfunc { btf_id, .. } => usize::try_from(btf_id)
             .ok()
             .and_then(|id| program.externs.get(id))

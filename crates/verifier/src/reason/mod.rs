@@ -247,8 +247,6 @@ pub enum Reason {
     TooManyFrames { frames: usize },
     #[error("combined stack size of {frames} calls is {bytes}. Too large")]
     StackTooDeep { frames: usize, bytes: u32 },
-    #[error("the license is not compatible with the GPL, which {what} needs")]
-    License { what: &'static str },
 
     // Limits of work.
     #[error("BPF program is too large. Processed {walked} insn")]
@@ -482,6 +480,8 @@ pub(crate) const EACCES: i32 = 13;
 pub(crate) const EFAULT: i32 = 14;
 pub(crate) const EINVAL: i32 = 22;
 pub(crate) const EOPNOTSUPP: i32 = 95;
+/// `ENOTSUPP`, which has no name in user space.
+pub(crate) const ENOTSUPP: i32 = 524;
 
 fn return_text(place: ReturnPlace, reg: Reg, (smin, smax): (i64, i64), (min, max): (i32, i32)) -> String {
     let mut text = format!("{place} the register R{} has", reg.number());

@@ -9,11 +9,10 @@ use crate::cfg::callee;
 use crate::explore::Stop;
 use crate::functions::{Parameter, parameters};
 use crate::limits::MAX_FRAMES;
-use crate::reason::{Access, Reason, Unsupported};
-use crate::reg::{Flags, RegState, RegType};
+use crate::reason::{Access, Reason, ReturnPlace, Unsupported};
+use crate::reg::{BtfOwner, Flags, RegState, RegType};
 use crate::rules::helpers::{Callback, CallbackArg};
-use crate::scalar::Scalar;
-use crate::state::Frame;
+use crate::state::{Frame, State};
 
 impl Step<'_> {
     pub(super) fn call(&mut self, target: CallTarget) -> Result<Next, Stop> {
@@ -119,13 +118,12 @@ impl Step<'_> {
     /// again or not.
     pub(super) fn call_back(&mut self, subprog: u32, callback: &'static Callback) -> Result<(), Reason> {
         let start = self.plan.subprog(subprog).ok_or(Reason::SubprogLayout)?.start;
-        let context = *self.state.reg(Reg::R3);
         let mut arguments = Vec::new();
         for argument in callback.args {
-            arguments.push(match argument {
-                CallbackArg::Number => self.unknown(&[]),
-                CallbackArg::Context => context,
-            });
+            arguments.push(self.callback_argument(*argument)?);
+        }
+        if callback.later {
+            return self.call_later(subprog, callback, &arguments);
         }
         let before = self.state.clone();
         self.state.callback_depth += 1;
@@ -139,6 +137,55 @@ impl Step<'_> {
             frame.callback_depth = 0;
         }
         Ok(())
+    }
+
+    /// A path that begins with the callback and ends with it: nothing of this one is left by then.
+    fn call_later(
+        &mut self,
+        subprog: u32,
+        callback: &'static Callback,
+        arguments: &[RegState],
+    ) -> Result<(), Reason> {
+        let start = self.plan.subprog(subprog).ok_or(Reason::SubprogLayout)?.start;
+        let mut frame = Frame::new(subprog, self.at, 0);
+        frame.callback = Some(callback);
+        for (reg, value) in Reg::ARGS.into_iter().zip(arguments) {
+            frame.set(reg, *value);
+        }
+        self.facts.reach_function(subprog, true);
+        self.forks.push((start, State::new(frame)));
+        Ok(())
+    }
+
+    /// A register that a callback begins with.
+    fn callback_argument(&mut self, argument: CallbackArg) -> Result<RegState, Reason> {
+        let first = *self.state.reg(Reg::R1);
+        let map = match first.kind {
+            RegType::ConstPtrToMap { map } | RegType::PtrToMapValue { map } => map,
+            _ => 0,
+        };
+        let kind = match argument {
+            CallbackArg::Number => return Ok(self.unknown(&[])),
+            CallbackArg::Argument(index) => {
+                let reg = Reg::ARGS.get(index).copied().unwrap_or(Reg::R1);
+                return Ok(*self.state.reg(reg));
+            }
+            CallbackArg::Map => RegType::ConstPtrToMap { map },
+            CallbackArg::MapKey => RegType::PtrToMapKey { map },
+            CallbackArg::MapValue => RegType::PtrToMapValue { map },
+            CallbackArg::Kernel(name) => {
+                let ty = self.kernel_structure(name)?;
+                return Ok(self.pointer(RegType::PtrToBtfId { of: BtfOwner::Kernel, ty }));
+            }
+            CallbackArg::Dynptr => RegType::ConstPtrToDynptr,
+        };
+        let mut value = self.pointer(kind);
+        if kind == RegType::ConstPtrToDynptr {
+            value.id = self.fresh_id();
+        } else {
+            value.map_uid = first.map_uid;
+        }
+        Ok(value)
     }
 
     /// A function whose address is taken is entered by helpers only, and must be static.
@@ -160,7 +207,12 @@ impl Step<'_> {
     pub(super) fn exit(&mut self) -> Result<Next, Stop> {
         self.check_leaks(EXIT, false)?;
         if self.state.depth() == 0 {
-            self.check_result()?;
+            match self.state.frame().and_then(|f| f.callback) {
+                Some(Callback { returns: (min, max), .. }) => {
+                    self.check_return(ReturnPlace::AsyncCallback, Reg::R0, *min, *max)?;
+                }
+                None => self.check_result()?,
+            }
             return Ok(Next::End);
         }
         let callee = self.state.frame().map(|f| (f.callsite, f.callback));
@@ -189,19 +241,12 @@ impl Step<'_> {
         if !result.is_scalar() {
             return Err(Reason::CallbackReturnType { found: result.type_name() }.into());
         }
-        self.depend_on(result);
         let (min, max) = callback.returns;
-        if !within(&result.scalar, min, max) {
-            return Err(Reason::CallbackReturn { min, max }.into());
-        }
+        self.check_return(ReturnPlace::Callback, Reg::R0, min, max)?;
         self.state.pop_frame();
         let mut state = self.state.clone();
         self.widen_at(callsite, &mut state, false);
         *self.state = state;
         Ok(callsite)
     }
-}
-
-fn within(scalar: &Scalar, min: i64, max: i64) -> bool {
-    min <= scalar.wide.smin && scalar.wide.smax <= max
 }

@@ -1,0 +1,74 @@
+//! Timers, kptr fields and dynptrs as arguments of helpers.
+
+use isa::Reg;
+
+use super::super::Step;
+use super::{Call, MapRef};
+use crate::fields::Tag;
+use crate::reason::{Reason, Unsupported};
+use crate::reg::{RegState, RegType};
+use crate::rules::helpers::{Arg, ArgFlags};
+use crate::stack::DynptrKind;
+
+impl Step<'_> {
+    /// A timer in a map's value: the map is remembered.
+    pub(super) fn check_timer(&mut self, call: &mut Call, reg: Reg, value: &RegState) -> Result<(), Reason> {
+        self.field_argument(reg, value, Tag::Timer)?;
+        if let RegType::PtrToMapValue { map: index } = value.kind {
+            call.map = Some(MapRef { index, uid: value.map_uid });
+        }
+        Ok(())
+    }
+
+    /// A kptr field.
+    pub(super) fn check_kptr_field(
+        &mut self,
+        _call: &mut Call,
+        _reg: Reg,
+        _value: &RegState,
+    ) -> Result<(), Reason> {
+        Err(Unsupported::Feature { what: "bpf_kptr_xchg" }.into())
+    }
+
+    /// What is put into a kptr field.
+    pub(super) fn check_kptr_value(
+        &mut self,
+        _call: &Call,
+        _reg: Reg,
+        _value: &RegState,
+    ) -> Result<(), Reason> {
+        Err(Unsupported::Feature { what: "bpf_kptr_xchg" }.into())
+    }
+
+    /// The reference goes over to the map; what else hangs on it is lost.
+    pub(super) fn release_into_kptr(&mut self, reference: u32) -> bool {
+        self.state.release(reference)
+    }
+
+    /// A dynptr argument: one that is made, or one in use.
+    pub(super) fn check_dynptr(
+        &mut self,
+        reg: Reg,
+        arg: Arg,
+        kind: Option<DynptrKind>,
+    ) -> Result<(), Reason> {
+        if arg.has(ArgFlags::UNINIT) {
+            return self.make_dynptr(reg, kind.unwrap_or(DynptrKind::Local), None);
+        }
+        self.use_dynptr(reg, kind, !arg.has(ArgFlags::RDONLY)).map(|_| ())
+    }
+
+    /// The memory of a dynptr hangs on it.
+    pub(super) fn dynptr_data(&mut self, call: &mut Call) -> Result<(), Reason> {
+        let dynptr = self.use_dynptr(Reg::R1, None, false)?;
+        (call.dynptr_id, call.ref_id) = (dynptr.id, dynptr.ref_id);
+        Ok(())
+    }
+
+    /// Writing through a packet's dynptr may move the packet.
+    pub(super) fn dynptr_write(&mut self, call: &mut Call) -> Result<(), Reason> {
+        let dynptr = self.use_dynptr(Reg::R1, None, false)?;
+        call.changes_packet |= matches!(dynptr.kind, DynptrKind::Skb | DynptrKind::SkbMeta);
+        Ok(())
+    }
+}
