@@ -103,7 +103,8 @@ impl Step<'_> {
             | RegType::PtrToBuf => {
                 // Whether it may be NULL is asked of the argument, not of the access.
                 let pointer = pointer.without(Flags::MAYBE_NULL);
-                self.check_region(reg, &pointer, 0, size, access)
+                self.check_region(reg, &pointer, 0, size, access)?;
+                self.check_field_access(reg, &pointer, 0, size, false)
             }
             RegType::PtrToBtfId { .. } => self.check_structure_memory(reg, pointer, size),
             RegType::PtrToCtx if !self.plan.rules.converts && size == 0 && !zero_ok => {
