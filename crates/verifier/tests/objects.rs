@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use bpf_arena_verifier::{Env, Reason, Rejection, Unsupported, Verified, verify};
+use bpf_arena_verifier::{CallFault, Env, Reason, Rejection, Unsupported, Verified, verify};
 use bpf_object::Object;
 
 type Verdicts = Vec<(String, Result<Verified, Rejection>)>;

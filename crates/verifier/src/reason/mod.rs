@@ -381,10 +381,6 @@ pub enum Reason {
     NotFunction { reg: Reg, found: TypeName },
     #[error("callback function not static")]
     GlobalCallback { name: String },
-    #[error(
-        "At callback return the register R0 has unknown or out-of-range value, should have been in [{min}, {max}]"
-    )]
-    CallbackReturn { min: i64, max: i64 },
     #[error("{}", return_text(*place, *reg, (*smin, *smax), (*min, *max)))]
     Return { place: ReturnPlace, reg: Reg, smin: i64, smax: i64, min: i32, max: i32 },
     #[error("{place} the register R{} is not a known value ({found})", reg.number())]
