@@ -59,14 +59,12 @@ fn register_of(reason: &Reason) -> Option<Reg> {
         | Reason::PointerArithmetic32 { reg }
         | Reason::PointerArithmetic { reg, .. }
         | Reason::PointerArithmeticMaybeNull { reg, .. }
+        | Reason::PointerBits { reg, .. }
         | Reason::PointerOperator { reg, .. }
         | Reason::PointerPointer { reg, .. }
         | Reason::ScalarMinusPointer { reg }
         | Reason::StackSubtraction { reg }
         | Reason::InvalidAccess { reg, .. }
-        | Reason::StackBounds { reg, .. }
-        | Reason::StackVariableBounds { reg, .. }
-        | Reason::StackUnbounded { reg, .. }
         | Reason::ModifiedPointer { reg, .. }
         | Reason::Bounds { reg, .. }
         | Reason::MapStruct { reg, .. }
@@ -92,6 +90,7 @@ fn register_of(reason: &Reason) -> Option<Reg> {
         Reason::Context(ref fault) => fault.register(),
         Reason::Function(ref fault) => fault.register(),
         Reason::Kfunc(ref fault) => fault.register(),
+        Reason::Memory(ref fault) => fault.register(),
         Reason::Object(ref fault) => fault.register(),
         _ => None,
     }

@@ -53,7 +53,7 @@ pub use events::{Detail, Event, Observer};
 pub use kernel_types::WalkFault;
 pub use reason::{
     Access, BoundsFault, CallFault, ContextFault, FunctionFault, KfuncFault, KnownBits, MapStructFault,
-    ObjectFault, Reason, ReturnPlace, TypeName, Unsupported,
+    MemoryFault, ObjectFault, Reason, ReturnPlace, TypeName, Unsupported,
 };
 pub use stack::SlotByte;
 pub use verified::{FrameFacts, InsnFacts, Memory, Stats, Verified};

@@ -170,6 +170,12 @@ impl Flags {
     /// The program does not own it, and it may be written under a lock only (a dynptr's packet data).
     #[doc(alias = "DYNPTR_TYPE_SKB")]
     pub(crate) const PACKET_DATA: Self = Self(1 << 10);
+    /// A number: [`RegState::offset`] was added to what it is linked with.
+    #[doc(alias = "BPF_ADD_CONST64")]
+    pub(crate) const DISPLACED: Self = Self(1 << 11);
+    /// A number: the same by 32-bit arithmetic.
+    #[doc(alias = "BPF_ADD_CONST32")]
+    pub(crate) const DISPLACED32: Self = Self(1 << 12);
 
     pub(crate) fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -302,6 +308,18 @@ impl RegState {
     #[must_use]
     pub(crate) fn without(self, flags: Flags) -> Self {
         Self { flags: self.flags.without(flags), ..self }
+    }
+
+    /// Whether the number differs from those it is linked with by something that was added to it.
+    pub(crate) fn is_displaced(&self) -> bool {
+        self.flags.any(Flags::DISPLACED.with(Flags::DISPLACED32))
+    }
+
+    /// The same number, linked with no other.
+    #[must_use]
+    pub(crate) fn unlinked(&self) -> Self {
+        let flags = self.flags.without(Flags::DISPLACED.with(Flags::DISPLACED32));
+        Self { id: 0, offset: 0, flags, ..*self }
     }
 
     /// Whether the pointer is valid as it stands: owned, or trusted and nothing against it (`is_trusted_reg`).

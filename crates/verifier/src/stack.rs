@@ -171,8 +171,6 @@ impl Slot {
         for (i, byte) in (0_u32..).zip(&mut self.bytes) {
             if i < bytes {
                 *byte = SlotByte::Spill;
-            } else if *byte == SlotByte::Invalid {
-                *byte = SlotByte::Misc;
             }
         }
         self.spill = reg;
@@ -258,7 +256,7 @@ mod tests {
         slot.bytes[7] = SlotByte::Zero;
         slot.set_spill(RegState::NOT_INIT, 4);
         assert_eq!(slot.spilled_bytes(), 4);
-        assert_eq!(slot.bytes[4], SlotByte::Misc);
+        assert_eq!(slot.bytes[4], SlotByte::Invalid);
         slot.scrub();
         assert_eq!((slot.bytes[0], slot.bytes[7]), (SlotByte::Misc, SlotByte::Zero));
     }

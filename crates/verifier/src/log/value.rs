@@ -173,7 +173,7 @@ impl ValueText<'_> {
     fn identity(&self, list: &mut List<'_, '_>) -> fmt::Result {
         let reg = self.reg;
         if reg.id != 0 {
-            if reg.is_scalar() && reg.offset != 0 {
+            if reg.is_displaced() {
                 list.add(format_args!("id={}{:+}", reg.id, reg.offset))?;
             } else {
                 list.add(format_args!("id={}", reg.id))?;

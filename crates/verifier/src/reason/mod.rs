@@ -6,6 +6,7 @@ mod call;
 mod context;
 mod function;
 mod kfunc;
+mod memory;
 mod object;
 
 use isa::{InsnIdx, Reg};
@@ -14,6 +15,7 @@ pub use call::CallFault;
 pub use context::ContextFault;
 pub use function::FunctionFault;
 pub use kfunc::KfuncFault;
+pub use memory::MemoryFault;
 pub use object::ObjectFault;
 
 /// The name of a register's type as the kernel prints it, e.g. `map_value_or_null`.
@@ -220,6 +222,9 @@ pub enum Reason {
     /// Of kernel functions and memory that BTF describes.
     #[error(transparent)]
     Kfunc(#[from] KfuncFault),
+    /// Of the stack, and of alignment.
+    #[error(transparent)]
+    Memory(#[from] MemoryFault),
     /// Of objects with a life: references, locks, dynptrs, timers, lists and trees.
     #[error(transparent)]
     Object(#[from] ObjectFault),
@@ -301,20 +306,6 @@ pub enum Reason {
     InvalidAccess { reg: Reg, found: TypeName },
     #[error("same insn cannot be used with different pointers")]
     MixedPointers,
-    #[error("misaligned {area}access off {offset} size {size}")]
-    Misaligned { area: &'static str, offset: i64, size: u32 },
-    #[error("invalid {access} stack R{} off={offset} size={size}", reg.number())]
-    StackBounds { access: Access, reg: Reg, offset: i64, size: u32 },
-    #[error("invalid variable-offset {access} stack R{} off={offset} size={size}", reg.number())]
-    StackVariableBounds { access: Access, reg: Reg, offset: i64, size: u32 },
-    #[error("invalid unbounded variable-offset {access} stack R{}", reg.number())]
-    StackUnbounded { access: Access, reg: Reg },
-    #[error("invalid read from stack off {offset}+{byte} size {size}")]
-    StackRead { offset: i64, byte: u32, size: u32 },
-    #[error("invalid size of register {}", if *fill { "fill" } else { "spill" })]
-    SpillSize { fill: bool },
-    #[error("cannot spill pointers to stack into stack frame of the caller")]
-    SpillToCaller,
     #[error("invalid bpf_context access off={offset} size={size}")]
     CtxAccess { offset: i64, size: u32 },
     #[error("variable {found} access off={offset} disallowed")]
@@ -426,6 +417,7 @@ impl Reason {
             Self::Context(fault) => fault.errno(),
             Self::Function(fault) => fault.errno(),
             Self::Kfunc(fault) => fault.errno(),
+            Self::Memory(fault) => fault.errno(),
             Self::Object(fault) => fault.errno(),
             Self::MapStruct { fault: MapStructFault::NoMember, .. } => EINVAL,
             Self::TooManyInsns { .. } | Self::TooManySubprogs | Self::TooManyMaps { .. } => E2BIG,
@@ -444,12 +436,6 @@ impl Reason {
             | Self::ScalarMinusPointer { .. }
             | Self::StackSubtraction { .. }
             | Self::InvalidAccess { .. }
-            | Self::Misaligned { .. }
-            | Self::StackBounds { .. }
-            | Self::StackVariableBounds { .. }
-            | Self::StackUnbounded { .. }
-            | Self::StackRead { .. }
-            | Self::SpillSize { .. }
             | Self::CtxAccess { .. }
             | Self::VariableOffset { .. }
             | Self::ModifiedPointer { .. }

@@ -54,7 +54,7 @@ impl Scalar {
         ((self.low.smin, self.low.smax) == (-1, 0)).then(|| (with(0), with(u32::MAX)))
     }
 
-    /// `self` plus a constant, as numbers linked to a compared one learn it: the parts are not yet reconciled.
+    /// `self` plus a constant, the parts not yet reconciled.
     pub(crate) fn displaced(self, distance: i64) -> Self {
         let by = Self::constant(distance.cast_unsigned());
         alu64(AluOp::Add, self, by, 0)

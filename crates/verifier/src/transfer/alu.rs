@@ -44,9 +44,9 @@ impl Step<'_> {
                 let scalar = self.agreeing(a.scalar.alu(width, op, b.scalar))?;
                 let mut sum = self.number(scalar, &from);
                 if src != Operand::Reg(dst)
-                    && let Some(offset) = linked_offset(width, op, &a, &b)
+                    && let Some((flag, offset)) = displacement(width, op, &a, &b)
                 {
-                    (sum.id, sum.offset) = (a.id, offset);
+                    sum = RegState { id: a.id, offset, ..sum.with(flag) };
                 }
                 sum
             }
@@ -205,12 +205,18 @@ impl Step<'_> {
 
     /// A copy of the register that will learn whatever the original learns.
     pub(super) fn linked(&mut self, reg: Reg, mut value: RegState) -> RegState {
-        if value.is_scalar() && (value.id == 0 || value.offset != 0) && value.scalar.as_constant().is_none() {
-            // A number with an offset starts a family of its own, or loops would never find the same state again.
-            (value.id, value.offset) = (self.fresh_id(), 0);
-            if reg != Reg::R10 {
-                self.state.set_reg(reg, value);
-            }
+        if !value.is_scalar() {
+            return value;
+        }
+        if value.is_displaced() {
+            // It starts a family of its own, or loops would never find the same state again.
+            value = value.unlinked();
+        }
+        if value.id == 0 && value.scalar.as_constant().is_none() {
+            value.id = self.fresh_id();
+        }
+        if reg != Reg::R10 {
+            self.state.set_reg(reg, value);
         }
         value
     }
@@ -257,11 +263,22 @@ impl Step<'_> {
     }
 }
 
-/// `a + constant` stays linked with what `a` is linked with: its offset from them, if it does. A number that is displaced
-/// already does not, nor one that is displaced towards smaller ones.
-fn linked_offset(width: Width, op: AluOp, a: &RegState, b: &RegState) -> Option<i32> {
-    let constant = i32::try_from(b.scalar.as_constant()?).ok()?;
-    (a.id != 0 && a.offset == 0 && width == Width::W64 && op == AluOp::Add).then_some(constant)
+/// `a + constant` stays linked with what `a` is linked with: how, and its offset from them. A number that is displaced
+/// already does not, nor one that loses its high half.
+fn displacement(width: Width, op: AluOp, a: &RegState, b: &RegState) -> Option<(Flags, i32)> {
+    let (flag, constant) = match width {
+        Width::W64 => (Flags::DISPLACED, i32::try_from(b.scalar.as_constant()?.cast_signed()).ok()?),
+        Width::W32 if a.scalar.bit_width() <= 32 => {
+            (Flags::DISPLACED32, b.scalar.as_constant32()?.cast_signed())
+        }
+        Width::W32 => return None,
+    };
+    let offset = match op {
+        AluOp::Add => constant,
+        AluOp::Sub => constant.checked_neg()?,
+        _ => return None,
+    };
+    (a.id != 0 && !a.is_displaced()).then_some((flag, offset))
 }
 
 /// Whether an offset may be added to such a pointer at all.

@@ -5,7 +5,7 @@ use isa::Reg;
 
 use super::Step;
 use super::kfunc::{TRUST, is_trusted};
-use super::mem::{Place, check_alignment};
+use super::mem::Place;
 use crate::externs::External;
 use crate::kernel_types::{Field, FieldTrust, Found, PointerTag, field_trust, member_at, shown_name};
 use crate::reason::{Access, KfuncFault, MapStructFault, Reason, Unsupported};
@@ -25,7 +25,7 @@ impl Step<'_> {
         }
         match pointer.kind {
             RegType::PtrToBtfId { of, ty } => {
-                check_alignment(place, pointer)?;
+                self.check_alignment(place, pointer)?;
                 self.access_structure(of, ty, place, pointer).map(Some)
             }
             RegType::ConstPtrToMap { map } => {
@@ -33,7 +33,7 @@ impl Step<'_> {
                 if spec.is_none() || self.plan.kernel().is_none() {
                     return Ok(None);
                 }
-                check_alignment(place, pointer)?;
+                self.check_alignment(place, pointer)?;
                 self.read_kernel_map(map, place, pointer).map(Some)
             }
             _ => Ok(None),

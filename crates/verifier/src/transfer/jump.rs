@@ -55,7 +55,7 @@ impl Step<'_> {
             return Ok(Next::Branch(if holds { taken } else { next }));
         }
         let src = if let Operand::Reg(reg) = src { Some(reg) } else { None };
-        let links = Links::collect(self.state, src.map(|_| &b), &a);
+        let links = Links::collect(&self.plan.live, self.at, self.state, src.map(|_| &b), &a);
         if links.len() > 1 {
             self.note();
         }

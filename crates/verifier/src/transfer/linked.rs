@@ -1,10 +1,11 @@
 //! Numbers that are linked: copies of one number, or of one number plus a constant. What a comparison teaches of one holds
 //! for all.
 
-use isa::Reg;
+use isa::{InsnIdx, Reg};
 
+use crate::live::Liveness;
 use crate::origin::Origin;
-use crate::reg::RegState;
+use crate::reg::{Flags, RegState};
 use crate::state::{Frame, State};
 
 /// Most numbers that learn from one comparison (`LINKED_REGS_MAX`).
@@ -56,15 +57,21 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Everything linked with these numbers. Those that are too many lose their link.
-    pub(super) fn collect(state: &mut State, src: Option<&RegState>, dst: &RegState) -> Self {
+    /// Everything linked with these numbers that is still needed. Those that are too many lose their link.
+    pub(super) fn collect(
+        live: &Liveness,
+        at: InsnIdx,
+        state: &mut State,
+        src: Option<&RegState>,
+        dst: &RegState,
+    ) -> Self {
         let mut links = Self::default();
         for number in src.into_iter().chain([dst]).filter(|n| n.is_scalar() && n.id != 0) {
-            for place in places(state, number.id) {
+            for place in places(live, at, state, number.id) {
                 if links.places.len() < MAX_LINKED {
                     links.places.push(place);
                 } else if let Some(number) = place.get(state).copied() {
-                    place.set(state, RegState { id: 0, offset: 0, ..number });
+                    place.set(state, number.unlinked());
                 }
             }
         }
@@ -91,21 +98,39 @@ impl Links {
             if !linked.is_scalar() || linked.id != known.id {
                 continue;
             }
-            // Both offsets are 32 bits wide: no overflow.
-            let distance = i64::from(linked.offset) - i64::from(known.offset);
-            let scalar = if distance == 0 { known.scalar } else { known.scalar.displaced(distance) };
-            place.set(state, RegState { scalar, origin, ..linked });
+            if let Some(learnt) = learn(&linked, &known) {
+                place.set(state, RegState { origin, ..learnt });
+            }
         }
     }
 }
 
-/// Numbers with this identity, innermost frame first.
-fn places(state: &State, id: u32) -> Vec<Place> {
+/// A number linked with one that is now `known`. Sums of both widths tell nothing of each other: one may have wrapped.
+fn learn(linked: &RegState, known: &RegState) -> Option<RegState> {
+    let narrow = [linked, known].iter().any(|n| n.flags.has(Flags::DISPLACED32));
+    if narrow && [linked, known].iter().any(|n| n.flags.has(Flags::DISPLACED)) {
+        return None;
+    }
+    if linked.offset == known.offset || !linked.is_displaced() && !known.is_displaced() {
+        return Some(*known);
+    }
+    // Both offsets are 32 bits wide: no overflow.
+    let moved = known.scalar.displaced(i64::from(linked.offset) - i64::from(known.offset));
+    let scalar = if narrow { moved.low_half() } else { moved.sync() };
+    Some(RegState { scalar, ..*linked })
+}
+
+/// Numbers with this identity, innermost frame first. Registers that no one reads any more do not count.
+fn places(live: &Liveness, at: InsnIdx, state: &State, id: u32) -> Vec<Place> {
     let is_linked = |number: &RegState| number.is_scalar() && number.id == id;
     let mut found = Vec::new();
+    let mut at = at;
     for (number, frame) in (0_u8..).zip(state.frames()).collect::<Vec<_>>().into_iter().rev() {
         let frame: &Frame = frame;
-        let regs = Reg::ALL.into_iter().filter(|reg| *reg != Reg::R10 && is_linked(frame.reg(*reg)));
+        let live = live.before(at);
+        at = frame.callsite;
+        let regs = Reg::ALL.into_iter().filter(|reg| *reg != Reg::R10 && live & 1 << reg.number() != 0);
+        let regs = regs.filter(|reg| is_linked(frame.reg(*reg)));
         found.extend(regs.map(|reg| Place::Register { frame: number, reg }));
         let slots = frame.stack.slots().iter().enumerate();
         let slots = slots.filter(|(_, slot)| slot.spilled_bytes() > 0 && is_linked(&slot.spill));

@@ -6,10 +6,11 @@ use isa::{AtomicOp, Operand, Reg, Size};
 use super::Step;
 use super::region::Region;
 use crate::explore::Stop;
-use crate::reason::{Access, ContextFault, Reason};
+use crate::reason::{Access, ContextFault, MemoryFault, Reason};
 use crate::reg::{Flags, RegState, RegType};
 use crate::rules::programs::Gives;
 use crate::scalar::Scalar;
+use crate::tnum::Tnum;
 
 /// One access to memory by an instruction.
 #[derive(Clone, Copy, Debug)]
@@ -65,9 +66,9 @@ impl Step<'_> {
             } else {
                 value.scalar.zero_extended(bits)
             };
-            if cut != value.scalar {
-                value = self.number(cut, &[value.origin]);
-            }
+            // Another number if the sign was extended into it.
+            let same = !place.sign_extend || cut == value.scalar;
+            value = if same { RegState { scalar: cut, ..value } } else { self.number(cut, &[value.origin]) };
         }
         self.note_access(pointer.kind)?;
         Ok(self.write(dst, value)?)
@@ -120,12 +121,16 @@ impl Step<'_> {
             fetch.then_some(src)
         };
         self.atomic_target(base)?;
+        if returns == Some(Reg::R10) {
+            return Err(Reason::FramePointerWrite.into());
+        }
         let mut pointer = self.read(base)?;
         if returns == Some(base) {
             // The kernel takes the result as written before it looks at the address, which then is a number.
             pointer = self.unknown(&[pointer.origin]);
         }
         let place = Place::atomic(base, offset, size, Access::Read);
+        self.check_fixed(place, &pointer)?;
         let mut value = self.fetch(place, &pointer)?;
         if value.is_scalar() && size == Size::W {
             value = self.number(value.scalar.low_half(), &[value.origin]);
@@ -152,6 +157,17 @@ impl Step<'_> {
     fn note_access(&mut self, kind: RegType) -> Result<(), Reason> {
         let converted = kind == RegType::PtrToCtx && self.plan.rules.converts;
         self.facts.access(self.at, kind, converted)
+    }
+
+    /// On the stack, atomics work at known offsets only.
+    fn check_fixed(&self, place: Place, pointer: &RegState) -> Result<(), Reason> {
+        if !matches!(pointer.kind, RegType::PtrToStack { .. }) || pointer.scalar.as_constant().is_some() {
+            return Ok(());
+        }
+        self.check_alignment(place, pointer)?;
+        let offset = i64::from(pointer.offset) + i64::from(place.offset);
+        let (bits, size) = (pointer.scalar.bits.into(), u32::from(place.size.bytes()));
+        Err(MemoryFault::StackVariableAtomic { reg: place.reg, bits, offset, size }.into())
     }
 
     /// Atomics work on memory whose bytes are what the program sees.
@@ -186,7 +202,7 @@ impl Step<'_> {
     pub(super) fn check_place(&mut self, place: Place, pointer: &RegState) -> Result<Gives, Reason> {
         let (reg, size) = (place.reg, u32::from(place.size.bytes()));
         let offset = i64::from(place.offset);
-        check_alignment(place, pointer)?;
+        self.check_alignment(place, pointer)?;
         if pointer.maybe_null() {
             return Err(Reason::InvalidAccess { reg, found: pointer.type_name() });
         }
@@ -278,22 +294,65 @@ impl Step<'_> {
         }
         Some(value)
     }
+
+    /// Whether the address is a multiple of the access's size, where that is asked for: on the stack, of atomics, and of
+    /// everything if the program was loaded that way (`check_ptr_alignment`).
+    pub(super) fn check_alignment(&self, place: Place, pointer: &RegState) -> Result<(), Reason> {
+        let flags = self.plan.env.flags;
+        let stack = matches!(pointer.kind, RegType::PtrToStack { .. });
+        if stack || place.atomic || (flags.strict_alignment && !flags.any_alignment) {
+            let size = u32::from(place.size.bytes());
+            self.check_aligned(place.reg, pointer, i64::from(place.offset), size)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the address is a multiple of `size`.
+    pub(super) fn check_aligned(
+        &self,
+        reg: Reg,
+        pointer: &RegState,
+        offset: i64,
+        size: u32,
+    ) -> Result<(), Reason> {
+        if size == 1 || pointer.is_arena() {
+            return Ok(());
+        }
+        let fixed = i64::from(pointer.offset);
+        let packet = pointer.kind.is_packet();
+        let start = fixed + offset + if packet { NET_IP_ALIGN } else { 0 };
+        let address = pointer.scalar.bits.add(Tnum::constant(start.cast_unsigned()));
+        if address.is_aligned(0, u64::from(size)) {
+            return Ok(());
+        }
+        let bits = pointer.scalar.bits.into();
+        Err(Reason::from(if packet {
+            MemoryFault::MisalignedPacket { reg, bits, fixed, offset, size }
+        } else {
+            let area = area(pointer);
+            MemoryFault::Misaligned { reg, area, bits, fixed, offset, size }
+        }))
+    }
 }
 
-pub(super) fn check_alignment(place: Place, pointer: &RegState) -> Result<(), Reason> {
-    let area = match pointer.kind {
-        RegType::PtrToArena => return Ok(()),
-        RegType::PtrToStack { .. } => "stack ",
-        _ if !place.atomic => return Ok(()),
+/// What packets are taken to be off from an aligned address.
+const NET_IP_ALIGN: i64 = 2;
+
+/// What an unaligned access is said to be into. Pointers that may be NULL have no name.
+fn area(pointer: &RegState) -> &'static str {
+    if pointer.maybe_null() {
+        return "";
+    }
+    match pointer.kind {
+        RegType::PtrToFlowKeys => "flow keys ",
+        RegType::PtrToMapKey { .. } => "key ",
         RegType::PtrToMapValue { .. } => "value ",
+        RegType::PtrToCtx => "context ",
+        RegType::PtrToStack { .. } => "stack ",
+        RegType::PtrToSocket => "sock ",
+        RegType::PtrToSockCommon => "sock_common ",
+        RegType::PtrToTcpSock => "tcp_sock ",
+        RegType::PtrToXdpSock => "xdp_sock ",
         _ => "",
-    };
-    let size = u32::from(place.size.bytes());
-    let fixed = if pointer.is_scalar() { 0 } else { i64::from(pointer.offset) };
-    let offset = fixed + i64::from(place.offset);
-    if pointer.scalar.bits.is_aligned(offset.cast_unsigned(), u64::from(size)) {
-        Ok(())
-    } else {
-        Err(Reason::Misaligned { area, offset, size })
     }
 }

@@ -5,10 +5,10 @@ use isa::{Operand, Reg, Size};
 use super::Step;
 use super::mem::Place;
 use crate::limits::{MAX_OFFSET, MAX_STACK};
-use crate::reason::{Access, Reason};
+use crate::reason::{Access, MemoryFault, Reason};
 use crate::reg::{RegState, RegType};
 use crate::scalar::Scalar;
-use crate::stack::{SLOT, SlotByte};
+use crate::stack::{SLOT, Slot, SlotByte, Stack};
 
 /// Bytes of a frame that an access may touch, from its frame pointer.
 #[derive(Clone, Copy, Debug)]
@@ -31,22 +31,24 @@ impl Step<'_> {
         access: Access,
     ) -> Result<Span, Reason> {
         let offset = offset + i64::from(pointer.offset);
-        let shown = u32::try_from(size).unwrap_or(u32::MAX);
         let (low, high, fixed) = match pointer.scalar.as_constant().map(u64::cast_signed) {
             Some(known) => (known, known, true),
             None => (pointer.scalar.wide.smin, pointer.scalar.wide.smax, false),
         };
-        if low <= -MAX_OFFSET || high >= MAX_OFFSET {
-            return Err(Reason::StackUnbounded { access, reg });
+        if !fixed && (low <= -MAX_OFFSET || high >= MAX_OFFSET) {
+            return Err(MemoryFault::StackUnbounded { access, reg }.into());
         }
-        let start = offset + low;
-        let end = (offset + high).saturating_add_unsigned(size);
-        if start < -i64::from(MAX_STACK) || end > 0 || size > u64::from(MAX_STACK) {
-            return Err(if fixed {
-                Reason::StackBounds { access, reg, offset: start, size: shown }
+        let start = offset.saturating_add(low);
+        let end = offset.saturating_add(high).saturating_add_unsigned(size);
+        let outside = start < -i64::from(MAX_STACK) || start >= 0;
+        if outside || end > 0 {
+            let (size, above) = (i64::try_from(size).unwrap_or(i64::MAX), !outside);
+            let bits = pointer.scalar.bits.into();
+            return Err(Reason::from(if fixed {
+                MemoryFault::StackBounds { access, reg, offset, size, above }
             } else {
-                Reason::StackVariableBounds { access, reg, offset, size: shown }
-            });
+                MemoryFault::StackVariableBounds { access, reg, bits, offset, size, above }
+            }));
         }
         if let Some(owner) = self.state.frame_at(frame).map(|f| f.subprog) {
             self.facts.stack(owner, -start);
@@ -73,46 +75,75 @@ impl Step<'_> {
         let size = u32::from(place.size.bytes());
         self.reads_stack(frame, span.start, span.end);
         if !span.fixed {
-            self.check_readable(frame, span, size)?;
-            let zero = self.bytes(frame, span).all(|b| b == SlotByte::Zero);
-            let value = if zero { Scalar::ZERO } else { Scalar::of_size(place.size) };
-            return Ok(self.number(value, &[]));
+            self.check_anywhere_readable(frame, place.reg, pointer, span, size)?;
+            return Ok(self.plain_bytes(frame, span));
         }
-        let slot = self.state.frame_at(frame).map(|f| f.stack.at(span.start));
-        let slot = slot.ok_or(Reason::Internal { what: "no such frame" })?;
-        if slot.spilled_bytes() > 0 {
-            if size == SLOT && slot.is_full_spill() {
-                self.note();
-                return Ok(slot.spill);
-            }
-            if !slot.spill.is_scalar() {
-                return Err(Reason::SpillSize { fill: true });
-            }
-            let all_spilled = self.bytes(frame, span).all(|b| b == SlotByte::Spill);
-            if all_spilled && span.start.rem_euclid(i64::from(SLOT)) == 0 {
-                // The low bytes of the number that was spilled.
-                self.note();
-                let mut value = slot.spill;
-                if value.scalar.bit_width() > u32::from(place.size.bits()) {
-                    let cut = value.scalar.zero_extended(u32::from(place.size.bits()));
-                    value = self.number(cut, &[value.origin]);
-                }
-                return Ok(value);
-            }
-            if all_spilled && slot.spill.scalar.is_zero() {
-                self.note();
-                return Ok(self.number(Scalar::ZERO, &[slot.spill.origin]));
-            }
+        let slot = self.slot(frame, span.start)?;
+        let spilled = slot.spilled_bytes();
+        if spilled == 0 {
+            self.check_readable(frame, place.reg, span, size)?;
+            return Ok(self.plain_bytes(frame, span));
         }
-        self.check_readable(frame, span, size)?;
-        let zero = self.bytes(frame, span).all(|b| b == SlotByte::Zero);
-        Ok(self.number(if zero { Scalar::ZERO } else { Scalar::of_size(place.size) }, &[]))
+        if size == SLOT && spilled == SLOT {
+            self.note();
+            return Ok(slot.spill);
+        }
+        if !slot.spill.is_scalar() {
+            return Err(MemoryFault::SpillSize { fill: true }.into());
+        }
+        if size <= spilled && span.start.rem_euclid(i64::from(SLOT)) == 0 {
+            // The low bytes of the number that was spilled: the same number if it fits.
+            self.note();
+            let fits = slot.spill.scalar.bit_width() <= u32::from(place.size.bits());
+            return Ok(if fits { slot.spill } else { slot.spill.unlinked() });
+        }
+        self.check_readable(frame, place.reg, span, size)?;
+        if slot.spill.scalar.is_zero() && self.bytes(frame, span).all(|b| b == SlotByte::Spill) {
+            self.note();
+            return Ok(self.number(Scalar::ZERO, &[slot.spill.origin]));
+        }
+        Ok(self.plain_bytes(frame, span))
     }
 
-    /// Refuses bytes that may not be read: those of iterators and other objects. Never-written ones may be, with `CAP_PERFMON`.
-    pub(super) fn check_readable(&self, frame: u8, span: Span, size: u32) -> Result<(), Reason> {
+    fn slot(&self, frame: u8, offset: i64) -> Result<Slot, Reason> {
+        let slot = self.state.frame_at(frame).map(|f| f.stack.at(offset));
+        slot.ok_or(Reason::Internal { what: "no such frame" })
+    }
+
+    fn stack_mut(&mut self, frame: u8) -> Result<&mut Stack, Reason> {
+        let stack = self.state.frame_at_mut(frame).map(|f| &mut f.stack);
+        stack.ok_or(Reason::Internal { what: "no such frame" })
+    }
+
+    /// What bytes give that hold no register: 0 if all of them are, else anything.
+    fn plain_bytes(&mut self, frame: u8, span: Span) -> RegState {
+        let zero = self.bytes(frame, span).all(|b| b == SlotByte::Zero);
+        self.number(if zero { Scalar::ZERO } else { Scalar::UNKNOWN }, &[])
+    }
+
+    /// Refuses bytes that a load may not read: those of iterators and other objects. Never-written ones may be, with
+    /// `CAP_PERFMON`.
+    fn check_readable(&self, frame: u8, reg: Reg, span: Span, size: u32) -> Result<(), Reason> {
         match self.bytes(frame, span).zip(0..).find(|(b, _)| is_object(*b)) {
-            Some((_, byte)) => Err(Reason::StackRead { offset: span.start, byte, size }),
+            Some((_, byte)) => Err(MemoryFault::StackRead { reg, offset: span.start, byte, size }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// The same for a load of `size` bytes at an offset that is not known.
+    fn check_anywhere_readable(
+        &self,
+        frame: u8,
+        reg: Reg,
+        pointer: &RegState,
+        span: Span,
+        size: u32,
+    ) -> Result<(), Reason> {
+        match self.bytes(frame, span).zip(0..).find(|(b, _)| is_object(*b)) {
+            Some((_, byte)) => {
+                let bits = pointer.scalar.bits.into();
+                Err(MemoryFault::StackVariableRead { reg, bits, byte, size }.into())
+            }
             None => Ok(()),
         }
     }
@@ -133,72 +164,107 @@ impl Step<'_> {
         let span = self.span(frame, place, pointer)?;
         self.destroy_dynptrs(frame, span)?;
         let size = u32::from(place.size.bytes());
-        let zero = value.is_some_and(|(v, _)| v.is_null());
         if !span.fixed {
-            if let (true, Some((value, _))) = (zero, value) {
-                self.depend_on(value);
-            }
-            return self.stack_clobber(frame, span, zero);
+            return self.stack_write_somewhere(frame, span, value.map(|(value, _)| value));
         }
-        let aligned = span.start.rem_euclid(i64::from(SLOT)) == 0;
-        if aligned && size == SLOT {
+        if size == SLOT {
             self.writes_slot(frame, span.start);
         }
-        let depth = self.state.depth();
-        if let Some((value, src)) = value {
-            if value.is_pointer() {
-                if size != SLOT {
-                    return Err(Reason::SpillSize { fill: false });
-                }
-                if frame != depth && matches!(value.kind, RegType::PtrToStack { .. }) {
-                    return Err(Reason::SpillToCaller);
-                }
+        let spill = match value {
+            Some((value, src)) if value.is_scalar() => {
+                let aligned = span.start.rem_euclid(i64::from(SLOT)) == 0;
+                aligned.then(|| self.spilled(value, src, place.size))
             }
-            if aligned {
-                self.note();
-                let value = self.spilled(value, src, place.size);
-                let slot = self.state.frame_at_mut(frame).and_then(|f| f.stack.at_mut(span.start));
-                slot.ok_or(Reason::Internal { what: "no such frame" })?.set_spill(value, size);
-                return Ok(());
+            Some((value, _)) => {
+                self.check_pointer_spill(frame, value, place)?;
+                Some(*value)
             }
-            if zero {
-                self.depend_on(value);
+            None => None,
+        };
+        if let Some(spill) = spill {
+            self.note();
+            if let Some(slot) = self.stack_mut(frame)?.at_mut(span.start) {
+                slot.set_spill(spill, size);
             }
+            return Ok(());
         }
-        let stack = self.state.frame_at_mut(frame).map(|f| &mut f.stack);
-        let stack = stack.ok_or(Reason::Internal { what: "no such frame" })?;
+        let zero = value.filter(|(value, _)| value.is_null());
+        if let Some((value, _)) = zero {
+            // The bytes stay zero only if the number does.
+            self.depend_on(value);
+        }
+        let stack = self.stack_mut(frame)?;
         if let Some(slot) = stack.at_mut(span.start) {
             slot.scrub();
         }
         for at in span.start..span.end {
-            stack.set_byte(at, if zero { SlotByte::Zero } else { SlotByte::Misc });
+            stack.set_byte(at, if zero.is_some() { SlotByte::Zero } else { SlotByte::Misc });
         }
         Ok(())
     }
 
-    /// The register as it will be filled again: cut to the size of the spill, linked to the original if it is the same number.
-    fn spilled(&mut self, value: &RegState, src: Operand, size: Size) -> RegState {
-        let bits = u32::from(size.bits());
-        if !value.is_scalar() || size == Size::DW || value.scalar.bit_width() <= bits {
-            return match src {
-                Operand::Reg(reg) => self.linked(reg, *value),
-                Operand::Imm(_) => *value,
-            };
+    /// A pointer is spilled whole, and not where it outlives what it points to.
+    fn check_pointer_spill(&self, frame: u8, value: &RegState, place: Place) -> Result<(), Reason> {
+        if place.size != Size::DW {
+            return Err(MemoryFault::SpillSize { fill: false }.into());
         }
-        self.number(value.scalar.zero_extended(bits), &[value.origin])
+        if frame != self.state.depth() && matches!(value.kind, RegType::PtrToStack { .. }) {
+            return Err(MemoryFault::SpillToCaller { reg: place.reg }.into());
+        }
+        Ok(())
     }
 
-    /// Some of these bytes are written, no one knows which (`zero`: with zeroes).
-    pub(super) fn stack_clobber(&mut self, frame: u8, span: Span, zero: bool) -> Result<(), Reason> {
-        let stack = self.state.frame_at_mut(frame).map(|f| &mut f.stack);
-        let stack = stack.ok_or(Reason::Internal { what: "no such frame" })?;
+    /// The register as it is kept: linked to the original if it is the same number when it is filled again.
+    fn spilled(&mut self, value: &RegState, src: Operand, size: Size) -> RegState {
+        if value.scalar.bit_width() > u32::from(size.bits()) {
+            return value.unlinked();
+        }
+        match src {
+            Operand::Reg(reg) => self.linked(reg, *value),
+            Operand::Imm(_) => *value,
+        }
+    }
+
+    /// Writes a register, or anything, to some of these bytes: no one knows which. Zeroes stay zero if zero is written.
+    fn stack_write_somewhere(
+        &mut self,
+        frame: u8,
+        span: Span,
+        value: Option<&RegState>,
+    ) -> Result<(), Reason> {
+        let zero = value.filter(|value| value.is_null());
+        let stack = self.stack_mut(frame)?;
+        let mut relied_on = false;
+        for at in span.start..span.end {
+            let (byte, slot) = (stack.byte(at), stack.at(at));
+            let spilled_zero = byte == SlotByte::Spill && slot.spill.is_null();
+            if zero.is_some() && spilled_zero {
+                relied_on = true;
+                continue;
+            }
+            if let Some(slot) = stack.at_mut(at) {
+                slot.scrub();
+            }
+            if zero.is_some() && byte == SlotByte::Zero {
+                relied_on = true;
+            } else {
+                stack.set_byte(at, SlotByte::Misc);
+            }
+        }
+        if let Some(value) = zero.filter(|_| relied_on) {
+            self.depend_on(value);
+        }
+        Ok(())
+    }
+
+    /// A function may write anything to these bytes. What was spilled there is gone, never-written bytes around it stay.
+    pub(super) fn stack_clobber(&mut self, frame: u8, span: Span) -> Result<(), Reason> {
+        let stack = self.stack_mut(frame)?;
         for at in span.start..span.end {
             if let Some(slot) = stack.at_mut(at) {
                 slot.scrub();
             }
-            if !(zero && stack.byte(at) == SlotByte::Zero) {
-                stack.set_byte(at, SlotByte::Misc);
-            }
+            stack.set_byte(at, SlotByte::Misc);
         }
         Ok(())
     }

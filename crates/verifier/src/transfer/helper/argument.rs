@@ -134,7 +134,7 @@ impl Step<'_> {
             ArgKind::FixedMem(size) => {
                 let request = Request { reg, size: u64::from(size), access, zero_ok: false };
                 self.check_helper_memory(value, request, raw.then_some(call))?;
-                if arg.has(ArgFlags::ALIGNED) { self.check_aligned(value, size) } else { Ok(()) }
+                if arg.has(ArgFlags::ALIGNED) { self.check_aligned(reg, value, 0, size) } else { Ok(()) }
             }
             ArgKind::Size | ArgKind::SizeOrZero => {
                 let before = index.checked_sub(1);

@@ -143,24 +143,9 @@ impl Step<'_> {
         }
         self.reads_stack(frame, span.start, span.end);
         if access == Access::Write {
-            self.stack_clobber(frame, span, false)?;
+            self.stack_clobber(frame, span)?;
         }
         Ok(())
-    }
-
-    /// A fixed amount of memory that is written whole must be aligned to its size.
-    pub(super) fn check_aligned(&self, pointer: &RegState, size: u32) -> Result<(), Reason> {
-        let area = match pointer.kind {
-            RegType::PtrToMapValue { .. } => "value ",
-            RegType::PtrToStack { .. } => "stack ",
-            _ => "",
-        };
-        let offset = i64::from(pointer.offset);
-        if pointer.scalar.bits.is_aligned(offset.cast_unsigned(), u64::from(size)) {
-            Ok(())
-        } else {
-            Err(Reason::Misaligned { area, offset, size })
-        }
     }
 }
 

@@ -105,7 +105,7 @@ impl Step<'_> {
         self.check_map_writable(&call)?;
         self.remember_tail_call(&call);
         if let Some((frame, span)) = call.raw {
-            self.stack_clobber(frame, span, false)?;
+            self.stack_clobber(frame, span)?;
         }
         self.release_argument(&call)?;
         self.take_effect(&mut call)?;
