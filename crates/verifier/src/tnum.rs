@@ -61,9 +61,28 @@ impl Tnum {
         (self.mask == 0).then_some(self.value)
     }
 
-    #[cfg(test)]
+    /// Whether `x` is a member.
     pub(crate) const fn contains(self, x: u64) -> bool {
         x & !self.mask == self.value
+    }
+
+    /// The smallest member greater than `x`; the largest member if there is none, the smallest if all are.
+    pub(crate) fn after(self, x: u64) -> u64 {
+        if x >= self.max() {
+            return self.max();
+        }
+        if x < self.value {
+            return self.value;
+        }
+        // Members that agree with `x` above the highest known bit that does not are all on the same side of it.
+        let different = (x ^ self.value) & !self.mask;
+        let below = low_mask(64 - different.leading_zeros());
+        let free = self.mask & !below;
+        if x & different < self.value & different {
+            return x & free | self.value;
+        }
+        // The next number in the free bits above: a carry runs through all others.
+        (x | !free).wrapping_add(1) & free | self.value
     }
 
     /// Whether every member of `inner` is a member of `self`.
@@ -294,6 +313,16 @@ mod tests {
                     assert_eq!(members(a.intersect(b)).collect::<Vec<_>>(), both);
                 }
                 assert_eq!(a.includes(b), members(b).all(|x| a.contains(x)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_next_member_is_found() {
+        for a in all4() {
+            for x in 0..17 {
+                let next = members(a).find(|&m| m > x).unwrap_or(a.max());
+                assert_eq!(a.after(x), next, "{a:?} {x}");
             }
         }
     }

@@ -80,11 +80,13 @@ impl Scalar {
             SwapBits::B32 => 32,
             SwapBits::B64 => 64,
         };
-        let bits = match order {
-            ByteOrder::ToLe => self.bits.truncate(width),
-            ByteOrder::ToBe | ByteOrder::Swap => self.bits.swap_bytes(width),
-        };
-        Self { bits, ..Self::UNKNOWN }.sync()
+        match order {
+            // It has this order already: the rest is cut off.
+            ByteOrder::ToLe => self.zero_extended(width),
+            ByteOrder::ToBe | ByteOrder::Swap => {
+                Self { bits: self.bits.swap_bytes(width), ..Self::UNKNOWN }.sync()
+            }
+        }
     }
 
     /// The count this is as an operand of a shift, if it is known. What the width or more does is undefined; a register

@@ -30,7 +30,17 @@ impl Scalar {
         let (value, mask) = (self.bits.value(), self.bits.mask());
         self.low = self.low.within_bits(low32(value), low32(mask));
         self.wide = self.wide.within_bits(value, mask);
-        self
+        self.only_member().map_or(self, Self::constant)
+    }
+
+    /// The only number that both the known bits and the unsigned bounds allow, if it is found to be the only one.
+    fn only_member(&self) -> Option<u64> {
+        let (umin, umax) = (self.wide.umin, self.wide.umax);
+        let next = self.bits.after(umin);
+        if self.bits.contains(umin) {
+            return (next > umax).then_some(umin);
+        }
+        (next == self.bits.max() || next <= umax && self.bits.after(next) > umax).then_some(next)
     }
 
     /// Whether the parts agree with each other. They do not on paths that cannot be taken although nothing has told so

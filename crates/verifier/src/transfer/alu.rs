@@ -160,6 +160,10 @@ impl Step<'_> {
 
     pub(super) fn byte_swap(&mut self, order: ByteOrder, bits: SwapBits, dst: Reg) -> Result<(), Stop> {
         let a = self.read(dst)?;
+        if a.is_scalar() && (order, bits) == (ByteOrder::ToLe, SwapBits::B64) {
+            // It has this order already.
+            return Ok(self.write(dst, a)?);
+        }
         let result = if a.is_scalar() { a.scalar.byte_swap(order, bits) } else { Scalar::UNKNOWN };
         let result = self.number(result, &[a.origin]);
         Ok(self.write(dst, result)?)

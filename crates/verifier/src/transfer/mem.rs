@@ -66,8 +66,8 @@ impl Step<'_> {
             } else {
                 value.scalar.zero_extended(bits)
             };
-            // Another number if the sign was extended into it.
-            let same = !place.sign_extend || cut == value.scalar;
+            // Another number if a sign was extended into it. (The kernel keeps the link even so, which is not sound.)
+            let same = !place.sign_extend || value.scalar.bit_width() < bits;
             value = if same { RegState { scalar: cut, ..value } } else { self.number(cut, &[value.origin]) };
         }
         self.note_access(pointer.kind)?;
