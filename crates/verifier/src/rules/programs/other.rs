@@ -58,10 +58,10 @@ pub(crate) static SYSCALL: Layout =
 /// `sizeof(struct pt_regs)` on x86-64.
 const PT_REGS_BYTES: u32 = 168;
 
-/// `struct pt_regs`. Only uprobes may really change registers; that is decided when the program is attached.
-static KPROBE_FIELDS: [Field; 1] = [field("pt_regs", 0, PT_REGS_BYTES, ANY).store(ANY)];
+/// `struct pt_regs`.
+static KPROBE_FIELDS: [Field; 1] = [field("pt_regs", 0, PT_REGS_BYTES, ANY)];
 
-pub(crate) static KPROBE: Layout = Layout { fields: &KPROBE_FIELDS, hidden: &[], writable: &["pt_regs"] };
+pub(crate) static KPROBE: Layout = Layout { fields: &KPROBE_FIELDS, hidden: &[], writable: &[] };
 
 /// `struct bpf_perf_event_data`.
 #[rustfmt::skip]
@@ -76,7 +76,8 @@ pub(crate) static PERF_EVENT: Layout = Layout { fields: &PERF_EVENT_FIELDS, hidd
 /// Bytes of the largest tracepoint record (`PERF_MAX_TRACE_SIZE`).
 const MAX_TRACE_BYTES: u32 = 8192;
 
-/// A tracepoint's record behind the kernel's private pointer.
+/// A tracepoint's record behind the kernel's private pointer. Linux admits accesses in front of the record, too, by a
+/// comparison of its offset that is unsigned by mistake.
 static TRACEPOINT_FIELDS: [Field; 1] = [field("record", 8, MAX_TRACE_BYTES - 8, ANY)];
 
 pub(crate) static TRACEPOINT: Layout = Layout { fields: &TRACEPOINT_FIELDS, hidden: &[], writable: &[] };
@@ -89,11 +90,12 @@ static RAW_TRACEPOINT_FIELDS: [Field; 1] = [field("args", 0, 8 * MAX_FUNC_ARGS, 
 pub(crate) static RAW_TRACEPOINT: Layout =
     Layout { fields: &RAW_TRACEPOINT_FIELDS, hidden: &[], writable: &[] };
 
-/// The first argument is a buffer the program may change.
+/// The first argument is a buffer the program may change. Linux looks at the argument's first byte only: parts of the
+/// pointer behind it are numbers.
 #[rustfmt::skip]
 static RAW_TRACEPOINT_WRITABLE_FIELDS: [Field; 2] = [
     pointer("buffer", 0, Gives::TpBuffer),
-    field("args", 8, 8 * MAX_FUNC_ARGS - 8, ANY),
+    field("args", 1, 8 * MAX_FUNC_ARGS - 1, ANY),
 ];
 
 pub(crate) static RAW_TRACEPOINT_WRITABLE: Layout =
