@@ -190,7 +190,9 @@ impl KernelAnswer {
                 self.words.push(line.to_owned());
             }
         }
-        self.message = self.words.last().cloned().unwrap_or_default();
+        // A fault in an access to the context is followed by its source line.
+        let last = self.words.iter().rev().find(|line| !line.starts_with("; "));
+        self.message = last.cloned().unwrap_or_default();
     }
 }
 

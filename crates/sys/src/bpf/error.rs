@@ -121,12 +121,12 @@ impl VerifierLog {
         self.truncated
     }
 
-    /// The line that says what is wrong: the last one that is not empty, a statistic or a state.
+    /// The line that says what is wrong: the last one that is not empty, a source line, a statistic or a state.
     #[must_use]
     pub fn last_line(&self) -> Option<&str> {
         self.text.lines().rev().map(str::trim).find(|line| {
             // Statistics, and the states that an endless loop is shown with.
-            let aside = ["processed ", "verification time ", "stack depth ", "cur state:", "old state:"];
+            let aside = ["; ", "processed ", "verification time ", "stack depth ", "cur state:", "old state:"];
             !line.is_empty() && !aside.iter().any(|start| line.starts_with(start))
         })
     }
