@@ -6,7 +6,8 @@ use isa::{CallTarget, Imm64, Insn, Reg};
 use crate::cfg::callee;
 use crate::limits::{MAX_FRAMES, MAX_STACK};
 use crate::plan::Plan;
-use crate::reason::{Reason, Unsupported};
+use crate::reason::{FunctionFault, Reason, Unsupported};
+use crate::rules::programs::ctx_type;
 use crate::verified::FrameFacts;
 
 /// A parameter of a global function.
@@ -46,7 +47,7 @@ pub(crate) fn parameters(plan: &Plan<'_>, index: u32) -> Result<Vec<Parameter>, 
     let one = |(i, param): (usize, &bpf_object::Param)| {
         let component = u32::try_from(i).ok();
         let tags: Vec<&str> = btf.decl_tags(func, component).filter_map(|t| t.strip_prefix("arg:")).collect();
-        parameter(btf, param.ty, &tags).map_err(|fault| fault.reason(name(), i))
+        parameter(plan, btf, param.ty, &tags).map_err(|fault| fault.reason(name(), i))
     };
     proto.params.iter().enumerate().map(one).collect()
 }
@@ -55,6 +56,7 @@ pub(crate) fn parameters(plan: &Plan<'_>, index: u32) -> Result<Vec<Parameter>, 
 enum ParameterFault {
     Tags,
     Size,
+    Ctx(ctx_type::Fault),
     What(&'static str),
 }
 
@@ -63,20 +65,32 @@ impl ParameterFault {
         match self {
             Self::Tags => Reason::GlobalArgumentTags { name, argument },
             Self::Size => Reason::GlobalArgumentSize { name, argument },
+            Self::Ctx(ctx_type::Fault::Nameless) => FunctionFault::CtxWithoutName { argument }.into(),
+            Self::Ctx(ctx_type::Fault::NotVoid) => FunctionFault::CtxNotVoid { argument }.into(),
+            Self::Ctx(ctx_type::Fault::NotStruct(expected)) => {
+                FunctionFault::CtxNotStruct { argument, expected }.into()
+            }
             Self::What(what) => Unsupported::Argument { function: name, argument: argument + 1, what }.into(),
         }
     }
 }
 
-fn parameter(btf: &Btf, ty: TypeId, tags: &[&str]) -> Result<Parameter, ParameterFault> {
+fn parameter(plan: &Plan<'_>, btf: &Btf, ty: TypeId, tags: &[&str]) -> Result<Parameter, ParameterFault> {
     let target = match btf.kind(btf.resolve(ty)) {
         Some(Kind::Ptr(target)) => *target,
         _ if !tags.is_empty() => return Err(ParameterFault::Tags),
         _ if is_number(btf, ty) => return Ok(Parameter::Number),
         _ => return Err(ParameterFault::What("a struct, union or float by value")),
     };
+    let prog_type = plan.rules.prog_type;
+    if !tags.contains(&"ctx") && ctx_type::is_named(prog_type, btf, target) {
+        return if tags.is_empty() { Ok(Parameter::Ctx) } else { Err(ParameterFault::Tags) };
+    }
     match tags {
-        ["ctx"] => Ok(Parameter::Ctx),
+        ["ctx"] => {
+            ctx_type::check_tagged(prog_type, plan.attach, btf, target).map_err(ParameterFault::Ctx)?;
+            Ok(Parameter::Ctx)
+        }
         ["arena"] => Ok(Parameter::Arena),
         [] | ["nonnull"] => {
             let is_dynptr = btf.name(btf.resolve(target)) == "bpf_dynptr";

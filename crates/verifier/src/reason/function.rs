@@ -11,6 +11,12 @@ use super::EINVAL;
 pub enum FunctionFault {
     #[error("tail_call is not allowed in callbacks")]
     TailCallInCallback,
+    #[error("arg#{argument} type doesn't have a name")]
+    CtxWithoutName { argument: usize },
+    #[error("arg#{argument} should be void pointer")]
+    CtxNotVoid { argument: usize },
+    #[error("arg#{argument} should be `struct {expected} *`")]
+    CtxNotStruct { argument: usize, expected: &'static str },
 }
 
 impl FunctionFault {
@@ -18,7 +24,10 @@ impl FunctionFault {
     #[must_use]
     pub fn errno(&self) -> i32 {
         match self {
-            Self::TailCallInCallback => EINVAL,
+            Self::TailCallInCallback
+            | Self::CtxWithoutName { .. }
+            | Self::CtxNotVoid { .. }
+            | Self::CtxNotStruct { .. } => EINVAL,
         }
     }
 

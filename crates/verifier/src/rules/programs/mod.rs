@@ -1,6 +1,7 @@
 //! Program types: what their context looks like, what they may do with packets, what they may return, where they may be
 //! attached.
 
+pub(crate) mod ctx_type;
 mod field;
 mod other;
 mod skb;
