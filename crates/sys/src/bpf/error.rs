@@ -126,7 +126,8 @@ impl VerifierLog {
     pub fn last_line(&self) -> Option<&str> {
         self.text.lines().rev().map(str::trim).find(|line| {
             // Statistics, and the states that an endless loop is shown with.
-            let aside = ["; ", "processed ", "verification time ", "stack depth ", "cur state:", "old state:"];
+            let aside =
+                ["; ", "processed ", "verification time ", "stack depth ", "cur state:", "old state:"];
             !line.is_empty() && !aside.iter().any(|start| line.starts_with(start))
         })
     }
