@@ -129,6 +129,13 @@ pub enum ObjectFault {
     #[error("arg#{argument} doesn't point to a type with bpf_refcount field")]
     NotCounted { argument: usize, reg: Reg },
 
+    #[error("arg#{argument} doesn't point to a map value")]
+    WorkPlace { argument: usize, reg: Reg },
+    #[error("{what} pointer in R1 map_uid={object} doesn't match map pointer in R2 map_uid={map}")]
+    OtherMap { what: &'static str, object: u32, map: u32 },
+    #[error("the prog does not allow writes to packet data")]
+    PacketReadOnly,
+
     // Locks and sections.
     #[error("Locking two bpf_spin_locks are not allowed")]
     LockNested,
@@ -202,6 +209,7 @@ impl ObjectFault {
             | Self::NodePlace { reg, .. }
             | Self::NodeUnowned { reg, .. }
             | Self::DropWith { reg, .. }
+            | Self::WorkPlace { reg, .. }
             | Self::NotReference { reg, .. }
             | Self::NotCounted { reg, .. }
             | Self::LockPlace { reg, .. } => Some(*reg),

@@ -11,13 +11,14 @@ pub(super) use arguments::{TRUST, is_trusted};
 pub(crate) use iterators::iterator_at;
 
 use super::Step;
+use super::objects::Graph;
 use crate::explore::Stop;
 use crate::externs::{External, KernelFunction};
 use crate::reason::{KfuncFault, Reason};
-use crate::reg::{BtfOwner, RegState};
+use crate::reg::RegState;
 use crate::rules::kfuncs::{self, Kfunc, KfuncFlags, Prototype, Special};
 use crate::scalar::Scalar;
-use crate::stack::Iterator as Iter;
+use crate::stack::{Dynptr, Iterator as Iter};
 
 /// One call of a kfunc: what its arguments turn out to be (`struct bpf_kfunc_call_arg_meta`).
 #[derive(Clone, Debug)]
@@ -38,9 +39,13 @@ pub(super) struct KfuncCall<'p> {
     pub(super) callback: Option<u32>,
     /// The iterator given: frame, offset and itself.
     pub(super) iter: Option<(u8, i64, Iter)>,
-    /// The allocated object given, and whether the program owned it.
-    pub(super) object: Option<(BtfOwner, bpf_object::TypeId)>,
+    /// Another pointer to the counted object given, and whether the program owned that one.
+    pub(super) object: Option<RegState>,
     pub(super) owned: bool,
+    /// The list or tree given.
+    pub(super) graph: Option<Graph>,
+    /// The dynptr given.
+    pub(super) dynptr: Option<Dynptr>,
 }
 
 impl<'p> KfuncCall<'p> {
@@ -57,6 +62,8 @@ impl<'p> KfuncCall<'p> {
             iter: None,
             object: None,
             owned: false,
+            graph: None,
+            dynptr: None,
         }
     }
 
@@ -94,6 +101,7 @@ impl Step<'_> {
         self.kfunc_arguments(&mut call)?;
         self.kfunc_sections(&call)?;
         self.kfunc_releases(&call)?;
+        self.object_effect(&call)?;
         self.kfunc_result(&mut call)
     }
 

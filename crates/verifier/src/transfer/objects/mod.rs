@@ -9,7 +9,7 @@ mod irq;
 mod kfuncs;
 mod locks;
 
-pub(super) use graph::{Graph, NodeUse};
+pub(super) use graph::Graph;
 pub(super) use locks::{EXIT, LockKind};
 
 use super::Step;
