@@ -50,20 +50,18 @@ impl Ids {
         true
     }
 
-    /// For numbers: those linked in the old state must be linked in the new and the other way round; one without an id
-    /// is linked to none.
+    /// For numbers: those linked in the old state must be linked in the new. One without an id is linked to none; if it is
+    /// the old one, nothing rests on what the new one is linked to.
     #[doc(alias = "check_scalar_ids")]
     fn pair_numbers(&mut self, old: u32, new: u32) -> bool {
-        let (old, new) = (self.or_fresh(old), self.or_fresh(new));
-        self.pair(old, new)
-    }
-
-    fn or_fresh(&mut self, id: u32) -> u32 {
-        if id != 0 {
-            return id;
+        if old == 0 {
+            return true;
+        }
+        if new != 0 {
+            return self.pair(old, new);
         }
         self.fresh += 1;
-        u32::MAX - self.fresh
+        self.pair(old, u32::MAX - self.fresh)
     }
 }
 
@@ -112,7 +110,7 @@ impl Comparison<'_> {
                     return true;
                 }
                 let linked_by = |reg: &RegState| if reg.id == 0 { 0 } else { reg.offset };
-                linked_by(old) == linked_by(new)
+                (old.id == 0 || linked_by(old) == linked_by(new))
                     && old.scalar.includes(&new.scalar)
                     && ids.pair_numbers(old.id, new.id)
             }

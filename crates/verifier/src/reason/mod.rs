@@ -248,7 +248,7 @@ pub enum Reason {
     Unreachable { at: InsnIdx },
     #[error("no subprogram starts at insn {to}")]
     NoSuchSubprog { to: i64 },
-    #[error("the call stack of {frames} frames is too deep")]
+    #[error("the call stack of {frames} frames is too deep !")]
     TooManyFrames { frames: usize },
     #[error("combined stack size of {frames} calls is {bytes}. Too large")]
     StackTooDeep { frames: usize, bytes: u32 },
