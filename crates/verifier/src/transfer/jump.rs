@@ -1,12 +1,12 @@
 //! Conditional jumps and `may_goto`.
 
-use isa::{Cond, InsnIdx, Operand, Reg, Width};
+use isa::{Cond, Operand, Reg, Width};
 
 use super::linked::Links;
 use super::null::{not_null, resolve_null};
 use super::{Next, Step, packet};
 use crate::explore::Stop;
-use crate::origin::{Origin, Origins};
+use crate::origin::Origin;
 use crate::reason::Reason;
 use crate::reg::{Flags, RegState, RegType};
 use crate::scalar::{Scalar, outcome, refine, refine_same};
@@ -134,39 +134,6 @@ impl Step<'_> {
         self.widen(&mut stays);
         self.forks.push((self.following(), stays));
         Ok(Next::Branch(taken))
-    }
-
-    /// Forgets the numbers in `state` that changed since the last time around this loop and that nothing depends on.
-    pub(super) fn widen(&mut self, state: &mut State) {
-        self.widen_at(self.at, state, true);
-    }
-
-    /// The same, against the states saved at `at`; `skip` passes over the nearest, which was saved just now.
-    pub(super) fn widen_at(&mut self, at: InsnIdx, state: &mut State, skip: bool) {
-        let Some(previous) = self.saved.previous(state.parent, at, state, skip) else { return };
-        for number in 0..=state.depth() {
-            let (Some(old), Some(new)) = (previous.frame_at(number), state.frame_at_mut(number)) else {
-                return;
-            };
-            for (old, new) in old.regs.iter().zip(&mut new.regs) {
-                widen_number(self.origins, old, new);
-            }
-            for (old, new) in old.stack.slots().iter().zip(new.stack.slots_mut()) {
-                if old.is_full_spill() && new.is_full_spill() {
-                    widen_number(self.origins, &old.spill, &mut new.spill);
-                }
-            }
-        }
-    }
-}
-
-fn widen_number(origins: &mut Origins, old: &RegState, new: &mut RegState) {
-    let numbers = old.is_scalar() && new.is_scalar();
-    if !numbers || origins.is_precise(old.origin) || origins.is_precise(new.origin) {
-        return;
-    }
-    if old.scalar != new.scalar || old.id != new.id {
-        *new = RegState::number(Scalar::UNKNOWN, origins.derive(None, &[new.origin]));
     }
 }
 

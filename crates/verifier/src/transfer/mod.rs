@@ -18,6 +18,7 @@ mod returns;
 mod socket;
 mod stack;
 mod text;
+mod widen;
 
 use isa::{Insn, InsnIdx, Operand, Reg};
 
