@@ -25,6 +25,7 @@ mod fields;
 mod flow;
 mod functions;
 mod held;
+mod hook;
 mod kernel_types;
 pub mod limits;
 mod live;

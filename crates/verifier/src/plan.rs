@@ -8,6 +8,7 @@ use crate::cfg::{self, Shape};
 use crate::externs::{External, Externs};
 use crate::fields::{Fields, Record, Set, Tag};
 use crate::flow::Flow;
+use crate::hook::Hook;
 use crate::limits::MAX_USED_MAPS;
 use crate::live::Liveness;
 use crate::reason::{ContextFault, Reason, Unsupported};
@@ -33,6 +34,8 @@ pub(crate) struct Plan<'a> {
     /// The fields of maps and structs that the kernel owns.
     pub(crate) fields: Fields,
     externs: Externs,
+    /// The function of the kernel that the program is attached to.
+    pub(crate) hook: Option<Hook>,
 }
 
 impl<'a> Plan<'a> {
@@ -47,6 +50,7 @@ impl<'a> Plan<'a> {
             })?;
         let attach = rules.attach_type(program.kind.attach_type);
         check_load(program, rules, attach).map_err(|reason| (None, reason))?;
+        let hook = env.kernel.as_deref().and_then(|k| Hook::find(k, &program.kind, attach));
         let externs = Externs::new(program, env, is_gpl(&program.license))?;
         let shape = cfg::check(program).map_err(|reason| (place(&reason), reason))?;
         let btf = program.btf.as_deref();
@@ -56,7 +60,7 @@ impl<'a> Plan<'a> {
         let arena = check_references(program, rules, &fields)?;
         let flow = Flow::new(program);
         let live = Liveness::compute(program, &flow);
-        Ok(Self { program, env, rules, attach, shape, live, flow, arena, maps, fields, externs })
+        Ok(Self { program, env, rules, attach, shape, live, flow, arena, maps, fields, externs, hook })
     }
 
     pub(crate) fn subprog(&self, index: u32) -> Option<&'a Subprogram> {

@@ -5,6 +5,7 @@ use isa::Reg;
 
 use super::Step;
 use super::mem::Place;
+use crate::hook::Argument;
 use crate::reason::{Access, ContextFault, Reason, Unsupported};
 use crate::reg::{BtfOwner, Flags, RegState, RegType};
 use crate::rules::programs::{Ctx, Gives, Query};
@@ -51,7 +52,7 @@ impl Step<'_> {
     fn find_field(&mut self, query: &Query) -> Result<Gives, Reason> {
         let layout = match self.plan.rules.ctx {
             Ctx::Fields(layout) => layout,
-            Ctx::Function => return Err(Unsupported::Feature { what: "context described by BTF" }.into()),
+            Ctx::Function => return self.find_argument(query),
             Ctx::Target => return Err(Unsupported::Feature { what: "replacing another program" }.into()),
         };
         let Query { offset, size, .. } = *query;
@@ -66,6 +67,17 @@ impl Step<'_> {
         Ok(gives)
     }
 
+    /// The argument of the hook that lies there. They are only read.
+    fn find_argument(&self, query: &Query) -> Result<Gives, Reason> {
+        let (Some(hook), Some(kernel)) = (&self.plan.hook, self.plan.kernel()) else {
+            return Err(Unsupported::Feature { what: "context described by BTF" }.into());
+        };
+        let Query { offset, size, write, .. } = *query;
+        let found = hook.argument(kernel, offset, size).filter(|_| !write);
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        found.map(Gives::Argument).ok_or(Reason::CtxAccess { offset, size })
+    }
+
     /// What a load of a field leaves in a register, before truncation or extension.
     pub(super) fn field_value(&mut self, gives: Gives, place: Place) -> Result<RegState, Reason> {
         let kind = match gives {
@@ -77,6 +89,18 @@ impl Step<'_> {
             Gives::SockCommonOrNull => RegType::PtrToSockCommon,
             Gives::FlowKeys => RegType::PtrToFlowKeys,
             Gives::TpBuffer => RegType::PtrToTpBuffer,
+            Gives::Argument(Argument::Number) => return Ok(self.unknown(&[])),
+            Gives::Argument(Argument::HookResult) => {
+                const MAX_ERRNO: i64 = 4095;
+                return Ok(self.number(Scalar::signed(-MAX_ERRNO, 0), &[]));
+            }
+            Gives::Argument(Argument::Pointer(kind, flags)) => {
+                let mut value = self.pointer(kind).with(flags);
+                if flags.has(Flags::MAYBE_NULL) {
+                    value.id = self.fresh_id();
+                }
+                return Ok(value);
+            }
             Gives::Kernel(name) => {
                 let kernel = self.plan.env.kernel.as_deref();
                 let ty = kernel.and_then(|btf| btf.find(name, KindTag::Struct));

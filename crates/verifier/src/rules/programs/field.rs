@@ -3,6 +3,7 @@
 //! A structure is a list of rows. An access is admitted if some row admits it: it lies in the row's bytes, is aligned to
 //! its own size, and the row lists that size for loads or for stores.
 
+use crate::hook::Argument;
 use bpf_object::AttachType;
 
 /// A set of access sizes: the sum of those in it.
@@ -50,6 +51,8 @@ pub(crate) enum Gives {
     FlowKeys,
     /// The buffer of a writable tracepoint.
     TpBuffer,
+    /// An argument of the function that the program is attached to.
+    Argument(Argument),
     /// A trusted pointer to this structure of the kernel.
     Kernel(&'static str),
 }

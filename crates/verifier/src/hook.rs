@@ -1,0 +1,191 @@
+//! The function of the kernel that a tracing or security program is attached to: its arguments are the program's context.
+
+use bpf_object::{AttachType, Btf, Kind, KindTag, Param, ProgType, ProgramKind, TypeId};
+
+use crate::kernel_types::is_number;
+use crate::reg::{BtfOwner, Flags, RegType};
+use crate::rules::hooks::{self, IterValue};
+
+/// A function of the kernel.
+#[derive(Clone, Debug)]
+pub(crate) struct Hook {
+    place: Place,
+    /// Name of the tracepoint, iterator, hook or function.
+    name: String,
+    params: Vec<Param>,
+    /// What it returns, if the program may see that.
+    result: Option<TypeId>,
+}
+
+/// What kind of place it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Tracepoint,
+    Iterator,
+    Lsm,
+    Function,
+}
+
+/// What a program finds in its context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Argument {
+    Number,
+    /// What a security hook was going to return.
+    HookResult,
+    Pointer(RegType, Flags),
+}
+
+/// Arguments a traced function has at most (`MAX_BPF_FUNC_ARGS`).
+const MAX_ARGUMENTS: i64 = 12;
+/// Bytes of an argument in the context.
+const SLOT: u32 = 8;
+
+impl Hook {
+    /// The function a program of this kind is attached to, if the kernel has it.
+    pub(crate) fn find(kernel: &Btf, kind: &ProgramKind, attach: Option<AttachType>) -> Option<Self> {
+        let target = kind.target.as_deref()?;
+        let place = match (kind.prog_type?, attach?) {
+            (ProgType::Tracing, AttachType::TraceRawTp) => Place::Tracepoint,
+            (ProgType::Tracing, AttachType::TraceIter) => Place::Iterator,
+            (ProgType::Tracing, _) => Place::Function,
+            (ProgType::Lsm, _) => Place::Lsm,
+            _ => return None,
+        };
+        let function = match place {
+            Place::Tracepoint => return Self::tracepoint(kernel, target),
+            Place::Iterator => format!("bpf_iter_{target}"),
+            Place::Lsm => format!("bpf_lsm_{target}"),
+            Place::Function => target.to_owned(),
+        };
+        let (params, ret) = prototype(kernel, kernel.function(&function)?)?;
+        let sees_result = match attach? {
+            AttachType::TraceFexit
+            | AttachType::ModifyReturn
+            | AttachType::LsmMac
+            | AttachType::LsmCgroup => true,
+            _ => false,
+        };
+        let name = target.to_owned();
+        Some(Self { place, name, params: params.to_vec(), result: sees_result.then_some(ret) })
+    }
+
+    /// `btf_trace_<name>` is the type of the tracepoint's function, whose first argument programs do not see. Only the
+    /// function itself has names of parameters.
+    fn tracepoint(kernel: &Btf, name: &str) -> Option<Self> {
+        let typedef = kernel.find(&format!("btf_trace_{name}"), KindTag::Typedef)?;
+        let named = kernel.function(&format!("__bpf_trace_{name}")).and_then(|f| prototype(kernel, f));
+        let params = match (named, kernel.kind(kernel.resolve(typedef))) {
+            (Some((params, _)), _) => params,
+            (None, Some(Kind::Ptr(proto))) => match kernel.kind(kernel.resolve(*proto)) {
+                Some(Kind::FuncProto(proto)) => &proto.params,
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let params = params.get(1..)?.to_vec();
+        Some(Self { place: Place::Tracepoint, name: name.to_owned(), params, result: None })
+    }
+
+    /// What a load of `size` bytes at `offset` of the context finds (`btf_ctx_access`); `None` if it is not admitted.
+    pub(crate) fn argument(&self, kernel: &Btf, offset: i64, size: u64) -> Option<Argument> {
+        if offset < 0
+            || offset >= MAX_ARGUMENTS * i64::from(SLOT)
+            || offset % i64::from(SLOT) != 0
+            || size > 8
+        {
+            return None;
+        }
+        let index = self.index_of(kernel, u32::try_from(offset).ok()?)?;
+        let Some(param) = self.params.get(index) else {
+            return self.result_value(kernel, size);
+        };
+        self.value(kernel, index, param.ty, size)
+    }
+
+    /// The parameter at this offset; one past the last for the result.
+    fn index_of(&self, kernel: &Btf, offset: u32) -> Option<usize> {
+        let mut end = 0_u32;
+        for (i, param) in self.params.iter().enumerate() {
+            end = end.checked_add(context_bytes(kernel, param.ty)?)?;
+            if offset < end {
+                return Some(i);
+            }
+        }
+        let result = self.result?;
+        end = end.checked_add(context_bytes(kernel, result)?)?;
+        (offset < end).then_some(self.params.len())
+    }
+
+    fn result_value(&self, kernel: &Btf, size: u64) -> Option<Argument> {
+        let value = self.value(kernel, self.params.len(), self.result?, size)?;
+        let of_hook = self.place == Place::Lsm && value == Argument::Number;
+        Some(if of_hook { Argument::HookResult } else { value })
+    }
+
+    fn value(&self, kernel: &Btf, index: usize, ty: TypeId, size: u64) -> Option<Argument> {
+        let ty = kernel.resolve(ty);
+        let target = match kernel.kind(ty)? {
+            Kind::Ptr(target) => *target,
+            Kind::Struct(_) | Kind::Union(_) => return Some(Argument::Number),
+            _ if is_number(kernel, ty) => return Some(Argument::Number),
+            _ => return None,
+        };
+        if size != 8 {
+            return None;
+        }
+        let in_iterator =
+            (self.place == Place::Iterator).then(|| hooks::iterator_parameter(&self.name, index)).flatten();
+        if let Some(IterValue::Buffer(flags)) = in_iterator {
+            return Some(Argument::Pointer(RegType::PtrToBuf, flags));
+        }
+        let structure = kernel.resolve(target);
+        match kernel.kind(structure)? {
+            Kind::Void | Kind::Int(_) => return Some(Argument::Number),
+            Kind::Struct(_) | Kind::Union(_) => {}
+            _ => return None,
+        }
+        if self.place == Place::Tracepoint && hooks::may_be_error(&self.name, index) {
+            return Some(Argument::Number);
+        }
+        let flags = match in_iterator {
+            Some(IterValue::Structure(flags)) => flags,
+            _ => self.flags(kernel, index, target),
+        };
+        Some(Argument::Pointer(RegType::PtrToBtfId { of: BtfOwner::Kernel, ty: structure }, flags))
+    }
+
+    /// How far a pointer may be trusted.
+    fn flags(&self, kernel: &Btf, index: usize, target: TypeId) -> Flags {
+        let mut flags = match self.place {
+            Place::Tracepoint | Place::Iterator => Flags::TRUSTED,
+            Place::Lsm if hooks::lsm_arguments_are_valid(&self.name) => Flags::TRUSTED,
+            Place::Lsm | Place::Function => Flags::NONE,
+        };
+        let named_nullable =
+            self.params.get(index).is_some_and(|p| kernel.str(p.name).ends_with("__nullable"));
+        if named_nullable || self.place == Place::Tracepoint && hooks::may_be_null(&self.name, index) {
+            flags = flags.with(Flags::MAYBE_NULL);
+        }
+        match kernel.kind(target) {
+            Some(Kind::TypeTag { .. }) if kernel.name(target) == "user" => flags.with(Flags::USER),
+            Some(Kind::TypeTag { .. }) if kernel.name(target) == "percpu" => flags.with(Flags::PERCPU),
+            _ => flags,
+        }
+    }
+}
+
+fn prototype(kernel: &Btf, function: TypeId) -> Option<(&[Param], TypeId)> {
+    let Kind::Func { proto, .. } = kernel.kind(function)? else { return None };
+    let Kind::FuncProto(proto) = kernel.kind(*proto)? else { return None };
+    Some((&proto.params, proto.ret))
+}
+
+/// Bytes of the context that an argument of this type takes.
+fn context_bytes(kernel: &Btf, ty: TypeId) -> Option<u32> {
+    let ty = kernel.resolve(ty);
+    let bytes = match kernel.kind(ty)? {
+        Kind::Void => 0,
+        _ => u32::try_from(kernel.size_of(ty)?).ok()?,
+    };
+    bytes.checked_next_multiple_of(SLOT)
+}

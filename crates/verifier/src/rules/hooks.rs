@@ -1,0 +1,204 @@
+//! What is known of the places in the kernel that tracing and security programs are attached to, besides their types.
+
+use crate::reg::Flags;
+
+/// Parameters of tracepoints that may be NULL, by the numbers of the parameters.
+#[rustfmt::skip]
+static MAY_BE_NULL: [(&[usize], &[&str]); 6] = [
+    (&[0], &[
+        "afs_protocol_error",
+        "cachefiles_io_error",
+        "cachefiles_lookup",
+        "cachefiles_mark_active",
+        "cachefiles_mark_failed",
+        "cachefiles_mark_inactive",
+        "cachefiles_ondemand_close",
+        "cachefiles_ondemand_copen",
+        "cachefiles_ondemand_cread",
+        "cachefiles_ondemand_fd_release",
+        "cachefiles_ondemand_fd_write",
+        "cachefiles_ondemand_open",
+        "cachefiles_ondemand_read",
+        "cachefiles_prep_read",
+        "cachefiles_rename",
+        "cachefiles_unlink",
+        "cachefiles_vfs_error",
+        "mm_collapse_huge_page_isolate",
+        "mm_page_alloc",
+        "mm_page_alloc_zone_locked",
+        "mm_page_pcpu_drain",
+        "rxrpc_recvdata",
+        "tmigr_update_events",
+        "xfs_blockgc_flush_all",
+        "xfs_blockgc_start",
+        "xfs_blockgc_stop",
+        "xfs_blockgc_worker",
+        "xfs_defer_add_item",
+        "xfs_defer_cancel_item",
+        "xfs_defer_cancel_list",
+        "xfs_defer_create_intent",
+        "xfs_defer_finish_item",
+        "xfs_defer_isolate_paused",
+        "xfs_defer_item_pause",
+        "xfs_defer_item_unpause",
+        "xfs_defer_pending_abort",
+        "xfs_defer_pending_finish",
+        "xfs_defer_relog_intent",
+        "xfs_fs_sync_fs",
+        "xfs_inodegc_flush",
+        "xfs_inodegc_push",
+        "xfs_inodegc_queue",
+        "xfs_inodegc_start",
+        "xfs_inodegc_stop",
+        "xfs_inodegc_throttle",
+        "xs_stream_read_data",
+    ]),
+    (&[0, 1], &[
+        "tcp_send_reset",
+    ]),
+    (&[1], &[
+        "afs_flock_ev",
+        "afs_make_fs_call",
+        "afs_make_fs_call1",
+        "afs_make_fs_call2",
+        "afs_make_fs_calli",
+        "break_lease_block",
+        "break_lease_noblock",
+        "break_lease_unblock",
+        "device_pm_callback_start",
+        "ext4_mballoc_discard",
+        "ext4_mballoc_free",
+        "fcntl_setlk",
+        "flock_lock_inode",
+        "folio_wait_writeback",
+        "generic_delete_lease",
+        "hugetlbfs_alloc_inode",
+        "locks_remove_posix",
+        "mm_khugepaged_collapse_file",
+        "mm_khugepaged_scan_file",
+        "mm_khugepaged_scan_pmd",
+        "netfs_failure",
+        "posix_lock_inode",
+        "rxrpc_resend",
+        "sched_pi_setprio",
+        "time_out_leases",
+        "writeback_dirty_folio",
+        "xfs_blockgc_free_space",
+        "xfs_ioc_free_eofblocks",
+        "xprt_get_cong",
+        "xprt_put_cong",
+        "xprt_release_cong",
+        "xprt_reserve_cong",
+    ]),
+    (&[2], &[
+        "fib_table_lookup",
+        "sched_stick_numa",
+        "sched_swap_numa",
+        "tcp_sendmsg_locked",
+        "tegra_dma_tx_status",
+        "xfs_btree_overlapped_query_range",
+        "xfs_btree_updkeys",
+    ]),
+    (&[3], &[
+        "kfree_skb",
+        "qdisc_dequeue",
+    ]),
+    (&[4], &[
+        "host1x_cdma_push_gather",
+        "xfs_map_blocks_alloc",
+        "xfs_map_blocks_found",
+    ]),
+];
+
+/// Parameters of tracepoints that may hold an error number instead of a pointer.
+static MAY_BE_ERROR: [(&str, usize); 2] = [("cachefiles_lookup", 2), ("mr_integ_alloc", 3)];
+
+/// Whether the parameter of the tracepoint may be NULL.
+pub(crate) fn may_be_null(tracepoint: &str, parameter: usize) -> bool {
+    MAY_BE_NULL
+        .iter()
+        .any(|(parameters, names)| parameters.contains(&parameter) && names.contains(&tracepoint))
+}
+
+/// Whether the parameter of the tracepoint may be an error number.
+pub(crate) fn may_be_error(tracepoint: &str, parameter: usize) -> bool {
+    MAY_BE_ERROR.contains(&(tracepoint, parameter))
+}
+
+/// A parameter of an iterator's program that is not simply valid.
+struct IterParameter {
+    /// As in `iter/<name>`.
+    iterators: &'static [&'static str],
+    /// Number of the parameter; the first is the iterator's state.
+    parameter: usize,
+    is: IterValue,
+}
+
+/// What such a parameter is. At the end of the iteration it is NULL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IterValue {
+    /// A pointer to a structure, with these modifiers.
+    Structure(Flags),
+    /// A buffer of a size that the attachment knows.
+    Buffer(Flags),
+}
+
+const OR_NULL: IterValue = IterValue::Structure(Flags::MAYBE_NULL);
+const TRUSTED_OR_NULL: IterValue = IterValue::Structure(Flags::MAYBE_NULL.with(Flags::TRUSTED));
+const BUFFER: IterValue = IterValue::Buffer(Flags::MAYBE_NULL);
+const READ_ONLY_BUFFER: IterValue = IterValue::Buffer(Flags::MAYBE_NULL.with(Flags::RDONLY));
+
+const fn row(iterators: &'static [&'static str], parameter: usize, is: IterValue) -> IterParameter {
+    IterParameter { iterators, parameter, is }
+}
+
+static ITERATORS: [IterParameter; 7] = [
+    row(&["bpf_map", "cgroup", "kmem_cache", "task", "tcp", "udp"], 1, TRUSTED_OR_NULL),
+    row(
+        &["bpf_link", "bpf_prog", "dmabuf", "ipv6_route", "ksym", "netlink", "task_file", "task_vma", "unix"],
+        1,
+        OR_NULL,
+    ),
+    row(&["bpf_sk_storage_map", "task_vma"], 2, OR_NULL),
+    row(&["sockmap", "task_file"], 3, OR_NULL),
+    row(&["bpf_map_elem", "sockmap"], 2, READ_ONLY_BUFFER),
+    row(&["bpf_map_elem"], 3, BUFFER),
+    row(&["bpf_sk_storage_map"], 3, BUFFER),
+];
+
+/// What the parameter of an iterator's program is, if it is not simply valid.
+pub(crate) fn iterator_parameter(iterator: &str, parameter: usize) -> Option<IterValue> {
+    ITERATORS.iter().find(|r| r.parameter == parameter && r.iterators.contains(&iterator)).map(|r| r.is)
+}
+
+/// Hooks of security modules whose arguments are being made or destroyed.
+static UNTRUSTED_LSM: [&str; 7] = [
+    "bpf_map_free",
+    "bpf_prog_free",
+    "file_alloc_security",
+    "file_free_security",
+    "sk_alloc_security",
+    "sk_free_security",
+    "task_free",
+];
+
+/// Whether the arguments of a security module's hook are valid.
+pub(crate) fn lsm_arguments_are_valid(hook: &str) -> bool {
+    !UNTRUSTED_LSM.contains(&hook)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_told_apart() {
+        assert!(may_be_null("tcp_send_reset", 0) && may_be_null("tcp_send_reset", 1));
+        assert!(
+            may_be_null("kfree_skb", 3) && !may_be_null("kfree_skb", 0) && !may_be_null("task_newtask", 0)
+        );
+        assert_eq!(iterator_parameter("task", 1), Some(TRUSTED_OR_NULL));
+        assert_eq!(iterator_parameter("bpf_map_elem", 3), Some(BUFFER));
+        assert_eq!(iterator_parameter("task", 0), None);
+    }
+}
