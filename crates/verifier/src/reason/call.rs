@@ -30,8 +30,6 @@ pub enum CallFault {
     VoidHook,
 
     // Types and offsets of arguments.
-    #[error("helper access to the packet is not allowed")]
-    PacketAccess { reg: Reg },
     #[error("{function}() may write into memory pointed by R{} type={found}", reg.number())]
     MayWrite { function: &'static str, reg: Reg, found: TypeName },
     #[error("Possibly NULL pointer passed to helper arg{}", reg.number())]
@@ -40,10 +38,6 @@ pub enum CallFault {
     WrongStructure { reg: Reg, found: String, expected: &'static str },
     #[error("R{} must have zero offset when passed to release func or trusted arg to kfunc", reg.number())]
     ReleaseOffset { reg: Reg },
-    #[error("negative offset {found} ptr R{} off={offset} disallowed", reg.number())]
-    NegativeOffset { reg: Reg, found: TypeName, offset: i64 },
-    #[error("variable {found} access var_off=({value:#x}; {mask:#x}) disallowed")]
-    VariablePointer { found: TypeName, value: u64, mask: u64 },
     #[error("more than one arg with ref_obj_id R{} {second} {first}", reg.number())]
     TwoReferences { reg: Reg, second: u32, first: u32 },
 
@@ -54,10 +48,17 @@ pub enum CallFault {
     StackRead { reg: Reg, start: i64, byte: i64, size: u64, variable: Option<(u64, u64)> },
     #[error("R{} is not a known constant'", reg.number())]
     SizeNotConstant { reg: Reg },
-    #[error("access beyond struct {name} at off {offset} size {size}")]
-    BeyondStructure { reg: Reg, name: String, offset: i64, size: u64 },
     #[error("unable to resolve the size of type '{name}': -22")]
     UnknownSize { name: String },
+
+    #[error("R{} does not point to a readonly map'", reg.number())]
+    StringNotReadOnly { reg: Reg },
+    #[error("R{} is not a constant address'", reg.number())]
+    StringVariable { reg: Reg },
+    #[error("no direct value access support for this map type")]
+    NoDirectString,
+    #[error("string is not zero-terminated")]
+    StringEnd { reg: Reg },
 
     // Maps.
     #[error("cannot pass map_type {map_type} into func {function}#{number}")]
@@ -88,17 +89,16 @@ impl CallFault {
         match self {
             Self::OnlyTrampolines { .. } | Self::NotSupported { .. } | Self::NoCallbackForMap => ENOTSUPP,
             Self::TwoReferences { .. } => EFAULT,
-            Self::PacketAccess { .. }
-            | Self::MayWrite { .. }
+            Self::MayWrite { .. }
             | Self::PossiblyNull { .. }
             | Self::WrongStructure { .. }
-            | Self::NegativeOffset { .. }
-            | Self::VariablePointer { .. }
             | Self::ZeroRead { .. }
             | Self::StackRead { .. }
             | Self::SizeNotConstant { .. }
-            | Self::BeyondStructure { .. }
-            | Self::MapReadOnly { .. } => EACCES,
+            | Self::MapReadOnly { .. }
+            | Self::StringNotReadOnly { .. }
+            | Self::StringVariable { .. }
+            | Self::NoDirectString => EACCES,
             _ => EINVAL,
         }
     }
@@ -106,17 +106,17 @@ impl CallFault {
     /// The register at fault, if there is one.
     pub(crate) fn register(&self) -> Option<Reg> {
         match self {
-            Self::PacketAccess { reg }
-            | Self::MayWrite { reg, .. }
+            Self::MayWrite { reg, .. }
             | Self::PossiblyNull { reg }
             | Self::WrongStructure { reg, .. }
             | Self::ReleaseOffset { reg }
-            | Self::NegativeOffset { reg, .. }
             | Self::TwoReferences { reg, .. }
             | Self::ZeroRead { reg }
             | Self::StackRead { reg, .. }
             | Self::SizeNotConstant { reg }
-            | Self::BeyondStructure { reg, .. } => Some(*reg),
+            | Self::StringNotReadOnly { reg }
+            | Self::StringVariable { reg }
+            | Self::StringEnd { reg } => Some(*reg),
             _ => None,
         }
     }

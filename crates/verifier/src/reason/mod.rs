@@ -314,7 +314,7 @@ pub enum Reason {
     ModifiedPointer { reg: Reg, found: TypeName, offset: i64 },
     #[error("{}", bounds_text(*reg, *fault))]
     Bounds { reg: Reg, fault: BoundsFault, found: TypeName, region: u32, offset: i64, size: u64 },
-    #[error("{} into map forbidden, value_size={value_size} off={offset} size={size}", if *access == Access::Write { "write" } else { "read" })]
+    #[error("{} map forbidden, value_size={value_size} off={offset} size={size}", if *access == Access::Write { "write into" } else { "read from" })]
     MapPermission { access: Access, map: String, value_size: u32, offset: i64, size: u64 },
     #[error("{}", map_struct_text(*reg, fault, name, *offset, *size))]
     MapStruct { reg: Reg, fault: MapStructFault, name: String, offset: i64, size: u32 },
@@ -424,6 +424,8 @@ impl Reason {
             Self::TooComplex { .. } | Self::TooManyBranches { .. } | Self::TooManyFrames { .. } => E2BIG,
             Self::TooManyStates { .. } => ENOMEM,
             Self::Internal { .. } | Self::Invariants => EFAULT,
+            // The start is inside: only the end is not.
+            Self::StackBounds { offset, .. } if (-STACK..0).contains(offset) => EINVAL,
             Self::StackTooDeep { .. }
             | Self::Uninitialised { .. }
             | Self::FramePointerWrite
@@ -455,6 +457,9 @@ impl Reason {
         }
     }
 }
+
+/// Bytes of a frame's stack.
+const STACK: i64 = crate::limits::MAX_STACK as i64;
 
 pub(crate) const E2BIG: i32 = 7;
 pub(crate) const ENOMEM: i32 = 12;

@@ -14,7 +14,7 @@ use crate::scalar::Scalar;
 impl Step<'_> {
     /// Checks an access by an instruction; gives what a load of it gives.
     pub(super) fn check_ctx(&mut self, place: Place, pointer: &RegState) -> Result<Gives, Reason> {
-        check_unmodified(place.reg, pointer)?;
+        check_unmodified(place.reg, pointer, false)?;
         let query = Query {
             offset: i64::from(place.offset),
             size: u64::from(place.size.bytes()),
@@ -38,7 +38,7 @@ impl Step<'_> {
             return Err(Reason::ArgumentType { reg, found: pointer.type_name(), expected: "fp" });
         }
         let Some(last) = size.checked_sub(1) else { return Ok(()) };
-        check_unmodified(reg, pointer)?;
+        check_unmodified(reg, pointer, false)?;
         let query = Query {
             offset: i64::try_from(last).unwrap_or(i64::MAX),
             size: 1,
@@ -122,14 +122,14 @@ impl Step<'_> {
     }
 }
 
-/// A pointer that may be used only as it was given out (`check_ptr_off_reg`).
-pub(super) fn check_unmodified(reg: Reg, pointer: &RegState) -> Result<(), Reason> {
+/// A pointer that may be used only as it was given out, up to a constant offset if `fixed_ok` (`__check_ptr_off_reg`).
+pub(super) fn check_unmodified(reg: Reg, pointer: &RegState, fixed_ok: bool) -> Result<(), Reason> {
     let found = pointer.type_name();
     let offset = i64::from(pointer.offset);
     if offset < 0 {
         return Err(ContextFault::NegativeOffset { reg, found, offset }.into());
     }
-    if offset != 0 {
+    if offset != 0 && !fixed_ok {
         return Err(Reason::ModifiedPointer { reg, found, offset });
     }
     if !pointer.scalar.is_zero() {

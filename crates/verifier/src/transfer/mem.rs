@@ -12,6 +12,9 @@ use crate::rules::programs::Gives;
 use crate::scalar::Scalar;
 use crate::tnum::Tnum;
 
+/// `BPF_F_WRONLY_PROG`: programs may not read the map.
+const BPF_F_WRONLY_PROG: u32 = 1 << 8;
+
 /// One access to memory by an instruction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
@@ -247,7 +250,11 @@ impl Step<'_> {
         match pointer.kind {
             RegType::PtrToMapValue { map } => {
                 let region = Region { size: self.plan.value_size(map) };
-                if access == Access::Write && self.is_read_only(map) {
+                let forbidden = match access {
+                    Access::Write => self.is_read_only(map),
+                    Access::Read => self.plan.map(map).is_some_and(|m| m.flags & BPF_F_WRONLY_PROG != 0),
+                };
+                if forbidden {
                     let (map, value_size) = (self.plan.map_name(map), region.size);
                     let offset = offset + i64::from(pointer.offset);
                     return Err(Reason::MapPermission { access, map, value_size, offset, size });

@@ -60,7 +60,6 @@ impl Step<'_> {
     }
 
     /// Whether a helper may be given a pointer to a packet; `takes` says whether it is made for packets.
-    #[allow(dead_code, reason = "for the rules of helper arguments")]
     pub(super) fn packet_for_helper(&self, takes: bool) -> Result<(), Reason> {
         let allowed = match self.plan.rules.packet {
             Packet::None => false,

@@ -1,6 +1,5 @@
 //! Arguments of helpers, one by one (`check_func_arg`).
 
-use bpf_object::ProgType;
 use isa::Reg;
 
 use super::super::Step;
@@ -22,8 +21,8 @@ impl Step<'_> {
         if arg.kind == ArgKind::Anything {
             return Ok(());
         }
-        if value.kind.is_packet() && !self.may_read_packet(call) {
-            return Err(CallFault::PacketAccess { reg }.into());
+        if value.kind.is_packet() {
+            self.packet_for_helper(call.helper.is(Traits::READS_PACKET))?;
         }
         let arg = self.resolve(call, arg)?;
         if arg.has(ArgFlags::OR_NULL) && value.is_null() {
@@ -64,29 +63,6 @@ impl Step<'_> {
             return Ok(Arg { flags: ArgFlags::NONE, ..arg });
         }
         Ok(arg)
-    }
-
-    /// Whether helpers may be given pointers into the packet (`may_access_direct_pkt_data`).
-    fn may_read_packet(&self, call: &Call) -> bool {
-        use ProgType as P;
-        match self.plan.program.kind.prog_type {
-            Some(
-                P::LwtIn
-                | P::LwtOut
-                | P::LwtSeg6local
-                | P::SkReuseport
-                | P::FlowDissector
-                | P::CgroupSkb
-                | P::SchedCls
-                | P::SchedAct
-                | P::Xdp
-                | P::LwtXmit
-                | P::SkSkb
-                | P::SkMsg,
-            ) => call.helper.is(Traits::READS_PACKET),
-            Some(P::CgroupSockopt) => true,
-            _ => false,
-        }
     }
 
     fn check_released(&mut self, reg: Reg, arg: Arg, value: &RegState) -> Result<(), Reason> {

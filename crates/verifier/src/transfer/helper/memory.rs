@@ -96,17 +96,16 @@ impl Step<'_> {
             {
                 Err(Reason::ReadOnly { reg, found })
             }
-            RegType::PtrToPacket
-            | RegType::PtrToPacketMeta
-            | RegType::PtrToMapValue { .. }
-            | RegType::PtrToMem { .. }
-            | RegType::PtrToBuf => {
+            RegType::PtrToPacket | RegType::PtrToPacketMeta => {
+                self.check_packet(reg, pointer, 0, size, zero_ok)
+            }
+            RegType::PtrToMapValue { .. } | RegType::PtrToMem { .. } | RegType::PtrToBuf => {
                 // Whether it may be NULL is asked of the argument, not of the access.
                 let pointer = pointer.without(Flags::MAYBE_NULL);
                 self.check_region(reg, &pointer, 0, size, access)?;
                 self.check_field_access(reg, &pointer, 0, size, false)
             }
-            RegType::PtrToBtfId { .. } => self.check_structure_memory(reg, pointer, size),
+            RegType::PtrToBtfId { of, ty } => self.check_structure_memory(of, ty, reg, pointer, size),
             RegType::PtrToCtx if !self.plan.rules.converts && size == 0 && !zero_ok => {
                 Err(CallFault::ZeroRead { reg }.into())
             }

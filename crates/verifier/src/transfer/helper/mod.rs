@@ -22,9 +22,6 @@ use crate::rules::helpers::callers::attach;
 use crate::rules::helpers::{self, Allowed, ArgKind, Effect, Helper, Traits, attach_type, id};
 use crate::rules::maps;
 
-#[allow(unused_imports, reason = "for kernel functions")]
-pub(super) use types::check_unmodified;
-
 /// A map given to a helper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MapRef {

@@ -4,11 +4,9 @@ use bpf_object::{Btf, Kind, KindTag, TypeId};
 use isa::Reg;
 
 use super::super::Step;
-use crate::reason::{CallFault, Reason, Unsupported};
-use crate::reg::{BtfOwner, RegState, RegType};
-
-/// Structures inside one another that are looked into.
-const MAX_NESTING: u32 = 64;
+use crate::kernel_types::{holds_at_start, member_at, shown_name};
+use crate::reason::{CallFault, KfuncFault, Reason, Unsupported};
+use crate::reg::{BtfOwner, Flags, RegState, RegType};
 
 impl Step<'_> {
     /// The types of the kernel, which everything here needs.
@@ -32,51 +30,44 @@ impl Step<'_> {
         strict: bool,
     ) -> Result<(), Reason> {
         let RegType::PtrToBtfId { of, ty } = value.kind else { return Ok(()) };
-        let btf = match of {
-            BtfOwner::Kernel => self.kernel_types()?,
-            BtfOwner::Object => match self.plan.program.btf.as_deref() {
-                Some(btf) => btf,
-                None => return Err(Reason::Internal { what: "a type without types" }),
-            },
+        let Some(btf) = self.plan.btf(of) else {
+            return Err(Reason::Internal { what: "a structure without its types" });
         };
         let wanted = self.kernel_structure(name)?;
-        if of == BtfOwner::Kernel && holds(btf, ty, value.offset, wanted, strict) {
+        let at = |offset| holds_at_start(btf, btf.resolve(ty), offset, wanted, strict, true);
+        if of == BtfOwner::Kernel && u32::try_from(value.offset).is_ok_and(at) {
             return Ok(());
         }
         let found = btf.name(ty).to_owned();
         Err(CallFault::WrongStructure { reg, found, expected: name }.into())
     }
 
-    /// Reads of a structure of the kernel by a helper.
+    /// Reads of a structure of the kernel by a helper: one member at most.
     pub(super) fn check_structure_memory(
         &self,
+        of: BtfOwner,
+        ty: TypeId,
         reg: Reg,
         pointer: &RegState,
         size: u64,
     ) -> Result<(), Reason> {
-        let RegType::PtrToBtfId { of: BtfOwner::Kernel, ty } = pointer.kind else {
-            return Err(Unsupported::Feature { what: "an object of the program's own as memory" }.into());
+        let Some(btf) = self.plan.btf(of) else {
+            return Err(Reason::Internal { what: "a structure without its types" });
         };
-        let btf = self.kernel_types()?;
-        let bytes = btf.size_of(ty).unwrap_or(0);
-        let end = i64::from(pointer.offset).saturating_add_unsigned(size);
-        if pointer.offset < 0 || u64::try_from(end).is_ok_and(|end| end > bytes) {
-            let name = btf.name(ty).to_owned();
-            return Err(
-                CallFault::BeyondStructure { reg, name, offset: i64::from(pointer.offset), size }.into()
-            );
-        }
-        Ok(())
+        let ty = btf.resolve(ty);
+        let Ok(offset) = u32::try_from(pointer.offset) else {
+            let (name, offset) = (shown_name(btf, ty).to_owned(), i64::from(pointer.offset));
+            return Err(KfuncFault::NegativeOffset { reg, name, offset }.into());
+        };
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        let found = member_at(btf, ty, offset, size, !pointer.flags.has(Flags::ALLOC));
+        found.map(|_| ()).map_err(|fault| KfuncFault::Walk { reg, fault }.into())
     }
 
     /// What a per-CPU variable is: a structure, or memory of a size.
     pub(super) fn percpu_type(&self, of: BtfOwner, ty: TypeId) -> Result<(TypeId, Option<u32>), Reason> {
-        let btf = match of {
-            BtfOwner::Kernel => self.kernel_types()?,
-            BtfOwner::Object => match self.plan.program.btf.as_deref() {
-                Some(btf) => btf,
-                None => return Err(Reason::Internal { what: "a type without types" }),
-            },
+        let Some(btf) = self.plan.btf(of) else {
+            return Err(Reason::Internal { what: "a structure without its types" });
         };
         let ty = btf.resolve(ty);
         if let Some(Kind::Struct(_) | Kind::Union(_)) = btf.kind(ty) {
@@ -97,29 +88,4 @@ impl Step<'_> {
         };
         matches!(btf.kind(*proto), Some(Kind::FuncProto(p)) if p.ret == TypeId::default())
     }
-}
-
-/// Whether a structure of type `wanted` lies at `offset` of one of type `have`: that type itself, or (unless `strict`) a
-/// member of it, of a member, and so on.
-fn holds(btf: &Btf, have: TypeId, offset: i32, wanted: TypeId, strict: bool) -> bool {
-    let (mut ty, Ok(mut offset)) = (btf.resolve(have), u32::try_from(offset)) else { return false };
-    for _ in 0..MAX_NESTING {
-        if offset == 0 && ty == wanted {
-            return true;
-        }
-        let Some(members) = btf.composite(ty).map(|c| &c.members) else { return false };
-        if strict {
-            return false;
-        }
-        let inside = members.iter().rev().find_map(|member| {
-            let start = member.bit_offset / 8;
-            let inner = btf.resolve(member.ty);
-            let size = btf.size_of(inner)?;
-            let within = offset >= start && u64::from(offset - start) < size;
-            (within && btf.composite(inner).is_some()).then_some((inner, offset - start))
-        });
-        let Some(next) = inside else { return false };
-        (ty, offset) = next;
-    }
-    false
 }

@@ -3,6 +3,7 @@
 use isa::Reg;
 
 use super::super::Step;
+use super::super::ctx::check_unmodified;
 use super::Call;
 use crate::reason::{CallFault, Reason};
 use crate::reg::{Flags, RegState, RegType};
@@ -185,7 +186,7 @@ impl Step<'_> {
             if value.offset != 0 && value.is_pointer() {
                 return Err(CallFault::ReleaseOffset { reg }.into());
             }
-            return check_unmodified(reg, value, false);
+            return if value.is_pointer() { check_unmodified(reg, value, false) } else { Ok(()) };
         }
         match value.kind {
             RegType::PtrToStack { .. }
@@ -211,30 +212,6 @@ impl Step<'_> {
 fn check_not_null(reg: Reg, arg: Arg, value: &RegState) -> Result<(), Reason> {
     if value.maybe_null() && (!arg.has(ArgFlags::OR_NULL) || arg.has(ArgFlags::RELEASE)) {
         return Err(CallFault::PossiblyNull { reg }.into());
-    }
-    Ok(())
-}
-
-/// Checks that a pointer is as it was given to the program, up to a constant offset if `fixed_ok` (`__check_ptr_off_reg`).
-pub(in crate::transfer) fn check_unmodified(
-    reg: Reg,
-    value: &RegState,
-    fixed_ok: bool,
-) -> Result<(), Reason> {
-    if !value.is_pointer() {
-        return Ok(());
-    }
-    let found = value.type_name();
-    let offset = i64::from(value.offset);
-    if offset < 0 {
-        return Err(CallFault::NegativeOffset { reg, found, offset }.into());
-    }
-    if !fixed_ok && offset != 0 {
-        return Err(Reason::ModifiedPointer { reg, found, offset });
-    }
-    if !value.scalar.is_zero() {
-        let bits = value.scalar.bits;
-        return Err(CallFault::VariablePointer { found, value: bits.value(), mask: bits.mask() }.into());
     }
     Ok(())
 }
