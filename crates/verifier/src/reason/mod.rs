@@ -424,8 +424,6 @@ impl Reason {
             Self::TooComplex { .. } | Self::TooManyBranches { .. } | Self::TooManyFrames { .. } => E2BIG,
             Self::TooManyStates { .. } => ENOMEM,
             Self::Internal { .. } | Self::Invariants => EFAULT,
-            // The start is inside: only the end is not.
-            Self::StackBounds { offset, .. } if (-STACK..0).contains(offset) => EINVAL,
             Self::StackTooDeep { .. }
             | Self::Uninitialised { .. }
             | Self::FramePointerWrite
@@ -457,9 +455,6 @@ impl Reason {
         }
     }
 }
-
-/// Bytes of a frame's stack.
-const STACK: i64 = crate::limits::MAX_STACK as i64;
 
 pub(crate) const E2BIG: i32 = 7;
 pub(crate) const ENOMEM: i32 = 12;
