@@ -117,6 +117,8 @@ pub enum UnsupportedKind {
     Kconfig,
     /// An instruction.
     Instruction,
+    /// An access to memory that only a kernel has: sockets, tasks, packets' descriptions.
+    KernelMemory,
     /// A CO-RE relocation that the types of the engine and of the caller do not answer.
     Relocation,
 }
@@ -131,6 +133,7 @@ impl fmt::Display for Unsupported {
             UnsupportedKind::ProgramType => write!(f, "programs of section `{}`", self.name)?,
             UnsupportedKind::Kconfig => write!(f, "kernel configuration value `{}`", self.name)?,
             UnsupportedKind::Instruction => write!(f, "instruction `{}`", self.name)?,
+            UnsupportedKind::KernelMemory => write!(f, "access to a kernel's memory `{}`", self.name)?,
             UnsupportedKind::Relocation => f.write_str("a kernel type or member that is not known")?,
         }
         if let Some(program) = &self.program {

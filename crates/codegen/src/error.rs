@@ -32,6 +32,12 @@ pub enum CompileError {
         /// Where.
         at: InsnIdx,
     },
+    /// The instruction accesses memory that only a kernel has.
+    #[error("instruction {at}: accesses memory that only a kernel has")]
+    KernelMemory {
+        /// Where.
+        at: InsnIdx,
+    },
     /// A reached jump or call does not lead to an instruction, or to a function, of the program.
     #[error("instruction {at}: jumps or calls to where nothing reached begins")]
     BadTarget {

@@ -7,7 +7,7 @@ use bpf_object::{
     Extern, ExternKind, Kconfig, KconfigValue, LinkOptions, Object, ProgType, Program, UNANSWERED_RELOCATION,
 };
 use isa::{CallTarget, Imm64, Insn, InsnIdx};
-use verifier::Verified;
+use verifier::{Memory, Verified};
 
 use super::image::{Image, Instance};
 use super::options::{Options, UserEngine};
@@ -33,7 +33,9 @@ impl Code {
     /// # Errors
     /// The program uses something that the runtime does not have: [`LoadError::Unsupported`].
     pub fn interpreted(verified: &Verified) -> Result<Self, LoadError> {
-        let missing = unsupported(verified.program(), |at| verified.facts(at).reached);
+        check_program_type(verified.program())?;
+        let mut missing = unsupported(verified.program(), |at| verified.facts(at).reached);
+        missing.extend(kernel_memory(verified));
         if missing.is_empty() {
             Ok(Self { verified: verified.clone(), machine: None, checked: true })
         } else {
@@ -102,16 +104,7 @@ impl UserEngine {
     /// # Errors
     /// The verifier refuses it, or as for [`UserEngine::instantiate`].
     pub fn load_program(&self, program: &Program, maps: &MapSet) -> Result<Instance, LoadError> {
-        // Raw tracepoints are run as the kernel test-runs them: with the arguments that the caller gives.
-        if !matches!(program.kind.prog_type, Some(ProgType::Syscall | ProgType::RawTracepoint)) {
-            return Err(LoadError::Unsupported(vec![Unsupported {
-                program: Some(program.name.clone()),
-                name: program.section.clone(),
-                kind: UnsupportedKind::ProgramType,
-                insn: None,
-                line: None,
-            }]));
-        }
+        check_program_type(program)?;
         let program = &with_externs(program);
         let verified = verifier::verify(program, &self.options.env).map_err(|source| {
             // A list of all that is missing tells more than the verifier's first stumble over it.
@@ -194,6 +187,21 @@ impl UserEngine {
     }
 }
 
+/// Whether this engine runs programs of this type at all.
+fn check_program_type(program: &Program) -> Result<(), LoadError> {
+    // Raw tracepoints are run as the kernel test-runs them: with the arguments that the caller gives.
+    if matches!(program.kind.prog_type, Some(ProgType::Syscall | ProgType::RawTracepoint)) {
+        return Ok(());
+    }
+    Err(LoadError::Unsupported(vec![Unsupported {
+        program: Some(program.name.clone()),
+        name: program.section.clone(),
+        kind: UnsupportedKind::ProgramType,
+        insn: None,
+        line: None,
+    }]))
+}
+
 /// The program with the addresses of kernel functions and weak variables as constants, as a loader resolves them: 0 for
 /// what this runtime lacks, so that the verifier sees which branches are taken. Nothing can be done with the addresses
 /// but compare them with 0.
@@ -232,6 +240,19 @@ fn unsupported(program: &Program, counts: impl Fn(InsnIdx) -> bool) -> Vec<Unsup
         }
     }
     found
+}
+
+/// The accesses to memory that no process has.
+fn kernel_memory(verified: &Verified) -> impl Iterator<Item = Unsupported> + '_ {
+    let program = verified.program();
+    let accesses = program.code.iter().filter(|(at, _)| verified.facts(*at).memory == Some(Memory::Kernel));
+    accesses.map(|(at, insn)| Unsupported {
+        program: Some(program.name.clone()),
+        name: insn.text(at, &()).to_string(),
+        kind: UnsupportedKind::KernelMemory,
+        insn: Some(at),
+        line: program.line_at(at).cloned(),
+    })
 }
 
 /// What the runtime lacks to execute this instruction.

@@ -196,6 +196,7 @@ impl Lower<'_, '_> {
                 let address = self.address(address, place.offset);
                 Ok(Way::Native { address, flags: MemFlagsData::new().with_trap_code(Some(ARENA_TRAP)) })
             }
+            Memory::Kernel => Err(CompileError::KernelMemory { at: step.at }),
             _ => Err(unknown),
         }
     }
