@@ -153,7 +153,9 @@ impl Step<'_> {
             frame.set(reg, *value);
         }
         self.facts.reach_function(subprog, true);
-        self.forks.push((start, State::new(frame)));
+        let mut state = State::new(frame);
+        state.held.may_sleep = callback.sleeps;
+        self.forks.push((start, state));
         Ok(())
     }
 
@@ -178,6 +180,7 @@ impl Step<'_> {
                 return Ok(self.pointer(RegType::PtrToBtfId { of: BtfOwner::Kernel, ty }));
             }
             CallbackArg::Dynptr => RegType::ConstPtrToDynptr,
+            CallbackArg::Node => return self.node_of_argument(Reg::R1),
         };
         let mut value = self.pointer(kind);
         if kind == RegType::ConstPtrToDynptr {

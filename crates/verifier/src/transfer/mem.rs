@@ -100,6 +100,9 @@ impl Step<'_> {
         src: Operand,
     ) -> Result<(), Stop> {
         self.check_place(place, pointer)?;
+        if let Some(field) = self.accessed_kptr(place, pointer)? {
+            self.store_kptr(field, value, src)?;
+        }
         if let RegType::PtrToStack { frame } = pointer.kind {
             self.stack_write(frame, place, pointer, Some((value, src)))?;
         }
@@ -190,6 +193,9 @@ impl Step<'_> {
             return Ok(found);
         }
         let gives = self.check_place(place, pointer)?;
+        if let Some(field) = self.accessed_kptr(place, pointer)? {
+            return self.load_kptr(field);
+        }
         match pointer.kind {
             RegType::PtrToCtx => self.field_value(gives, place),
             RegType::PtrToStack { frame } => self.stack_read(frame, place, pointer),

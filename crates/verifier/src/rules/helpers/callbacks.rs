@@ -11,6 +11,8 @@ pub(crate) struct Callback {
     pub(crate) returns: (i32, i32),
     /// Called later, on a stack of its own.
     pub(crate) later: bool,
+    /// May sleep, whatever the program may.
+    pub(crate) sleeps: bool,
 }
 
 /// A register at the start of a callback.
@@ -30,6 +32,8 @@ pub(crate) enum CallbackArg {
     Kernel(&'static str),
     /// A dynptr that the helper made.
     Dynptr,
+    /// A node of the tree that the caller's first argument is.
+    Node,
 }
 
 /// `long (*callback)(u64 index, void *ctx)` of `bpf_loop`: 0 goes on, 1 stops.
@@ -38,6 +42,7 @@ pub(crate) static LOOP: Callback = Callback {
     args: &[CallbackArg::Number, CallbackArg::Argument(2)],
     returns: (0, 1),
     later: false,
+    sleeps: false,
 };
 
 /// `long (*callback)(struct bpf_map *, const void *key, void *value, void *ctx)` of `bpf_for_each_map_elem`.
@@ -46,6 +51,7 @@ pub(crate) static ELEMENT: Callback = Callback {
     args: &[CallbackArg::Argument(0), CallbackArg::MapKey, CallbackArg::MapValue, CallbackArg::Argument(2)],
     returns: (0, 1),
     later: false,
+    sleeps: false,
 };
 
 /// `int (*callback)(struct bpf_map *, void *key, void *value)` of `bpf_timer_set_callback`; the value has the timer.
@@ -54,6 +60,7 @@ pub(crate) static TIMER: Callback = Callback {
     args: &[CallbackArg::Map, CallbackArg::MapKey, CallbackArg::MapValue],
     returns: (0, 0),
     later: true,
+    sleeps: false,
 };
 
 /// `long (*callback)(struct task_struct *, struct vm_area_struct *, void *ctx)` of `bpf_find_vma`.
@@ -62,6 +69,7 @@ pub(crate) static AREA: Callback = Callback {
     args: &[CallbackArg::Argument(0), CallbackArg::Kernel("vm_area_struct"), CallbackArg::Argument(3)],
     returns: (0, 1),
     later: false,
+    sleeps: false,
 };
 
 /// `long (*callback)(const struct bpf_dynptr *, void *ctx)` of `bpf_user_ringbuf_drain`.
@@ -70,4 +78,5 @@ pub(crate) static RECORD: Callback = Callback {
     args: &[CallbackArg::Dynptr, CallbackArg::Argument(2)],
     returns: (0, 1),
     later: false,
+    sleeps: false,
 };

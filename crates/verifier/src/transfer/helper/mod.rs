@@ -16,6 +16,7 @@ use super::Step;
 use super::objects::LockKind;
 use super::stack::Span;
 use crate::explore::Stop;
+use crate::fields::Field;
 use crate::reason::{CallFault, Reason};
 use crate::reg::{BtfOwner, Flags, RegType};
 use crate::rules::helpers::callers::attach;
@@ -55,7 +56,7 @@ struct Call {
     /// The dynptr that memory is taken from.
     dynptr_id: u32,
     /// What the kptr field holds.
-    kptr: Option<(BtfOwner, TypeId, Flags)>,
+    kptr: Option<Field>,
     /// Pointers into the packet are lost.
     changes_packet: bool,
 }

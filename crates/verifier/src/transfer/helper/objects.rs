@@ -5,7 +5,7 @@ use isa::Reg;
 use super::super::Step;
 use super::{Call, MapRef};
 use crate::fields::Tag;
-use crate::reason::{Reason, Unsupported};
+use crate::reason::Reason;
 use crate::reg::{RegState, RegType};
 use crate::rules::helpers::{Arg, ArgFlags};
 use crate::stack::DynptrKind;
@@ -20,29 +20,24 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// A kptr field.
+    /// A kptr field: the map, if it is in one, is remembered.
     pub(super) fn check_kptr_field(
         &mut self,
-        _call: &mut Call,
-        _reg: Reg,
-        _value: &RegState,
+        call: &mut Call,
+        reg: Reg,
+        value: &RegState,
     ) -> Result<(), Reason> {
-        Err(Unsupported::Feature { what: "bpf_kptr_xchg" }.into())
+        call.kptr = Some(self.exchanged_kptr(reg, value)?);
+        if let RegType::PtrToMapValue { map: index } = value.kind {
+            call.map = Some(MapRef { index, uid: call.map.map_or(0, |m| m.uid) });
+        }
+        Ok(())
     }
 
     /// What is put into a kptr field.
-    pub(super) fn check_kptr_value(
-        &mut self,
-        _call: &Call,
-        _reg: Reg,
-        _value: &RegState,
-    ) -> Result<(), Reason> {
-        Err(Unsupported::Feature { what: "bpf_kptr_xchg" }.into())
-    }
-
-    /// The reference goes over to the map; what else hangs on it is lost.
-    pub(super) fn release_into_kptr(&mut self, reference: u32) -> bool {
-        self.state.release(reference)
+    pub(super) fn check_kptr_value(&self, call: &Call, reg: Reg, value: &RegState) -> Result<(), Reason> {
+        let field = call.kptr.ok_or(Reason::Internal { what: "no kptr field" })?;
+        self.check_kptr_type(field, reg, value)
     }
 
     /// A dynptr argument: one that is made, or one in use.

@@ -43,8 +43,8 @@ impl Step<'_> {
                 pointer.with(if or_null { flags.with(Flags::MAYBE_NULL) } else { flags })
             }
             Ret::KptrOrNull => {
-                let (of, ty, flags) = call.kptr.ok_or(Reason::Internal { what: "no kptr field" })?;
-                self.or_null(RegType::PtrToBtfId { of, ty }).with(flags)
+                let field = call.kptr.ok_or(Reason::Internal { what: "no kptr field" })?;
+                self.exchanged(field)?
             }
         };
         if result.maybe_null() {

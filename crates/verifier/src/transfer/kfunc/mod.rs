@@ -99,6 +99,7 @@ impl Step<'_> {
         let mut call = KfuncCall::new(function);
         self.may_call(call.kfunc)?;
         self.kfunc_arguments(&mut call)?;
+        self.object_callback(&call)?;
         self.kfunc_sections(&call)?;
         self.kfunc_releases(&call)?;
         self.object_effect(&call)?;

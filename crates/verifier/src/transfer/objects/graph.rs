@@ -132,6 +132,16 @@ impl Step<'_> {
         not_owned(node, counted)
     }
 
+    /// A node of the tree whose root a register points to, which a callback may look at.
+    pub(in crate::transfer) fn node_of_argument(&mut self, reg: Reg) -> Result<RegState, Reason> {
+        let pointer = self.read(reg)?;
+        let (field, _) = self.graph_field(reg, &pointer, Tag::RbRoot)?;
+        let Some(Field { refers: Refers::Graph { value, node_offset }, .. }) = field else {
+            return Err(Reason::Internal { what: "nodes of no tree" });
+        };
+        Ok(self.node_of(Graph { root: Tag::RbRoot, value, node_offset }, false))
+    }
+
     /// Whether this is, or is called from, a callback that orders the nodes of a tree: its lock is held all the while.
     pub(in crate::transfer) fn in_tree_callback(&self) -> bool {
         self.state.frames().iter().skip(1).filter(|f| f.callback.is_some()).any(|frame| {

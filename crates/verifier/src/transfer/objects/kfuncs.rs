@@ -9,9 +9,37 @@ use super::locks::LockKind;
 use crate::fields::{Set, Tag};
 use crate::reason::{ObjectFault, Reason};
 use crate::reg::{Flags, RegState, RegType};
+use crate::rules::helpers::{Callback, CallbackArg};
 use crate::rules::kfuncs::{Pointer, Role, Special};
 use crate::rules::programs::Packet;
 use crate::stack::DynptrKind;
+
+/// `bool (*less)(struct bpf_rb_node *a, const struct bpf_rb_node *b)` of `bpf_rbtree_add`; called back with the lock held.
+static LESS: Callback = Callback {
+    function: 2,
+    args: &[CallbackArg::Node, CallbackArg::Node],
+    returns: (0, 1),
+    later: false,
+    sleeps: false,
+};
+
+/// `int (*callback)(void *map, int *key, void *value)` of `bpf_wq_set_callback`; the value has the work queue.
+static WORK: Callback = Callback {
+    function: 1,
+    args: &[CallbackArg::Map, CallbackArg::MapKey, CallbackArg::MapValue],
+    returns: (0, 0),
+    later: true,
+    sleeps: true,
+};
+
+/// `int (*callback)(struct bpf_map *map, void *key, void *value)` of `bpf_task_work_schedule_signal`.
+static TASK_WORK: Callback = Callback {
+    function: 3,
+    args: &[CallbackArg::Map, CallbackArg::MapKey, CallbackArg::MapValue],
+    returns: (i32::MIN, i32::MAX),
+    later: true,
+    sleeps: true,
+};
 
 impl Step<'_> {
     /// Checks an argument whose parameter is a dynptr, an allocated object, a list, a tree, a lock or the like.
@@ -139,6 +167,18 @@ impl Step<'_> {
         } else {
             Err(ObjectFault::OtherMap { what, object: first_uid, map: uid }.into())
         }
+    }
+
+    /// What the call does to objects, once its arguments are checked: callbacks start.
+    pub(in crate::transfer) fn object_callback(&mut self, call: &KfuncCall<'_>) -> Result<(), Reason> {
+        let callback = match call.kfunc.special {
+            Special::RbtreeAdd => &LESS,
+            Special::WqSetCallback => &WORK,
+            Special::TaskWork => &TASK_WORK,
+            _ => return Ok(()),
+        };
+        let subprog = call.callback.ok_or(Reason::Internal { what: "no callback" })?;
+        self.call_back(subprog, callback)
     }
 
     /// Lists and trees own what is put in.

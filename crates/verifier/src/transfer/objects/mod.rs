@@ -7,6 +7,7 @@ mod fields;
 mod graph;
 mod irq;
 mod kfuncs;
+mod kptr;
 mod locks;
 
 pub(super) use graph::Graph;
