@@ -14,6 +14,7 @@
 mod cfg;
 mod clean;
 mod diagnose;
+mod effects;
 mod env;
 mod equal;
 mod error;

@@ -5,6 +5,7 @@ use isa::{Imm64, Insn, InsnIdx};
 
 use crate::Env;
 use crate::cfg::{self, Shape};
+use crate::effects::{self, Effects};
 use crate::externs::{External, Externs};
 use crate::fields::{Fields, Record, Set, Tag};
 use crate::flow::Flow;
@@ -36,6 +37,7 @@ pub(crate) struct Plan<'a> {
     externs: Externs,
     /// The function of the kernel that the program is attached to.
     pub(crate) hook: Option<Hook>,
+    effects: Vec<Effects>,
 }
 
 impl<'a> Plan<'a> {
@@ -60,11 +62,31 @@ impl<'a> Plan<'a> {
         let arena = check_references(program, rules, &fields)?;
         let flow = Flow::new(program);
         let live = Liveness::compute(program, &flow);
-        Ok(Self { program, env, rules, attach, shape, live, flow, arena, maps, fields, externs, hook })
+        let effects = effects::compute(program, &externs);
+        Ok(Self {
+            program,
+            env,
+            rules,
+            attach,
+            shape,
+            live,
+            flow,
+            arena,
+            maps,
+            fields,
+            externs,
+            hook,
+            effects,
+        })
     }
 
     pub(crate) fn subprog(&self, index: u32) -> Option<&'a Subprogram> {
         self.program.subprograms.get(index as usize)
+    }
+
+    /// What calling the function may do.
+    pub(crate) fn effects(&self, subprog: u32) -> Effects {
+        self.effects.get(subprog as usize).copied().unwrap_or_default()
     }
 
     pub(crate) fn map(&self, index: u32) -> Option<&'a MapSpec> {

@@ -1,6 +1,6 @@
 //! Lines that stand in front of the final message of some faults.
 
-use crate::reason::{BoundsFault, Reason};
+use crate::reason::{BoundsFault, ContextFault, FunctionFault, Reason};
 
 /// What the kernel says before its final message.
 pub(super) fn preface(reason: &Reason) -> Option<String> {
@@ -15,6 +15,16 @@ pub(super) fn preface(reason: &Reason) -> Option<String> {
                 _ => ("memory", "mem_size"),
             };
             Some(format!("invalid access to {what}, {measure}={region} off={offset} size={size}"))
+        }
+        Reason::Context(ContextFault::PacketBounds { reg, id, offset, size, range }) if *range >= 0 => {
+            let reg = reg.number();
+            Some(format!(
+                "invalid access to packet, off={offset} size={size}, R{reg}(id={id},off={offset},r={range})"
+            ))
+        }
+        Reason::Function(FunctionFault::SleepingGlobal { .. }) => {
+            let first = "global functions that may sleep are not allowed in non-sleepable context,";
+            Some(format!("{first}\ni.e., in a RCU/IRQ/preempt-disabled section, or in"))
         }
         _ => None,
     }

@@ -11,6 +11,9 @@ use super::EINVAL;
 pub enum FunctionFault {
     #[error("tail_call is not allowed in callbacks")]
     TailCallInCallback,
+    /// The end of what the kernel says: that it may sleep, and where that is not allowed.
+    #[error("a non-sleepable BPF program context")]
+    SleepingGlobal { name: String },
     #[error("arg#{argument} type doesn't have a name")]
     CtxWithoutName { argument: usize },
     #[error("arg#{argument} should be void pointer")]
@@ -25,6 +28,7 @@ impl FunctionFault {
     pub fn errno(&self) -> i32 {
         match self {
             Self::TailCallInCallback
+            | Self::SleepingGlobal { .. }
             | Self::CtxWithoutName { .. }
             | Self::CtxNotVoid { .. }
             | Self::CtxNotStruct { .. } => EINVAL,

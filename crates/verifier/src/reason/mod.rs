@@ -82,7 +82,11 @@ pub struct KnownBits {
 
 impl core::fmt::Display for KnownBits {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "({:#x}; {:#x})", self.value, self.mask)
+        match self {
+            Self { value, mask: 0 } if *value <= u64::from(u16::MAX) => value.fmt(f),
+            Self { value, mask: 0 } => write!(f, "{value:#x}"),
+            Self { value, mask } => write!(f, "({value:#x}; {mask:#x})"),
+        }
     }
 }
 

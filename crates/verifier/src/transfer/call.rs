@@ -9,7 +9,8 @@ use crate::cfg::callee;
 use crate::explore::Stop;
 use crate::functions::{Parameter, parameters};
 use crate::limits::MAX_FRAMES;
-use crate::reason::{Access, Reason, ReturnPlace, Unsupported};
+use crate::plan::Plan;
+use crate::reason::{Access, FunctionFault, Reason, ReturnPlace, Unsupported};
 use crate::reg::{BtfOwner, Flags, RegState, RegType};
 use crate::rules::helpers::{Callback, CallbackArg};
 use crate::state::{Frame, State};
@@ -41,13 +42,13 @@ impl Step<'_> {
 
     /// A global function is verified on its own; here only what it is given matters.
     fn call_global(&mut self, index: u32) -> Result<(), Stop> {
-        let region = if self.state.held.is_locked() {
-            Some("while holding a lock")
-        } else {
-            (self.state.held.preempt_off > 0).then_some("with preemption disabled")
-        };
-        if let Some(region) = region {
-            return Err(Reason::NotAllowedHere { what: "global function calls", region }.into());
+        if self.state.held.is_locked() {
+            let (what, region) = ("global function calls", "while holding a lock");
+            return Err(Reason::NotAllowedHere { what, region }.into());
+        }
+        let effects = self.plan.effects(index);
+        if effects.may_sleep && !self.sleeping_allowed() {
+            return Err(FunctionFault::SleepingGlobal { name: subprog_name(self.plan, index) }.into());
         }
         let parameters = parameters(self.plan, index)?;
         for (reg, parameter) in Reg::ARGS.into_iter().zip(&parameters) {
@@ -55,6 +56,9 @@ impl Step<'_> {
         }
         self.facts.reach_function(index, false);
         self.clobber_arguments();
+        if effects.changes_packet {
+            self.lose_packet();
+        }
         let result = self.unknown(&[]);
         Ok(self.write(Reg::R0, result)?)
     }
@@ -252,4 +256,8 @@ impl Step<'_> {
         *self.state = state;
         Ok(callsite)
     }
+}
+
+fn subprog_name(plan: &Plan<'_>, index: u32) -> String {
+    plan.subprog(index).map_or_else(String::new, |s| s.name.clone())
 }

@@ -35,7 +35,7 @@ static STRUCTS: [Row; 15] = [
     row(&[P::CgroupSockAddr], "bpf_sock_addr"),
     row(&[P::SockOps], "bpf_sock_ops"),
     row(&[P::SkMsg], "sk_msg_md"),
-    row(&[P::Kprobe], "pt_regs"),
+    Row { kernel_name: Some(REGISTERS), ..row(&[P::Kprobe], "pt_regs") },
     row(&[P::PerfEvent], "bpf_perf_event_data"),
     row(&[P::RawTracepoint, P::RawTracepointWritable], "bpf_raw_tracepoint_args"),
     row(&[P::CgroupDevice], "bpf_cgroup_dev_ctx"),

@@ -318,7 +318,7 @@ impl Step<'_> {
     }
 
     /// The packet may have moved: what pointed into it points nowhere (`clear_all_pkt_pointers`).
-    pub(super) fn lose_packet(&mut self) {
+    pub(in crate::transfer) fn lose_packet(&mut self) {
         self.state.invalidate(|r| {
             r.kind.is_packet() || r.kind == RegType::PtrToPacketEnd || r.flags.has(Flags::PACKET_DATA)
         });

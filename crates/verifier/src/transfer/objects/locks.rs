@@ -123,6 +123,12 @@ impl Step<'_> {
         self.plan.program.kind.sleepable || self.state.held.may_sleep
     }
 
+    /// Whether something that may sleep may be called here.
+    pub(in crate::transfer) fn sleeping_allowed(&self) -> bool {
+        let held = &self.state.held;
+        self.may_sleep() && held.rcu == 0 && held.preempt_off == 0 && held.active_irq().is_none()
+    }
+
     /// Enters an RCU read section.
     pub(in crate::transfer) fn enter_rcu(&mut self) -> Result<(), Reason> {
         if self.state.held.rcu > 0 {
