@@ -53,7 +53,7 @@ fn function(program: &Program, at: InsnIdx) -> Option<String> {
 }
 
 /// The register a rule was broken with.
-fn register_of(reason: &Reason) -> Option<Reg> {
+pub(crate) fn register_of(reason: &Reason) -> Option<Reg> {
     match *reason {
         Reason::Uninitialised { reg }
         | Reason::PointerArithmetic32 { reg }
@@ -76,6 +76,7 @@ fn register_of(reason: &Reason) -> Option<Reg> {
         | Reason::Return { reg, .. }
         | Reason::ReturnType { reg, .. }
         | Reason::NotConstant { reg }
+        | Reason::SubprogReturn { reg, .. }
         | Reason::NegativeSize { reg }
         | Reason::ZeroSize { reg, .. }
         | Reason::UnboundedSize { reg }

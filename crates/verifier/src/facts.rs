@@ -80,6 +80,13 @@ impl Facts {
         }
     }
 
+    /// Records that a function is called later, on a stack of its own.
+    pub(crate) fn call_later(&mut self, subprog: u32) {
+        if let Some(frame) = self.frames.get_mut(subprog as usize) {
+            frame.later = true;
+        }
+    }
+
     /// Records whose memory the instruction accesses; one instruction may not be used with different kinds.
     /// With `converted` the kernel translates the access.
     pub(crate) fn access(&mut self, at: InsnIdx, kind: RegType, converted: bool) -> Result<(), Reason> {

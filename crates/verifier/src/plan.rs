@@ -9,6 +9,7 @@ use crate::effects::{self, Effects};
 use crate::externs::{External, Externs};
 use crate::fields::{Fields, Record, Set, Tag};
 use crate::flow::Flow;
+use crate::functions::Functions;
 use crate::hook::Hook;
 use crate::limits::MAX_USED_MAPS;
 use crate::live::Liveness;
@@ -34,6 +35,8 @@ pub(crate) struct Plan<'a> {
     maps: Vec<&'a MapSpec>,
     /// The fields of maps and structs that the kernel owns.
     pub(crate) fields: Fields,
+    /// What the code of each function does.
+    pub(crate) functions: Functions,
     externs: Externs,
     /// The function of the kernel that the program is attached to.
     pub(crate) hook: Option<Hook>,
@@ -55,6 +58,7 @@ impl<'a> Plan<'a> {
         let hook = env.kernel.as_deref().and_then(|k| Hook::find(k, &program.kind, attach));
         let externs = Externs::new(program, env, is_gpl(&program.license))?;
         let shape = cfg::check(program).map_err(|reason| (place(&reason), reason))?;
+        let functions = Functions::new(program).map_err(|reason| (None, reason))?;
         let btf = program.btf.as_deref();
         let inner = program.maps.iter().filter_map(|m| m.inner.as_deref());
         let maps: Vec<&MapSpec> = program.maps.iter().chain(inner).collect();
@@ -74,6 +78,7 @@ impl<'a> Plan<'a> {
             arena,
             maps,
             fields,
+            functions,
             externs,
             hook,
             effects,

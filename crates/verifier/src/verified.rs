@@ -107,6 +107,8 @@ pub struct FrameFacts {
     pub reached: bool,
     /// Whether it is entered as a callback of a helper (its address is taken by a reached `LoadImm64`).
     pub callback: bool,
+    /// Whether it is called later, on a stack of its own.
+    pub later: bool,
 }
 
 /// What verification cost, as the kernel counts it.

@@ -14,9 +14,8 @@ use crate::functions::{Parameter, check_stack, parameters};
 use crate::limits::MAX_RESTARTS;
 use crate::origin::{Origin, Origins};
 use crate::plan::Plan;
-use crate::reason::{Reason, Unsupported};
-use crate::reg::{Flags, RegState, RegType};
-use crate::scalar::Scalar;
+use crate::reason::{FunctionFault, Reason, Unsupported};
+use crate::reg::{RegState, RegType};
 use crate::state::{Frame, State};
 use crate::verified::{Inner, Stats};
 use crate::view::{PlanView, ValuesView};
@@ -80,6 +79,10 @@ fn walk(
     observer: &mut dyn Observer,
 ) -> Result<(), Failure> {
     facts.reach_function(0, false);
+    if let Some(handler) = plan.functions.exception_callback {
+        facts.reach_function(handler, true);
+        facts.call_later(handler);
+    }
     let mut done = vec![false; plan.program.subprograms.len()];
     while let Some(index) = next_function(plan, facts, &done) {
         if let Some(done) = done.get_mut(index as usize) {
@@ -116,23 +119,17 @@ fn entry_state(plan: &Plan<'_>, index: u32, explorer: &mut Explorer<'_>) -> Resu
         frame.set(Reg::R1, RegState::pointer(RegType::PtrToCtx, Origin::NONE));
         return Ok(State::new(frame));
     }
-    for (reg, parameter) in Reg::ARGS.into_iter().zip(parameters(plan, index)?) {
+    let parameters = parameters(plan, index)?;
+    if plan.functions.exception_callback == Some(index) && parameters != [Parameter::Number] {
+        return Err(FunctionFault::ExceptionCallbackArguments.into());
+    }
+    for (reg, parameter) in Reg::ARGS.into_iter().zip(parameters) {
         let origin = explorer.origins.derive(None, &[]);
-        let value = match parameter {
-            Parameter::Number => RegState::number(Scalar::UNKNOWN, origin),
-            Parameter::Arena => RegState::arena(origin),
-            Parameter::Ctx => RegState::pointer(RegType::PtrToCtx, origin),
-            Parameter::Mem { size, nullable } => {
-                let mut value = RegState::pointer(RegType::PtrToMem { size }, origin);
-                if nullable {
-                    value = value.with(Flags::MAYBE_NULL);
-                }
-                explorer.ids += 1;
-                value.id = explorer.ids;
-                value
-            }
+        let mut fresh = || {
+            explorer.ids += 1;
+            explorer.ids
         };
-        frame.set(reg, value);
+        frame.set(reg, RegState { origin, ..parameter.register(&mut fresh) });
     }
     Ok(State::new(frame))
 }

@@ -9,6 +9,10 @@ use super::{EACCES, EINVAL, KnownBits, TypeName};
 #[allow(missing_docs, reason = "fields are the register, offset, size and so on that the message names")]
 #[non_exhaustive]
 pub enum ContextFault {
+    #[error("BPF_LD_[ABS|IND] instructions not allowed for this program type")]
+    NoPacketLoads,
+    #[error("at the time of BPF_LD_ABS|IND R6 != pointer to skb")]
+    PacketLoadContext,
     /// Bytes of a packet that no comparison proved to be there. `range` bytes are; below 0 none, the pointer being at the
     /// packet's end or behind it.
     #[error("R{} offset is outside of the packet", reg.number())]
@@ -55,7 +59,9 @@ impl ContextFault {
         match self {
             // A pointer behind the packet's end has no bounds to be outside of.
             Self::PacketBounds { range, .. } if *range < 0 => EINVAL,
-            Self::AttachType { .. }
+            Self::NoPacketLoads
+            | Self::PacketLoadContext
+            | Self::AttachType { .. }
             | Self::MustSleep
             | Self::CannotSleep
             | Self::MapField { .. }

@@ -366,8 +366,6 @@ pub enum Reason {
     IteratorInUse { iter: &'static str },
     #[error("expected an initialized iter_{iter} as arg #0")]
     IteratorNotInitialised { iter: &'static str },
-    #[error("Caller passes invalid args into func#{index} ('{name}')")]
-    GlobalArguments { index: usize, name: String },
     #[error("R{} is not a pointer to arena or scalar.", reg.number())]
     NotArena { reg: Reg },
     #[error("R{} is not a scalar", reg.number())]
@@ -380,16 +378,8 @@ pub enum Reason {
     Return { place: ReturnPlace, reg: Reg, smin: i64, smax: i64, min: i32, max: i32 },
     #[error("{place} the register R{} is not a known value ({found})", reg.number())]
     ReturnType { place: ReturnPlace, reg: Reg, found: TypeName },
-    #[error("Global function {name}() doesn't return scalar. Only those are supported.")]
-    GlobalReturn { name: String },
-    #[error("Global functions need valid BTF")]
-    GlobalWithoutBtf { name: String },
-    #[error("arg#{argument} reference type size cannot be determined")]
-    GlobalArgumentSize { name: String, argument: usize },
-    #[error("arg#{argument} has invalid combination of tags")]
-    GlobalArgumentTags { name: String, argument: usize },
-    #[error("At subprogram exit the register R0 is not a scalar value ({found})")]
-    SubprogReturn { found: TypeName },
+    #[error("At subprogram exit the register R{} is not a scalar value ({found})", reg.number())]
+    SubprogReturn { reg: Reg, found: TypeName },
     #[error("R0 not a scalar value")]
     CallbackReturnType { found: TypeName },
     #[error("cannot return stack pointer to the caller")]

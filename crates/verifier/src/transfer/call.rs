@@ -7,18 +7,22 @@ use super::objects::EXIT;
 use super::{Next, Step};
 use crate::cfg::callee;
 use crate::explore::Stop;
-use crate::functions::{Parameter, parameters};
 use crate::limits::MAX_FRAMES;
-use crate::plan::Plan;
-use crate::reason::{Access, FunctionFault, Reason, ReturnPlace, Unsupported};
-use crate::reg::{BtfOwner, Flags, RegState, RegType};
+use crate::reason::{FunctionFault, Reason, ReturnPlace, Unsupported};
+use crate::reg::{BtfOwner, RegState, RegType};
 use crate::rules::helpers::{Callback, CallbackArg};
 use crate::state::{Frame, State};
+
+/// The function that ends the program with an exception.
+const THROW: &str = "bpf_throw";
 
 impl Step<'_> {
     pub(super) fn call(&mut self, target: CallTarget) -> Result<Next, Stop> {
         match target {
             CallTarget::Helper(number) => self.call_helper(number)?,
+            CallTarget::Kfunc { btf_id, .. } if self.plan.kfunc_name(btf_id) == THROW => {
+                return self.throw(btf_id);
+            }
             CallTarget::Kfunc { btf_id, .. } => self.call_kfunc(btf_id)?,
             CallTarget::Local(offset) => return self.call_local(offset),
             CallTarget::Register(_) => return Err(Unsupported::Instruction { what: "callx" }.into()),
@@ -38,63 +42,6 @@ impl Step<'_> {
         self.clobber_arguments();
         self.enter(index, None, &arguments)?;
         Ok(Next::At(start))
-    }
-
-    /// A global function is verified on its own; here only what it is given matters.
-    fn call_global(&mut self, index: u32) -> Result<(), Stop> {
-        if self.state.held.is_locked() {
-            let (what, region) = ("global function calls", "while holding a lock");
-            return Err(Reason::NotAllowedHere { what, region }.into());
-        }
-        let effects = self.plan.effects(index);
-        if effects.may_sleep && !self.sleeping_allowed() {
-            return Err(FunctionFault::SleepingGlobal { name: subprog_name(self.plan, index) }.into());
-        }
-        let parameters = parameters(self.plan, index)?;
-        for (reg, parameter) in Reg::ARGS.into_iter().zip(&parameters) {
-            self.check_parameter(reg, *parameter)?;
-        }
-        self.facts.reach_function(index, false);
-        self.clobber_arguments();
-        if effects.changes_packet {
-            self.lose_packet();
-        }
-        let result = self.unknown(&[]);
-        Ok(self.write(Reg::R0, result)?)
-    }
-
-    fn check_parameter(&mut self, reg: Reg, parameter: Parameter) -> Result<(), Reason> {
-        let value = self.read(reg)?;
-        match parameter {
-            Parameter::Number if value.is_scalar() => Ok(()),
-            Parameter::Number => Err(Reason::NotScalar { reg }),
-            Parameter::Arena if value.is_arena() || value.is_scalar() => Ok(()),
-            Parameter::Arena => Err(Reason::NotArena { reg }),
-            Parameter::Ctx => {
-                let unmodified = value.offset == 0 && value.scalar.is_zero();
-                if value.kind == RegType::PtrToCtx && !value.maybe_null() && unmodified {
-                    Ok(())
-                } else {
-                    Err(Reason::ArgumentType { reg, found: value.type_name(), expected: "ctx" })
-                }
-            }
-            Parameter::Mem { size, nullable } => {
-                if value.is_null() {
-                    self.depend_on(&value);
-                    return if nullable {
-                        Ok(())
-                    } else {
-                        Err(Reason::ArgumentType { reg, found: value.type_name(), expected: "mem" })
-                    };
-                }
-                if value.maybe_null() && !nullable {
-                    return Err(Reason::ArgumentType { reg, found: value.type_name(), expected: "mem" });
-                }
-                let value = value.without(Flags::MAYBE_NULL);
-                self.check_memory(reg, &value, u64::from(size), Access::Read)?;
-                self.check_memory(reg, &value, u64::from(size), Access::Write)
-            }
-        }
     }
 
     /// Enters a static function or callback.
@@ -157,6 +104,7 @@ impl Step<'_> {
             frame.set(reg, *value);
         }
         self.facts.reach_function(subprog, true);
+        self.facts.call_later(subprog);
         let mut state = State::new(frame);
         state.held.may_sleep = callback.sleeps;
         self.forks.push((start, state));
@@ -198,6 +146,7 @@ impl Step<'_> {
     /// A function whose address is taken is entered by helpers only, and must be static.
     pub(super) fn check_callback(&self, subprog: u32) -> Result<(), Reason> {
         match self.plan.subprog(subprog) {
+            Some(_) if subprog == 0 => Err(FunctionFault::MainAsCallback.into()),
             Some(s) if s.linkage == Linkage::Static => Ok(()),
             Some(s) => Err(Reason::GlobalCallback { name: s.name.clone() }),
             None => Err(Reason::SubprogLayout),
@@ -218,10 +167,26 @@ impl Step<'_> {
                 Some(Callback { returns: (min, max), .. }) => {
                     self.check_return(ReturnPlace::AsyncCallback, Reg::R0, *min, *max)?;
                 }
-                None => self.check_result()?,
+                None => self.check_result(Reg::R0)?,
             }
             return Ok(Next::End);
         }
+        self.leave()
+    }
+
+    /// `bpf_throw`: every function of the chain ends here. Without a function of the program's own that handles it, what is
+    /// thrown is what the program returns.
+    fn throw(&mut self, id: i32) -> Result<Next, Stop> {
+        if self.plan.functions.exception_callback.is_none() {
+            self.check_result(Reg::R1)?;
+        }
+        self.call_kfunc(id)?;
+        self.check_leaks(THROW, true)?;
+        Ok(Next::End)
+    }
+
+    /// From a function or callback back to its caller.
+    pub(super) fn leave(&mut self) -> Result<Next, Stop> {
         let callee = self.state.frame().map(|f| (f.callsite, f.callback));
         let (callsite, callback) = callee.ok_or(Reason::Internal { what: "no frame" })?;
         let result = self
@@ -256,8 +221,4 @@ impl Step<'_> {
         *self.state = state;
         Ok(callsite)
     }
-}
-
-fn subprog_name(plan: &Plan<'_>, index: u32) -> String {
-    plan.subprog(index).map_or_else(String::new, |s| s.name.clone())
 }

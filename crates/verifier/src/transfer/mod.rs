@@ -4,9 +4,11 @@ mod alu;
 mod btf;
 mod call;
 mod ctx;
+mod global;
 mod helper;
 mod jump;
 mod kfunc;
+mod legacy;
 mod linked;
 mod map_struct;
 mod mem;
@@ -93,9 +95,7 @@ impl Step<'_> {
             Insn::MayGoto { offset } => return self.may_goto(offset),
             Insn::Call { target } => return self.call(target),
             Insn::Exit => return self.exit(),
-            Insn::LoadPacket { .. } => {
-                return Err(Unsupported::Instruction { what: "legacy packet load" }.into());
-            }
+            Insn::LoadPacket { from, .. } => return self.load_packet(from),
             Insn::IndirectJump { .. } => return Err(Unsupported::Instruction { what: "gotox" }.into()),
             _ => return Err(Unsupported::Instruction { what: "unknown to this version" }.into()),
         }

@@ -7,19 +7,20 @@ use crate::reason::{Reason, ReturnPlace};
 use crate::rules::programs::Returns;
 
 impl Step<'_> {
-    /// What the program, or a global function, returns.
-    pub(super) fn check_result(&mut self) -> Result<(), Reason> {
-        let result = self.read(Reg::R0)?;
-        let entry = self.state.frame().is_some_and(|f| f.subprog == 0);
-        if !entry {
+    /// What the program, or a global function, returns: in `R0`, or in `R1` of what throws an exception.
+    pub(super) fn check_result(&mut self, reg: Reg) -> Result<(), Reason> {
+        let result = self.read(reg)?;
+        let subprog = self.state.frame_at(0).map(|f| f.subprog);
+        let handler = subprog.is_some() && subprog == self.plan.functions.exception_callback;
+        if subprog != Some(0) && !handler {
             return if result.is_scalar() {
                 Ok(())
             } else {
-                Err(Reason::SubprogReturn { found: result.type_name() })
+                Err(Reason::SubprogReturn { reg, found: result.type_name() })
             };
         }
         match self.plan.rules.returns(self.plan.attach) {
-            Returns::Range(min, max) => self.check_return(ReturnPlace::Program, Reg::R0, min, max),
+            Returns::Range(min, max) => self.check_return(ReturnPlace::Program, reg, min, max),
             Returns::Any | Returns::Hook => Ok(()),
         }
     }
