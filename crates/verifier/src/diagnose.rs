@@ -84,9 +84,7 @@ pub(crate) fn register_of(reason: &Reason) -> Option<Reg> {
         | Reason::NotArena { reg }
         | Reason::NotScalar { reg }
         | Reason::NotFunction { reg, .. } => Some(reg),
-        Reason::CallbackReturnType { .. } | Reason::SubprogReturn { .. } | Reason::ReturnsStackPointer => {
-            Some(Reg::R0)
-        }
+        Reason::CallbackReturnType { .. } | Reason::ReturnsStackPointer => Some(Reg::R0),
         Reason::Call(ref fault) => fault.register(),
         Reason::Context(ref fault) => fault.register(),
         Reason::Function(ref fault) => fault.register(),
