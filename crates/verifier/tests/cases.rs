@@ -6,16 +6,23 @@ use std::error::Error;
 use std::sync::Arc;
 
 use bpf_arena_verifier::{Env, MapMember, MapStruct, Memory, Verified, verify};
-use bpf_object::MapType;
+use bpf_object::{Btf, MapType};
 use common::{Case, Expected, cases};
 use isa::InsnIdx;
 
 #[test]
 fn every_case_gets_its_verdict() -> Result<(), Box<dyn Error>> {
     let mut wrong = String::new();
+    let kernel =
+        std::fs::read("/sys/kernel/btf/vmlinux").ok().map(|b| Btf::parse(&b)).transpose()?.map(Arc::new);
     for case in cases()? {
         let program = case.program(None)?;
-        let verdict = verify(&program, &env());
+        let env = match (case.kernel_types, &kernel) {
+            (false, _) => env(),
+            (true, Some(kernel)) => env().with_kernel(Arc::clone(kernel)),
+            (true, None) => continue,
+        };
+        let verdict = verify(&program, &env);
         let fault = match (&case.expected, &verdict) {
             (Expected::Accept, Ok(verified)) => facts(&case, verified),
             (Expected::Accept, Err(rejection)) => Some(format!("refused: {rejection}")),

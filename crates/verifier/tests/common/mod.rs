@@ -5,6 +5,7 @@
 //! ; reject: R0 !read_ok          (or `; accept`: part of the final message)
 //! ; fact 3: arena                (or `proven`, `narrow`, `unreached`: of the instruction at slot 3)
 //! ; here alone                   (the running kernel answers otherwise; the reason stands behind)
+//! ; kernel types                 (needs the BTF of a kernel: left out where this machine's is not to be had)
 //! exit
 //! ```
 //! Map 0 is an arena of 16 pages, map 1 an array of one value of 64 bytes, map 2 a hash map with keys of 8 and values of 16
@@ -43,6 +44,9 @@ pub(crate) struct Case {
     /// The kernel's verdict is another.
     #[allow(dead_code, reason = "not asked where only our verdict counts")]
     pub(crate) here_alone: bool,
+    /// The kernel's types are needed.
+    #[allow(dead_code, reason = "the kernel has them")]
+    pub(crate) kernel_types: bool,
     text: String,
 }
 
@@ -67,7 +71,7 @@ impl Case {
     fn parse(name: String, body: &str) -> Result<Self, Box<dyn Error>> {
         let mut expected = None;
         let mut facts = Vec::new();
-        let mut here_alone = false;
+        let (mut here_alone, mut kernel_types) = (false, false);
         for line in body.lines().filter_map(|l| l.strip_prefix("; ")) {
             if line == "accept" {
                 expected = Some(Expected::Accept);
@@ -77,10 +81,12 @@ impl Case {
                 facts.push((slot.parse()?, fact.to_owned()));
             } else if line.starts_with("here alone") {
                 here_alone = true;
+            } else if line == "kernel types" {
+                kernel_types = true;
             }
         }
         let expected = expected.ok_or_else(|| format!("{name}: no verdict"))?;
-        Ok(Self { name, expected, facts, here_alone, text: body.to_owned() })
+        Ok(Self { name, expected, facts, here_alone, kernel_types, text: body.to_owned() })
     }
 
     /// The program. `kfunc` gives the number a call of a kernel function carries: with `None` an index into the

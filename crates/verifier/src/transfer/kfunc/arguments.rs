@@ -180,15 +180,18 @@ impl Step<'_> {
     }
 
     fn map_argument(&mut self, call: &mut KfuncCall<'_>, reg: Reg, value: &RegState) -> Result<(), Reason> {
-        let map = match value.kind {
+        match value.kind {
             RegType::ConstPtrToMap { map }
             | RegType::PtrToMapValue { map }
-            | RegType::PtrToMapKey { map } => map,
-            _ => return Err(KfuncFault::NotMap { reg }.into()),
-        };
-        self.check_same_map(call, map, value.map_uid)?;
-        call.map = Some((map, value.map_uid));
-        Ok(())
+            | RegType::PtrToMapKey { map } => {
+                self.check_same_map(call, map, value.map_uid)?;
+                call.map = Some((map, value.map_uid));
+                Ok(())
+            }
+            // What else it may be is asked of any structure.
+            RegType::PtrToBtfId { .. } | RegType::PtrToMem { .. } => Ok(()),
+            _ => Err(KfuncFault::NotMap { reg }.into()),
+        }
     }
 
     /// Checks a pointer by what its parameter is for.
@@ -203,7 +206,7 @@ impl Step<'_> {
         match role {
             Role::Ctx if value.kind == RegType::PtrToCtx && value.flags == Flags::NONE => Ok(()),
             Role::Ctx => Err(KfuncFault::NotContext { index, reg, found: value.type_name() }.into()),
-            Role::Map => self.map_as_structure(index, reg, value),
+            Role::Map => self.map_as_structure(call, index, reg, value),
             Role::ConstString => match value.kind {
                 RegType::PtrToMapValue { .. } if value.flags == Flags::NONE => {
                     self.check_const_string(reg, value)

@@ -68,9 +68,19 @@ impl Step<'_> {
         }
     }
 
-    /// A map where a kfunc wants one (`__map`): anything else is told what is wanted.
-    pub(super) fn map_as_structure(&self, index: usize, reg: Reg, value: &RegState) -> Result<(), Reason> {
-        check_kind(index, reg, value)
+    /// A map where a kfunc wants one (`__map`): the program's, or the kernel's structure of one.
+    pub(super) fn map_as_structure(
+        &self,
+        call: &KfuncCall<'_>,
+        index: usize,
+        reg: Reg,
+        value: &RegState,
+    ) -> Result<(), Reason> {
+        let wanted = self.plan.kernel().and_then(|k| k.find("bpf_map", bpf_object::KindTag::Struct));
+        match (value.kind, wanted) {
+            (RegType::ConstPtrToMap { .. }, _) | (_, None) => check_kind(index, reg, value),
+            (_, Some(wanted)) => self.structure_argument(call, index, reg, value, wanted),
+        }
     }
 
     /// Checks the offset of a pointer given to a kfunc (`check_func_arg_reg_off`).
