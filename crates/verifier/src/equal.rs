@@ -50,19 +50,27 @@ impl Ids {
         true
     }
 
-    /// For numbers: those linked in the old state must be linked in the new. One without an id is linked to none; if it is
-    /// the old one, nothing rests on what the new one is linked to.
+    /// For numbers: those linked in the old state must be linked in the new, by the same difference. One without an id is
+    /// linked to none; if it is the old one, nothing rests on what the new one is linked to.
     #[doc(alias = "check_scalar_ids")]
-    fn pair_numbers(&mut self, old: u32, new: u32) -> bool {
-        if old == 0 {
+    fn pair_numbers(&mut self, old: &RegState, new: &RegState) -> bool {
+        if old.id == 0 {
             return true;
         }
-        if new != 0 {
-            return self.pair(old, new);
+        if old.is_displaced() != new.is_displaced() || old.is_displaced() && old.offset != new.offset {
+            return false;
+        }
+        if new.id != 0 {
+            return self.pair(link(old), link(new));
         }
         self.fresh += 1;
-        self.pair(old, u32::MAX - self.fresh)
+        self.pair(link(old), u32::MAX - self.fresh)
     }
+}
+
+/// What a number is linked to. Numbers that were displaced are a family of their own.
+fn link(number: &RegState) -> u32 {
+    if number.is_displaced() && number.id != 0 { number.id | 1 << 31 } else { number.id }
 }
 
 /// Compares two states at the same instruction.
@@ -101,7 +109,7 @@ impl Comparison<'_> {
         if old.kind == RegType::NotInit {
             return true;
         }
-        if old.kind != new.kind || old.flags != new.flags {
+        if old.kind != new.kind || old.flags != new.flags && !old.is_scalar() {
             return false;
         }
         match old.kind {
@@ -109,10 +117,7 @@ impl Comparison<'_> {
                 if self.how == Match::Covers && !self.origins.is_precise(old.origin) {
                     return true;
                 }
-                let linked_by = |reg: &RegState| if reg.id == 0 { 0 } else { reg.offset };
-                (old.id == 0 || linked_by(old) == linked_by(new))
-                    && old.scalar.includes(&new.scalar)
-                    && ids.pair_numbers(old.id, new.id)
+                old.scalar.includes(&new.scalar) && ids.pair_numbers(old, new)
             }
             RegType::PtrToArena => true,
             RegType::PtrToPacket | RegType::PtrToPacketMeta => {
@@ -196,14 +201,14 @@ pub(crate) fn exact(old: &RegState, new: &RegState, ids: &mut Ids) -> bool {
     same_place(old, new)
         && old.range == new.range
         && old.scalar == new.scalar
-        && ids.pair(old.id, new.id)
+        && ids.pair(link(old), link(new))
         && ids.pair(old.ref_id, new.ref_id)
 }
 
 /// The same type and constant offset.
 fn same_place(old: &RegState, new: &RegState) -> bool {
     old.kind == new.kind
-        && old.flags == new.flags
+        && (old.flags == new.flags || old.is_scalar())
         && old.offset == new.offset
         && old.map_uid == new.map_uid
         && old.dynptr_id == new.dynptr_id
