@@ -82,7 +82,7 @@ pub(crate) fn check(program: &Program) -> Result<Shape, Reason> {
     match code.iter().find(|(at, _)| reached.get(at.index()) == Some(&false)) {
         Some((at, _)) => Err(Reason::Unreachable { at }),
         None => {
-            shape.components = loops::components(program, |at| shape.mark(at).has(Mark::CALLS_BACK));
+            shape.components = loops::components(program);
             Ok(shape)
         }
     }

@@ -106,7 +106,7 @@ impl Comparison<'_> {
         if self.how == Match::Same {
             return exact(old, new, ids);
         }
-        if old.kind == RegType::NotInit {
+        if old.kind == RegType::NotInit && (self.how == Match::Covers || new.kind == RegType::NotInit) {
             return true;
         }
         if old.kind != new.kind || old.flags != new.flags && !old.is_scalar() {
@@ -148,7 +148,7 @@ impl Comparison<'_> {
 
     fn stacks(&self, old: &Frame, new: &Frame, ids: &mut Ids) -> bool {
         let (old, new) = (old.stack.slots(), new.stack.slots());
-        if self.how == Match::Same && old.len() > new.len() {
+        if self.how != Match::Covers && old.len() > new.len() {
             return false;
         }
         old.iter().enumerate().all(|(i, old)| self.slots(old, new.get(i), ids))
@@ -158,11 +158,10 @@ impl Comparison<'_> {
         // Bytes of which nothing was known may be anything: any byte of the stack may be read.
         let anything = |b: &SlotByte| matches!(b, SlotByte::Invalid | SlotByte::Misc);
         let all_anything = |slot: &Slot| slot.bytes.iter().all(anything);
-        if self.how == Match::Same {
-            if new.is_none_or(|new| old.bytes != new.bytes) {
-                return false;
-            }
-        } else if all_anything(old) {
+        if self.how != Match::Covers && new.is_none_or(|new| old.bytes != new.bytes) {
+            return false;
+        }
+        if all_anything(old) {
             return true;
         }
         let Some(new) = new else { return false };

@@ -310,7 +310,8 @@ impl<'a> Explorer<'a> {
             return Ok(Found::CoversInLoop);
         }
         if mark.has(Mark::CALLS_BACK) {
-            return Ok(if compare(Match::Within) { Found::CoversInLoop } else { Found::InProgress });
+            // What follows the loop has been walked before its body: the kernel takes this for complete.
+            return Ok(if compare(Match::Within) { Found::Covers } else { Found::InProgress });
         }
         if maybe_looping(old, state)
             && compare(Match::Same)

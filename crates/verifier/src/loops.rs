@@ -8,9 +8,8 @@ use isa::InsnIdx;
 
 use crate::cfg::successors;
 
-/// For each slot the number of the component it is in, from 1; 0 for what is in no loop. An instruction that `repeats`
-/// by itself (a helper that calls back) is a loop of its own.
-pub(crate) fn components(program: &Program, repeats: impl Fn(InsnIdx) -> bool) -> Vec<u32> {
+/// For each slot the number of the component it is in, from 1; 0 for what is in no loop.
+pub(crate) fn components(program: &Program) -> Vec<u32> {
     let count = program.code.len();
     let mut search = Search {
         program,
@@ -22,7 +21,7 @@ pub(crate) fn components(program: &Program, repeats: impl Fn(InsnIdx) -> bool) -
         found: 0,
     };
     for subprog in &program.subprograms {
-        search.visit(subprog.start, &repeats);
+        search.visit(subprog.start);
     }
     search.components
 }
@@ -42,7 +41,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn visit(&mut self, start: InsnIdx, repeats: &impl Fn(InsnIdx) -> bool) {
+    fn visit(&mut self, start: InsnIdx) {
         if self.order(start) != 0 {
             return;
         }
@@ -64,7 +63,7 @@ impl Search<'_> {
                     if let Some((before, _)) = path.last() {
                         self.lower(*before, self.low.get(at.index()).copied().unwrap_or(u32::MAX));
                     }
-                    self.leave(at, repeats);
+                    self.leave(at);
                 }
             }
         }
@@ -90,7 +89,7 @@ impl Search<'_> {
     }
 
     /// All that can be reached from `at` has been seen: if nothing of it is earlier, a component is complete.
-    fn leave(&mut self, at: InsnIdx, repeats: &impl Fn(InsnIdx) -> bool) {
+    fn leave(&mut self, at: InsnIdx) {
         if self.low.get(at.index()).copied() != Some(self.order(at)) {
             return;
         }
@@ -100,7 +99,7 @@ impl Search<'_> {
             let insn = self.program.code.get(at);
             insn.is_some_and(|insn| successors(self.program, at, &insn).contains(&Some(at)))
         };
-        let number = if !alone || to_itself() || repeats(at) {
+        let number = if !alone || to_itself() {
             self.found += 1;
             self.found
         } else {
@@ -130,7 +129,7 @@ mod tests {
 
     fn found(insns: &[Insn]) -> Vec<u32> {
         let code: Code = insns.iter().copied().collect();
-        components(&Program::from_code("test", "syscall", code), |_| false)
+        components(&Program::from_code("test", "syscall", code))
     }
 
     #[test]
@@ -148,12 +147,5 @@ mod tests {
             found(&[branch(4), branch(0), branch(-2), branch(0), jump(-5), Insn::Exit]),
             [1, 1, 1, 1, 1, 0]
         );
-    }
-
-    #[test]
-    fn a_helper_that_calls_back_is_a_loop() {
-        let code: Code = [branch(0), Insn::Exit].into_iter().collect();
-        let program = Program::from_code("test", "syscall", code);
-        assert_eq!(components(&program, |at| at == InsnIdx(0)), [1, 0]);
     }
 }
