@@ -33,6 +33,13 @@ pub enum SlotByte {
     IrqFlag,
 }
 
+impl SlotByte {
+    /// Whether the byte is on its own: not part of a register or an object.
+    pub(crate) fn is_plain(self) -> bool {
+        matches!(self, Self::Invalid | Self::Misc | Self::Zero)
+    }
+}
+
 /// What a dynptr points into. The names are the kernel's (`enum bpf_dynptr_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DynptrKind {
@@ -154,26 +161,28 @@ impl Slot {
         self.spilled_bytes() == SLOT
     }
 
-    /// Forgets the register or object kept here: its bytes are anything from now on.
+    /// Forgets the register or object kept here: all that was written is anything from now on.
+    #[doc(alias = "scrub_spilled_slot")]
     pub(crate) fn scrub(&mut self) {
-        for byte in &mut self.bytes {
-            if !matches!(byte, SlotByte::Invalid | SlotByte::Misc | SlotByte::Zero) {
-                *byte = SlotByte::Misc;
-            }
+        let kept = self.bytes.first().is_some_and(|b| !b.is_plain());
+        for byte in self.bytes.iter_mut().filter(|b| **b != SlotByte::Invalid && (kept || !b.is_plain())) {
+            *byte = SlotByte::Misc;
         }
         let bytes = self.bytes;
         *self = Self { bytes, ..Self::EMPTY };
     }
 
-    /// Spills the low `bytes` bytes of a register at the slot's lowest address.
+    /// Spills the low `bytes` bytes of a register at the slot's lowest address. Plain bytes above it stay what they are.
     pub(crate) fn set_spill(&mut self, reg: RegState, bytes: u32) {
-        self.scrub();
-        for (i, byte) in (0_u32..).zip(&mut self.bytes) {
+        let mut new = Self { bytes: self.bytes, spill: reg, ..Self::EMPTY };
+        for (i, byte) in (0_u32..).zip(&mut new.bytes) {
             if i < bytes {
                 *byte = SlotByte::Spill;
+            } else if !byte.is_plain() {
+                *byte = SlotByte::Misc;
             }
         }
-        self.spill = reg;
+        *self = new;
     }
 }
 
@@ -251,13 +260,17 @@ mod tests {
     }
 
     #[test]
-    fn scrubbing_keeps_plain_bytes() {
+    fn scrubbing_forgets_what_was_written_beside_a_spill() {
         let mut slot = Slot::EMPTY;
         slot.bytes[7] = SlotByte::Zero;
         slot.set_spill(RegState::NOT_INIT, 4);
         assert_eq!(slot.spilled_bytes(), 4);
-        assert_eq!(slot.bytes[4], SlotByte::Invalid);
+        assert_eq!((slot.bytes[4], slot.bytes[7]), (SlotByte::Invalid, SlotByte::Zero));
         slot.scrub();
-        assert_eq!((slot.bytes[0], slot.bytes[7]), (SlotByte::Misc, SlotByte::Zero));
+        assert_eq!(slot.bytes[..4], [SlotByte::Misc; 4]);
+        assert_eq!((slot.bytes[4], slot.bytes[7]), (SlotByte::Invalid, SlotByte::Misc));
+        let mut plain = Slot { bytes: [SlotByte::Zero; 8], ..Slot::EMPTY };
+        plain.scrub();
+        assert_eq!(plain.bytes, [SlotByte::Zero; 8]);
     }
 }
