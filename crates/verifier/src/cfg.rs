@@ -53,16 +53,9 @@ impl Shape {
     }
 }
 
-/// Checks the structure of a program.
+/// Checks that every instruction is reached; see [`check_subprogs`] for what comes before.
 pub(crate) fn check(program: &Program) -> Result<Shape, Reason> {
     let code = &program.code;
-    if code.is_empty() {
-        return Err(Reason::Empty);
-    }
-    if code.len() > MAX_INSNS {
-        return Err(Reason::TooManyInsns { count: code.len() });
-    }
-    check_subprogs(program)?;
     let mut shape = Shape { marks: vec![Mark::default(); code.len()], components: Vec::new() };
     let mut reached = vec![false; code.len()];
     let mut waiting = vec![InsnIdx(0)];
@@ -105,8 +98,14 @@ pub(crate) fn callee(program: &Program, at: InsnIdx, offset: i32) -> Result<u32,
 }
 
 /// Functions must follow each other without gaps, end in an exit or jump, and jump only within themselves.
-fn check_subprogs(program: &Program) -> Result<(), Reason> {
+pub(crate) fn check_subprogs(program: &Program) -> Result<(), Reason> {
     let code = &program.code;
+    if code.is_empty() {
+        return Err(Reason::Empty);
+    }
+    if code.len() > MAX_INSNS {
+        return Err(Reason::TooManyInsns { count: code.len() });
+    }
     if program.subprograms.len() > MAX_SUBPROGS {
         return Err(Reason::TooManySubprogs);
     }

@@ -90,6 +90,7 @@ pub(crate) fn register_of(reason: &Reason) -> Option<Reg> {
         Reason::Function(ref fault) => fault.register(),
         Reason::Kfunc(ref fault) => fault.register(),
         Reason::Memory(ref fault) => fault.register(),
+        Reason::Load(ref fault) => fault.register(),
         Reason::Object(ref fault) => fault.register(),
         _ => None,
     }

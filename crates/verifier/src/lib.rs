@@ -35,6 +35,7 @@ mod loops;
 mod origin;
 mod plan;
 mod reason;
+mod references;
 #[allow(dead_code, reason = "every kind of register the kernel has; rules for some are still to come")]
 mod reg;
 mod rules;
@@ -54,8 +55,8 @@ pub use error::{Cause, Rejection};
 pub use events::{Detail, Event, Observer};
 pub use kernel_types::WalkFault;
 pub use reason::{
-    Access, BoundsFault, CallFault, ContextFault, FunctionFault, KfuncFault, KnownBits, MapStructFault,
-    MemoryFault, ObjectFault, Reason, ReturnPlace, TypeName, Unsupported,
+    Access, BoundsFault, CallFault, ContextFault, FunctionFault, KfuncFault, KnownBits, LoadFault,
+    MapStructFault, MemoryFault, ObjectFault, Reason, ReturnPlace, TypeName, Unsupported,
 };
 pub use stack::SlotByte;
 pub use verified::{FrameFacts, InsnFacts, Memory, Stats, Verified};

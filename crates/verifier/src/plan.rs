@@ -1,22 +1,21 @@
 //! What is known of a program before any path is walked.
 
-use bpf_object::{AttachType, Btf, MapSpec, MapType, ProgType, Program, Subprogram};
-use isa::{Imm64, Insn, InsnIdx};
+use bpf_object::{AttachType, Btf, MapSpec, Program, Subprogram};
+use isa::InsnIdx;
 
 use crate::Env;
 use crate::cfg::{self, Shape};
 use crate::effects::{self, Effects};
 use crate::externs::{External, Externs};
-use crate::fields::{Fields, Record, Set, Tag};
+use crate::fields::{Fields, Record};
 use crate::flow::Flow;
 use crate::functions::Functions;
 use crate::hook::Hook;
-use crate::limits::MAX_USED_MAPS;
 use crate::live::Liveness;
-use crate::reason::{ContextFault, Reason, Unsupported};
+use crate::reason::{Reason, Unsupported};
+use crate::references;
 use crate::reg::{BtfOwner, Flags, RegState, RegType};
-use crate::rules::maps;
-use crate::rules::programs::{self, LoadFault, ProgRules};
+use crate::rules::programs::{self, ProgRules};
 
 /// The unchanging side of a verification.
 #[derive(Debug)]
@@ -54,16 +53,20 @@ impl<'a> Plan<'a> {
                 (None, Unsupported::ProgramType { section: program.section.clone() }.into())
             })?;
         let attach = rules.attach_type(program.kind.attach_type);
-        check_load(program, rules, attach).map_err(|reason| (None, reason))?;
+        let number = program.kind.attach_type.unwrap_or(0);
+        rules.check_attach(attach, number).map_err(|fault| (None, fault.into()))?;
         let hook = env.kernel.as_deref().and_then(|k| Hook::find(k, &program.kind, attach));
         let externs = Externs::new(program, env, is_gpl(&program.license))?;
-        let shape = cfg::check(program).map_err(|reason| (place(&reason), reason))?;
+        let structural = |reason| (place(&reason), reason);
+        cfg::check_subprogs(program).map_err(structural)?;
         let functions = Functions::new(program).map_err(|reason| (None, reason))?;
         let btf = program.btf.as_deref();
         let inner = program.maps.iter().filter_map(|m| m.inner.as_deref());
         let maps: Vec<&MapSpec> = program.maps.iter().chain(inner).collect();
         let fields = Fields::new(btf, env.kernel.as_deref(), &maps);
-        let arena = check_references(program, rules, &fields)?;
+        let arena = references::check(program, rules, &fields)?;
+        let shape = cfg::check(program).map_err(structural)?;
+        rules.check_sleep(attach, program.kind.sleepable).map_err(|fault| (None, fault.into()))?;
         let flow = Flow::new(program);
         let live = Liveness::compute(program, &flow);
         let effects = effects::compute(program, &externs);
@@ -162,19 +165,6 @@ fn is_gpl(license: &str) -> bool {
     COMPATIBLE.contains(&license)
 }
 
-/// Checks how the program is to be loaded.
-fn check_load(program: &Program, rules: &ProgRules, attach: Option<AttachType>) -> Result<(), Reason> {
-    let fault = match rules.check_load(attach, program.kind.sleepable) {
-        Ok(()) => return Ok(()),
-        Err(LoadFault::AttachType) => {
-            ContextFault::AttachType { attach: program.kind.attach_type.unwrap_or(0) }
-        }
-        Err(LoadFault::MustSleep) => ContextFault::MustSleep,
-        Err(LoadFault::CannotSleep) => ContextFault::CannotSleep,
-    };
-    Err(fault.into())
-}
-
 /// The instruction a structural fault is about.
 fn place(reason: &Reason) -> Option<InsnIdx> {
     match reason {
@@ -183,95 +173,4 @@ fn place(reason: &Reason) -> Option<InsnIdx> {
         Reason::JumpIntoLdImm64 { lddw } => Some(*lddw),
         _ => None,
     }
-}
-
-/// Checks every `lddw`, and finds the arena.
-fn check_references(
-    program: &Program,
-    rules: &ProgRules,
-    fields: &Fields,
-) -> Result<Option<u32>, (Option<InsnIdx>, Reason)> {
-    let mut arena = None;
-    let mut used = std::collections::BTreeSet::new();
-    for (at, insn) in program.code.iter() {
-        let Insn::LoadImm64 { value, .. } = insn else { continue };
-        let fail = |reason: Reason| (Some(at), reason);
-        let (map, offset) = match value {
-            Imm64::MapIdx(map) => (map, None),
-            Imm64::MapIdxValue { map, offset } => (map, Some(offset)),
-            Imm64::Const(_) | Imm64::Func(_) | Imm64::BtfVar { .. } => continue,
-            Imm64::MapFd(_) | Imm64::MapValue { .. } => {
-                return Err(fail(Unsupported::Instruction { what: "map by descriptor" }.into()));
-            }
-        };
-        let Some(spec) = program.maps.get(map as usize) else {
-            return Err(fail(Reason::NoSuchMap { map }));
-        };
-        check_map_use(spec, offset).map_err(fail)?;
-        let record = fields.map(map).map(|m| &m.record);
-        check_map_program(program, rules, spec, record).map_err(fail)?;
-        used.insert(map);
-        if used.len() > MAX_USED_MAPS {
-            return Err(fail(Reason::TooManyMaps { limit: MAX_USED_MAPS }));
-        }
-        if spec.map_type == MapType::Arena {
-            match arena {
-                Some(first) if first != map => return Err(fail(Reason::TwoArenas { first, second: map })),
-                _ => arena = Some(map),
-            }
-        }
-    }
-    Ok(arena)
-}
-
-fn check_map_use(spec: &MapSpec, offset: Option<u32>) -> Result<(), Reason> {
-    let Some(rules) = maps::find(spec.map_type) else {
-        let (name, map_type) = (spec.name.clone(), spec.map_type.name());
-        return Err(Unsupported::MapType { name, map_type }.into());
-    };
-    let Some(offset) = offset else { return Ok(()) };
-    if !rules.direct_value || (spec.map_type == MapType::Array && spec.max_entries != 1) {
-        return Err(Reason::NoDirectValue { map: spec.name.clone() });
-    }
-    let size = if spec.map_type == MapType::Arena {
-        u64::from(spec.max_entries) << 12
-    } else {
-        u64::from(spec.value_size)
-    };
-    if u64::from(offset) >= size {
-        return Err(Reason::MapValueOffset { map: spec.name.clone(), offset });
-    }
-    Ok(())
-}
-
-/// Checks that programs of this type can work with the map and what its values have inside.
-fn check_map_program(
-    program: &Program,
-    rules: &ProgRules,
-    spec: &MapSpec,
-    record: Option<&Record>,
-) -> Result<(), Reason> {
-    let has = |tags| record.is_some_and(|r| r.has(tags));
-    // They may interrupt each other anywhere, also while they hold a lock.
-    if rules.anywhere {
-        let forbidden = [
-            (Set::ROOTS, "bpf_{list_head,rb_root}"),
-            (Set::of(Tag::SpinLock), "bpf_spin_lock"),
-            (Set::of(Tag::Timer), "bpf_timer"),
-            (Set::of(Tag::Wq), "bpf_wq"),
-        ];
-        if let Some((_, field)) = forbidden.into_iter().find(|(tags, _)| has(*tags)) {
-            return Err(ContextFault::MapField { programs: "tracing", field }.into());
-        }
-    }
-    if rules.prog_type == ProgType::SocketFilter && has(Set::of(Tag::SpinLock)) {
-        return Err(ContextFault::MapField { programs: "socket filter", field: "bpf_spin_lock" }.into());
-    }
-    if spec.map_type == MapType::StructOps {
-        return Err(ContextFault::StructOpsMap.into());
-    }
-    if program.kind.sleepable && !programs::SLEEPABLE_MAPS.contains(&spec.map_type) {
-        return Err(ContextFault::SleepableMap.into());
-    }
-    Ok(())
 }

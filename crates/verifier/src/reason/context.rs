@@ -4,7 +4,7 @@ use isa::Reg;
 
 use super::{EACCES, EINVAL, KnownBits, TypeName};
 
-/// What is wrong with a use of the context, of packets or of sockets, or with how a program is to be loaded.
+/// What is wrong with a use of the context, of packets or of sockets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "fields are the register, offset, size and so on that the message names")]
 #[non_exhaustive]
@@ -37,19 +37,6 @@ pub enum ContextFault {
     BufferVariable { reg: Reg, offset: i64, bits: KnownBits },
     #[error("write to change key R{} not allowed", reg.number())]
     MapKeyWrite { reg: Reg },
-    /// The kernel says nothing but that the argument is invalid.
-    #[error("programs of this type cannot be loaded for attach type {attach}")]
-    AttachType { attach: u32 },
-    #[error("Syscall programs can only be sleepable")]
-    MustSleep,
-    #[error("Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable")]
-    CannotSleep,
-    #[error("{programs} progs cannot use {field} yet")]
-    MapField { programs: &'static str, field: &'static str },
-    #[error("bpf_struct_ops map cannot be used in prog")]
-    StructOpsMap,
-    #[error("Sleepable programs can only use array, hash, ringbuf and local storage maps")]
-    SleepableMap,
 }
 
 impl ContextFault {
@@ -59,14 +46,7 @@ impl ContextFault {
         match self {
             // A pointer behind the packet's end has no bounds to be outside of.
             Self::PacketBounds { range, .. } if *range < 0 => EINVAL,
-            Self::NoPacketLoads
-            | Self::PacketLoadContext
-            | Self::AttachType { .. }
-            | Self::MustSleep
-            | Self::CannotSleep
-            | Self::MapField { .. }
-            | Self::StructOpsMap
-            | Self::SleepableMap => EINVAL,
+            Self::NoPacketLoads | Self::PacketLoadContext => EINVAL,
             _ => EACCES,
         }
     }

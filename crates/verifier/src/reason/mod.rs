@@ -6,6 +6,7 @@ mod call;
 mod context;
 mod function;
 mod kfunc;
+mod load;
 mod memory;
 mod object;
 
@@ -15,6 +16,7 @@ pub use call::CallFault;
 pub use context::ContextFault;
 pub use function::FunctionFault;
 pub use kfunc::KfuncFault;
+pub use load::LoadFault;
 pub use memory::MemoryFault;
 pub use object::ObjectFault;
 
@@ -229,6 +231,9 @@ pub enum Reason {
     /// Of the stack, and of alignment.
     #[error(transparent)]
     Memory(#[from] MemoryFault),
+    /// Of how the program is to be loaded and the maps it refers to.
+    #[error(transparent)]
+    Load(#[from] LoadFault),
     /// Of objects with a life: references, locks, dynptrs, timers, lists and trees.
     #[error(transparent)]
     Object(#[from] ObjectFault),
@@ -328,16 +333,6 @@ pub enum Reason {
     AtomicTarget { reg: Reg, found: TypeName },
     #[error("{field} cannot be accessed directly by load/store")]
     SpecialField { field: &'static str, reg: Reg, map: String },
-    #[error("Only one arena per program")]
-    TwoArenas { first: u32, second: u32 },
-    #[error("no map #{map}")]
-    NoSuchMap { map: u32 },
-    #[error("direct value offset of {offset} is not allowed")]
-    MapValueOffset { map: String, offset: u32 },
-    #[error("map {map} has no single value")]
-    NoDirectValue { map: String },
-    #[error("more than {limit} maps")]
-    TooManyMaps { limit: usize },
 
     // Calls.
     #[error("R{} type={found} expected={expected}", reg.number())]
@@ -412,9 +407,10 @@ impl Reason {
             Self::Function(fault) => fault.errno(),
             Self::Kfunc(fault) => fault.errno(),
             Self::Memory(fault) => fault.errno(),
+            Self::Load(fault) => fault.errno(),
             Self::Object(fault) => fault.errno(),
             Self::MapStruct { fault: MapStructFault::NoMember, .. } => EINVAL,
-            Self::TooManyInsns { .. } | Self::TooManySubprogs | Self::TooManyMaps { .. } => E2BIG,
+            Self::TooManyInsns { .. } | Self::TooManySubprogs => E2BIG,
             Self::TooComplex { .. } | Self::TooManyBranches { .. } | Self::TooManyFrames { .. } => E2BIG,
             Self::TooManyStates { .. } => ENOMEM,
             Self::Internal { .. } | Self::Invariants => EFAULT,

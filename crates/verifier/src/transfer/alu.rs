@@ -6,7 +6,7 @@ use super::Step;
 use crate::cfg::callee;
 use crate::explore::Stop;
 use crate::limits::MAX_OFFSET;
-use crate::reason::{Reason, Unsupported};
+use crate::reason::{LoadFault, Reason, Unsupported};
 use crate::reg::{Flags, RegState, RegType};
 use crate::scalar::Scalar;
 
@@ -250,7 +250,7 @@ impl Step<'_> {
             Imm64::MapIdxValue { map, offset } => {
                 let mut value = self.pointer(RegType::PtrToMapValue { map });
                 value.offset = i32::try_from(offset)
-                    .map_err(|_| Reason::MapValueOffset { map: self.plan.map_name(map), offset })?;
+                    .map_err(|_| LoadFault::ValueOffset { map: self.plan.map_name(map), offset })?;
                 value
             }
             Imm64::Func(offset) => {

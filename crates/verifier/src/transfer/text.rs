@@ -12,7 +12,7 @@ impl Step<'_> {
     /// A zero-terminated string at a known place of a read-only data section (`check_reg_const_str`).
     pub(super) fn check_const_string(&mut self, reg: Reg, value: &RegState) -> Result<(), Reason> {
         let RegType::PtrToMapValue { map } = value.kind else { return Err(Reason::NotConstString { reg }) };
-        let Some(spec) = self.plan.map(map) else { return Err(Reason::NoSuchMap { map }) };
+        let Some(spec) = self.plan.map(map) else { return Err(Reason::Internal { what: "no such map" }) };
         if !matches!(spec.origin, MapOrigin::Data { read_only: true, .. }) {
             return Err(CallFault::StringNotReadOnly { reg }.into());
         }

@@ -9,6 +9,8 @@ mod socket;
 
 use bpf_object::{AttachType as A, MapType, ProgType as P};
 
+use crate::reason::LoadFault;
+
 use field::Layout;
 pub(crate) use field::{Gives, Query};
 pub(crate) use socket::{SOCK_COMMON, SOCKET, TCP_SOCK, XDP_SOCK};
@@ -81,17 +83,6 @@ enum Sleeps {
     For(&'static [A]),
 }
 
-/// What is wrong with the way a program is to be loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LoadFault {
-    /// The attach type does not belong to the program type.
-    AttachType,
-    /// It must be sleepable.
-    MustSleep,
-    /// It cannot be sleepable.
-    CannotSleep,
-}
-
 impl ProgRules {
     /// The attach type of a program that was asked to be loaded for number `attach`.
     pub(crate) fn attach_type(&self, attach: Option<u32>) -> Option<A> {
@@ -101,11 +92,14 @@ impl ProgRules {
         }
     }
 
-    /// Checks how the program is to be loaded.
-    pub(crate) fn check_load(&self, attach: Option<A>, sleepable: bool) -> Result<(), LoadFault> {
-        if !self.attach.is_empty() && attach.is_none_or(|a| !self.attach.contains(&a)) {
-            return Err(LoadFault::AttachType);
-        }
+    /// Checks what the program is to be attached to; `number` is what was asked for.
+    pub(crate) fn check_attach(&self, attach: Option<A>, number: u32) -> Result<(), LoadFault> {
+        let accepted = self.attach.is_empty() || attach.is_some_and(|a| self.attach.contains(&a));
+        if accepted { Ok(()) } else { Err(LoadFault::AttachType { attach: number }) }
+    }
+
+    /// Checks whether the program may be loaded as one that sleeps, or one that does not.
+    pub(crate) fn check_sleep(&self, attach: Option<A>, sleepable: bool) -> Result<(), LoadFault> {
         let may_sleep = match self.sleeps {
             Sleeps::Never => false,
             Sleeps::Always => true,
@@ -331,13 +325,17 @@ mod tests {
     #[test]
     fn loading_is_checked_by_type() {
         let check = |prog_type, attach: Option<u32>, sleepable| {
-            find(prog_type).map(|r| r.check_load(r.attach_type(attach), sleepable))
+            find(prog_type).map(|r| {
+                let number = attach.unwrap_or(0);
+                let attach = r.attach_type(attach);
+                r.check_attach(attach, number).and_then(|()| r.check_sleep(attach, sleepable))
+            })
         };
         assert_eq!(check(P::CgroupSock, None, false), Some(Ok(())));
-        assert_eq!(check(P::SkLookup, None, false), Some(Err(LoadFault::AttachType)));
+        assert_eq!(check(P::SkLookup, None, false), Some(Err(LoadFault::AttachType { attach: 0 })));
         assert_eq!(check(P::SkLookup, Some(36), false), Some(Ok(())));
         assert_eq!(check(P::Syscall, None, false), Some(Err(LoadFault::MustSleep)));
-        assert_eq!(check(P::Syscall, Some(1), true), Some(Err(LoadFault::AttachType)));
+        assert_eq!(check(P::Syscall, Some(1), true), Some(Err(LoadFault::AttachType { attach: 1 })));
         assert_eq!(check(P::Xdp, Some(37), true), Some(Err(LoadFault::CannotSleep)));
         assert_eq!(check(P::Tracing, Some(24), true), Some(Ok(())));
         assert_eq!(check(P::Tracing, Some(23), true), Some(Err(LoadFault::CannotSleep)));
