@@ -70,10 +70,6 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn refs(&self) -> &[Reference] {
-        &self.refs
-    }
-
     /// Takes something.
     pub(crate) fn take(&mut self, kind: RefKind, id: u32, at: InsnIdx) {
         self.refs.push(Reference { kind, id, at });

@@ -30,8 +30,10 @@ pub(crate) struct Field<'b> {
 /// What lies at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found<'b> {
-    /// A number, or a pointer to something that has no structure.
+    /// A number.
     Number,
+    /// A pointer to something that has no structure: it may be read through, guarded.
+    Bytes,
     /// A pointer to a structure.
     Pointer(Field<'b>),
 }
@@ -206,6 +208,7 @@ impl<'b> Walk<'b> {
                     let name = self.btf.str(member.name);
                     return Ok(Step::Done(Found::Pointer(Field { target: pointee, tag, in_union, name })));
                 }
+                return Ok(Step::Done(Found::Bytes));
             }
             _ => {}
         }

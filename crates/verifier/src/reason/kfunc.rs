@@ -49,8 +49,6 @@ pub enum KfuncFault {
     NotRcu { reg: Reg },
     #[error("R{} must have zero offset when passed to release func or trusted arg to kfunc", reg.number())]
     ReleaseOffset { reg: Reg },
-    #[error("negative offset {found} ptr R{} off={offset} disallowed", reg.number())]
-    NegativeArgument { reg: Reg, found: TypeName, offset: i64 },
     #[error("release kernel function {name} expects refcounted PTR_TO_BTF_ID")]
     NothingToRelease { name: String },
     #[error("arg#{index} expected pointer to ctx, but got {found}")]
@@ -143,7 +141,6 @@ impl KfuncFault {
             | Self::NotSleepable { .. }
             | Self::OutsideRcu { .. }
             | Self::PossiblyNull { .. }
-            | Self::NegativeArgument { .. }
             | Self::NegativeOffset { .. }
             | Self::VariableOffset { .. }
             | Self::OtherMemory { .. }
@@ -167,7 +164,6 @@ impl KfuncFault {
             | Self::NotTrusted { reg }
             | Self::NotRcu { reg }
             | Self::ReleaseOffset { reg }
-            | Self::NegativeArgument { reg, .. }
             | Self::NotContext { reg, .. }
             | Self::NotConstString { reg, .. }
             | Self::NotFunction { reg, .. }

@@ -440,6 +440,7 @@ impl Reason {
             | Self::ZeroSize { .. }
             | Self::UnboundedSize { .. }
             | Self::NotConstant { .. }
+            | Self::SleepsHere { .. }
             | Self::NotSleepable { .. } => EACCES,
             _ => EINVAL,
         }

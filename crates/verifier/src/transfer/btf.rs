@@ -77,8 +77,14 @@ impl Step<'_> {
                 let flags = self.flags_of_field(btf, ty, pointer, &field);
                 Ok(self.structure_pointer(RegType::PtrToBtfId { of, ty: field.target }, flags))
             }
+            Found::Bytes => Ok(self.untrusted_bytes()),
             _ => Ok(self.unknown(&[])),
         }
+    }
+
+    /// A pointer to anything, of which every load is guarded.
+    fn untrusted_bytes(&mut self) -> RegState {
+        self.pointer(RegType::PtrToMem { size: 0 }).with(Flags::RDONLY.with(Flags::UNTRUSTED))
     }
 
     fn structure_pointer(&mut self, kind: RegType, flags: Flags) -> RegState {
@@ -135,7 +141,10 @@ impl Step<'_> {
             return Err(KfuncFault::ReadOnly { reg }.into());
         }
         for field in fields {
-            let Some((member, bits)) = btf.member(ty, field) else { continue };
+            // A connection that is being made is a whole one to begin with.
+            let inner = btf.composite(ty).and_then(|c| c.members.first()).map(|m| m.ty);
+            let found = btf.member(ty, field).or_else(|| btf.member(inner?, field));
+            let Some((member, bits)) = found else { continue };
             let (Ok(start), Some(bytes)) = (u32::try_from(bits / 8), btf.size_of(member.ty)) else {
                 continue;
             };
@@ -200,6 +209,7 @@ impl Step<'_> {
         }
         match member_at(btf, ty, start, size, true).map_err(|fault| KfuncFault::Walk { reg, fault })? {
             Found::Number => Ok(self.unknown(&[])),
+            Found::Bytes => Ok(self.untrusted_bytes()),
             Found::Pointer(field) => {
                 let kind = RegType::PtrToBtfId { of: BtfOwner::Kernel, ty: field.target };
                 Ok(self.structure_pointer(kind, field_flags(&field)))

@@ -4,6 +4,7 @@ use bpf_object::{Btf, TypeId};
 use isa::Reg;
 
 use super::super::Step;
+use super::super::ctx::check_unmodified;
 use super::KfuncCall;
 use super::arguments::{TRUST, stands_for_structure};
 use crate::kernel_types::{holds_at_start, is_init_alias, is_projection, kind_name, shown_name};
@@ -109,23 +110,8 @@ impl Step<'_> {
             && !value
                 .flags
                 .any(Flags::MAYBE_NULL.with(Flags::UNTRUSTED).with(Flags::USER).with(Flags::PERCPU));
-        check_offset(reg, value, fixed_ok)
+        if value.kind == RegType::NotInit { Ok(()) } else { check_unmodified(reg, value, fixed_ok) }
     }
-}
-
-/// Checks that a pointer has no variable offset, and no fixed one unless `fixed_ok` (`__check_ptr_off_reg`).
-fn check_offset(reg: Reg, value: &RegState, fixed_ok: bool) -> Result<(), Reason> {
-    let (found, offset) = (value.type_name(), i64::from(value.offset));
-    if offset < 0 {
-        return Err(KfuncFault::NegativeArgument { reg, found, offset }.into());
-    }
-    if offset != 0 && !fixed_ok {
-        return Err(Reason::ModifiedPointer { reg, found, offset });
-    }
-    if value.kind == RegType::NotInit || value.scalar.is_zero() {
-        return Ok(());
-    }
-    Err(Reason::VariableOffset { found, offset })
 }
 
 /// Checks that there is a structure behind a pointer, and nothing that forbids to give it away.

@@ -40,6 +40,7 @@ impl LockKind {
 impl Step<'_> {
     /// Takes the lock that `reg` points to.
     pub(in crate::transfer) fn spin_lock(&mut self, reg: Reg, kind: LockKind) -> Result<(), Reason> {
+        self.check_lock_here(kind)?;
         let (place, id) = self.lock_argument(reg, kind)?;
         let held = |r: &RefKind| match kind {
             LockKind::Spin => matches!(r, RefKind::Lock(_)),
@@ -56,6 +57,7 @@ impl Step<'_> {
 
     /// Gives back the lock that `reg` points to; what it protected is no longer known.
     pub(in crate::transfer) fn spin_unlock(&mut self, reg: Reg, kind: LockKind) -> Result<(), Reason> {
+        self.check_lock_here(kind)?;
         let (place, id) = self.lock_argument(reg, kind)?;
         let function = kind.unlock_name();
         self.state.held.unlock(kind.reference(place), id).map_err(|fault| match fault {
@@ -64,6 +66,14 @@ impl Step<'_> {
             GiveBack::OutOfOrder(held) => ObjectFault::UnlockOrder { function, held: held.at },
         })?;
         self.state.invalidate(|r| r.flags.has(Flags::NON_OWN_REF));
+        Ok(())
+    }
+
+    /// Callbacks that order the nodes of a tree rely on the lock.
+    fn check_lock_here(&self, kind: LockKind) -> Result<(), Reason> {
+        if kind == LockKind::Spin && self.in_tree_callback() {
+            return Err(ObjectFault::LockInCallback.into());
+        }
         Ok(())
     }
 
