@@ -1,5 +1,6 @@
 //! Generators, oracles and file tests of bpf-arena.
 
+pub mod calls;
 pub mod differential;
 pub mod filetest;
 pub mod fuzz;

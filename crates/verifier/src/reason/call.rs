@@ -2,7 +2,7 @@
 
 use isa::Reg;
 
-use super::{EACCES, EFAULT, EINVAL, ENOTSUPP, TypeName};
+use super::{EACCES, EFAULT, EINVAL, ENOTSUPP, KnownBits, TypeName};
 
 /// What is wrong with a call of a helper.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +45,7 @@ pub enum CallFault {
     #[error("invalid zero-sized read")]
     ZeroRead { reg: Reg },
     #[error("{}", stack_read_text(*reg, *start, *byte, *size, *variable))]
-    StackRead { reg: Reg, start: i64, byte: i64, size: u64, variable: Option<(u64, u64)> },
+    StackRead { reg: Reg, start: i64, byte: i64, size: u64, variable: Option<KnownBits> },
     #[error("R{} is not a known constant'", reg.number())]
     SizeNotConstant { reg: Reg },
     #[error("unable to resolve the size of type '{name}': -22")]
@@ -63,6 +63,8 @@ pub enum CallFault {
     // Maps.
     #[error("cannot pass map_type {map_type} into func {function}#{number}")]
     MapForFunction { map_type: u32, function: &'static str, number: u32 },
+    #[error("expected prog array map for tail call")]
+    NotProgArray,
     #[error("write into map forbidden")]
     MapReadOnly { function: &'static str },
     #[error("invalid arg_type for sockmap/sockhash")]
@@ -126,12 +128,10 @@ fn name_of(number: i32) -> &'static str {
     u32::try_from(number).ok().and_then(isa::helper_name).unwrap_or("unknown")
 }
 
-fn stack_read_text(reg: Reg, start: i64, byte: i64, size: u64, variable: Option<(u64, u64)>) -> String {
+fn stack_read_text(reg: Reg, start: i64, byte: i64, size: u64, variable: Option<KnownBits>) -> String {
     let r = reg.number();
     match variable {
         None => format!("invalid read from stack R{r} off {start}+{byte} size {size}"),
-        Some((value, mask)) => {
-            format!("invalid read from stack R{r} var_off ({value:#x}; {mask:#x})+{byte} size {size}")
-        }
+        Some(bits) => format!("invalid read from stack R{r} var_off {bits}+{byte} size {size}"),
     }
 }

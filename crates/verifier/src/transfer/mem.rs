@@ -1,6 +1,6 @@
 //! Loads, stores and atomics.
 
-use bpf_object::{BPF_F_RDONLY_PROG, MapOrigin};
+use bpf_object::MapOrigin;
 use isa::{AtomicOp, Operand, Reg, Size};
 
 use super::Step;
@@ -8,6 +8,7 @@ use super::region::Region;
 use crate::explore::Stop;
 use crate::reason::{Access, ContextFault, MemoryFault, Reason};
 use crate::reg::{Flags, RegState, RegType};
+use crate::rules::maps;
 use crate::rules::programs::Gives;
 use crate::scalar::Scalar;
 use crate::tnum::Tnum;
@@ -287,7 +288,7 @@ impl Step<'_> {
 
     pub(super) fn is_read_only(&self, map: u32) -> bool {
         self.plan.map(map).is_some_and(|m| {
-            m.flags & BPF_F_RDONLY_PROG != 0 || matches!(m.origin, MapOrigin::Data { read_only: true, .. })
+            maps::is_read_only(m) || matches!(m.origin, MapOrigin::Data { read_only: true, .. })
         })
     }
 

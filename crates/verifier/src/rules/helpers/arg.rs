@@ -172,13 +172,12 @@ pub(crate) mod short {
     pub(crate) const VALUE: Arg = Arg::new(K::MapValue);
     pub(crate) const VALUE_OR_NULL: Arg = VALUE.with(F::OR_NULL);
     pub(crate) const VALUE_OUT: Arg = VALUE.with(F::UNINIT).with(F::WRITE);
-    /// Memory of which the helper's prototype does not say what is done with it.
-    pub(crate) const MEM: Arg = Arg::new(K::Mem);
-    pub(crate) const MEM_OR_NULL: Arg = MEM.with(F::OR_NULL);
+    const MEM: Arg = Arg::new(K::Mem);
     pub(crate) const IN: Arg = MEM.with(F::RDONLY);
     pub(crate) const IN_OR_NULL: Arg = IN.with(F::OR_NULL);
     pub(crate) const OUT: Arg = MEM.with(F::UNINIT).with(F::WRITE);
     pub(crate) const IN_OUT: Arg = MEM.with(F::WRITE);
+    pub(crate) const IN_OUT_OR_NULL: Arg = IN_OUT.with(F::OR_NULL);
     pub(crate) const SIZE: Arg = Arg::new(K::Size);
     pub(crate) const SIZE_OR_ZERO: Arg = Arg::new(K::SizeOrZero);
     pub(crate) const ALLOC_SIZE: Arg = Arg::new(K::AllocSize);
@@ -204,11 +203,11 @@ pub(crate) mod short {
     pub(crate) const DYNPTR_RINGBUF_RELEASE: Arg = Arg::new(K::Dynptr(RINGBUF)).with(F::RELEASE);
 
     pub(crate) const fn fixed_in(size: u32) -> Arg {
-        Arg::new(K::FixedMem(size))
+        Arg::new(K::FixedMem(size)).with(F::RDONLY)
     }
 
     pub(crate) const fn fixed_in_out(size: u32) -> Arg {
-        fixed_in(size).with(F::WRITE).with(F::ALIGNED)
+        Arg::new(K::FixedMem(size)).with(F::WRITE).with(F::ALIGNED)
     }
 
     pub(crate) const fn fixed_out(size: u32) -> Arg {

@@ -37,8 +37,6 @@ pub(super) static VARIANTS: &[Variant] = &[
         helper(id::GET_CGROUP_CLASSID, &[CTX], INT)),
     variant(&[P::Tracing, P::Lsm, P::Syscall, P::SkReuseport], helper(id::GET_SOCKET_COOKIE, &[SK_OR_NULL], INT)),
     variant(&[P::PerfEvent], helper(id::GET_STACKID, &[CTX, MAP, ANY], INT)),
-    variant(&[P::RawTracepoint, P::RawTracepointWritable, P::Tracing, P::Lsm, P::Syscall],
-        helper(id::GET_STACK, &[CTX, IN, SIZE_OR_ZERO, ANY], INT).gpl().returns_size()),
     variant(&[P::CgroupSockopt, P::Lsm, P::StructOps, P::Tracing],
         helper(id::SETSOCKOPT, &[SK, ANY, ANY, IN, SIZE], INT)),
     variant(&[P::CgroupSockopt, P::Lsm, P::StructOps, P::Tracing],

@@ -6,7 +6,7 @@ use super::super::Step;
 use super::super::region::Region;
 use super::Call;
 use crate::limits::MAX_SIZE_ARG;
-use crate::reason::{Access, CallFault, Reason};
+use crate::reason::{Access, BoundsFault, CallFault, Reason};
 use crate::reg::{Flags, RegState, RegType};
 use crate::stack::SlotByte;
 
@@ -103,6 +103,10 @@ impl Step<'_> {
                 // Whether it may be NULL is asked of the argument, not of the access.
                 let pointer = pointer.without(Flags::MAYBE_NULL);
                 self.check_region(reg, &pointer, 0, size, access)?;
+                if size == 0 && !zero_ok {
+                    let (fault, region) = (BoundsFault::Min, 0);
+                    return Err(Reason::Bounds { reg, fault, found, region, offset: 0, size });
+                }
                 self.check_field_access(reg, &pointer, 0, size, false)
             }
             RegType::PtrToBtfId { of, ty } => self.check_structure_memory(of, ty, reg, pointer, size),
@@ -137,7 +141,7 @@ impl Step<'_> {
         }
         if let Some(at) = (span.start..span.end).find(|at| special(*at)) {
             let (start, byte) = (span.start, at - span.start);
-            let variable = (!span.fixed).then_some((pointer.scalar.bits.value(), pointer.scalar.bits.mask()));
+            let variable = (!span.fixed).then_some(pointer.scalar.bits.into());
             return Err(CallFault::StackRead { reg, start, byte, size, variable }.into());
         }
         self.reads_stack(frame, span.start, span.end);

@@ -101,7 +101,7 @@ impl Step<'_> {
             self.check_argument(&mut call, index)?;
         }
         self.check_map_writable(&call)?;
-        self.remember_tail_call(&call);
+        self.check_tail_call(&call)?;
         if let Some((frame, span)) = call.raw {
             self.stack_clobber(frame, span)?;
         }
@@ -187,22 +187,27 @@ impl Step<'_> {
             id::MAP_UPDATE_ELEM | id::MAP_DELETE_ELEM | id::MAP_PUSH_ELEM | id::MAP_POP_ELEM
         );
         let map = call.map.and_then(|m| self.plan.map(m.index));
-        if writes && map.is_some_and(|m| m.flags & bpf_object::BPF_F_RDONLY_PROG != 0) {
+        if writes && map.is_some_and(maps::is_read_only) {
             return Err(CallFault::MapReadOnly { function: call.helper.name() }.into());
         }
         Ok(())
     }
 
     /// A tail call by a constant key is made a direct jump, which depends on the key (`record_func_key`).
-    fn remember_tail_call(&mut self, call: &Call) {
+    fn check_tail_call(&mut self, call: &Call) -> Result<(), Reason> {
         if call.helper.effect != Effect::TailCall {
-            return;
+            return Ok(());
         }
-        let entries = call.map.and_then(|m| self.plan.map(m.index)).map_or(0, |m| m.max_entries);
+        let map = call.map.and_then(|m| self.plan.map(m.index));
+        let Some(map) = map.filter(|m| m.map_type == MapType::ProgArray) else {
+            return Err(CallFault::NotProgArray.into());
+        };
+        let entries = map.max_entries;
         let key = *self.state.reg(Reg::R3);
         if key.is_scalar() && key.scalar.as_constant().is_some_and(|k| k < u64::from(entries)) {
             self.depend_on(&key);
         }
+        Ok(())
     }
 
     fn release_argument(&mut self, call: &Call) -> Result<(), Reason> {
