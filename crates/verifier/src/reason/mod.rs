@@ -255,9 +255,11 @@ pub enum Reason {
     FallsOffEnd,
     #[error("unreachable insn {at}")]
     Unreachable { at: InsnIdx },
-    #[error("no subprogram starts at insn {to}")]
+    #[error("unknown opcode {opcode:02x}")]
+    UnknownOpcode { opcode: u8 },
+    #[error("call to invalid destination")]
     NoSuchSubprog { to: i64 },
-    #[error("the call stack of {frames} frames is too deep !")]
+    #[error("the call stack of {frames} frames is too deep")]
     TooManyFrames { frames: usize },
     #[error("combined stack size of {frames} calls is {bytes}. Too large")]
     StackTooDeep { frames: usize, bytes: u32 },

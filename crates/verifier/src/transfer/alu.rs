@@ -6,7 +6,7 @@ use super::Step;
 use crate::cfg::callee;
 use crate::explore::Stop;
 use crate::limits::MAX_OFFSET;
-use crate::reason::{LoadFault, Reason, Unsupported};
+use crate::reason::{LoadFault, Reason};
 use crate::reg::{Flags, RegState, RegType};
 use crate::scalar::Scalar;
 
@@ -259,9 +259,7 @@ impl Step<'_> {
                 self.pointer(RegType::PtrToFunc { subprog })
             }
             Imm64::BtfVar { btf_id, .. } => self.kernel_address(btf_id)?,
-            Imm64::MapFd(_) | Imm64::MapValue { .. } => {
-                return Err(Unsupported::Instruction { what: "lddw of a kernel object" }.into());
-            }
+            Imm64::MapFd(fd) | Imm64::MapValue { fd, .. } => return Err(LoadFault::NotAMap { fd }.into()),
         };
         Ok(self.write(dst, loaded)?)
     }

@@ -8,24 +8,31 @@ use super::{Next, Step};
 use crate::cfg::callee;
 use crate::explore::Stop;
 use crate::limits::MAX_FRAMES;
-use crate::reason::{FunctionFault, Reason, ReturnPlace, Unsupported};
+use crate::reason::{FunctionFault, Reason, ReturnPlace};
 use crate::reg::{BtfOwner, RegState, RegType};
-use crate::rules::helpers::{Callback, CallbackArg};
+use crate::rules::helpers::{Callback, CallbackArg, id};
 use crate::state::{Frame, State};
 
+/// The opcode of calls by register, which are no part of the kernel's instruction set.
+const CALLX: u8 = 0x8d;
 /// The function that ends the program with an exception.
 const THROW: &str = "bpf_throw";
 
 impl Step<'_> {
     pub(super) fn call(&mut self, target: CallTarget) -> Result<Next, Stop> {
         match target {
-            CallTarget::Helper(number) => self.call_helper(number)?,
+            CallTarget::Helper(number) => {
+                self.call_helper(number)?;
+                if number == id::TAIL_CALL && self.state.depth() > 0 {
+                    return self.tail_called();
+                }
+            }
             CallTarget::Kfunc { btf_id, .. } if self.plan.kfunc_name(btf_id) == THROW => {
                 return self.throw(btf_id);
             }
             CallTarget::Kfunc { btf_id, .. } => self.call_kfunc(btf_id)?,
             CallTarget::Local(offset) => return self.call_local(offset),
-            CallTarget::Register(_) => return Err(Unsupported::Instruction { what: "callx" }.into()),
+            CallTarget::Register(_) => return Err(Reason::UnknownOpcode { opcode: CALLX }.into()),
         }
         Ok(Next::At(self.following()))
     }
@@ -171,6 +178,16 @@ impl Step<'_> {
             }
             return Ok(Next::End);
         }
+        self.leave()
+    }
+
+    /// A tail call in a function of the program: what was called returns to the caller in its stead, with any result and
+    /// after any change of the packet. If the call fails, the function goes on.
+    fn tail_called(&mut self) -> Result<Next, Stop> {
+        self.forks.push((self.following(), self.state.clone()));
+        self.lose_packet();
+        let result = self.unknown(&[]);
+        self.write(Reg::R0, result)?;
         self.leave()
     }
 

@@ -62,7 +62,12 @@ impl Step<'_> {
                     Err(FunctionFault::NotCtx { argument }.into())
                 }
             }
-            Parameter::Dynptr => self.use_dynptr(reg, None, false).map(|_| ()),
+            Parameter::Dynptr => {
+                if value.kind == RegType::ConstPtrToDynptr {
+                    check_unmodified(reg, &value, false)?;
+                }
+                self.use_dynptr(reg, None, false).map(|_| ())
+            }
             Parameter::Mem { size, nullable } => self.check_passed_memory(reg, &value, size, nullable),
             Parameter::Trusted { nullable: true, .. } if value.is_null() => Ok(()),
             Parameter::Trusted { ty, nullable } => {

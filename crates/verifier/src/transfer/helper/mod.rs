@@ -113,7 +113,8 @@ impl Step<'_> {
         if number == id::GET_FUNC_IP {
             self.check_function_address()?;
         }
-        if call.changes_packet {
+        // A tail call that returns has changed nothing.
+        if call.changes_packet && helper.effect != Effect::TailCall {
             self.lose_packet();
         }
         Ok(())
