@@ -5,15 +5,16 @@
 #[path = "../../verifier/tests/common/mod.rs"]
 mod common;
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use bpf_arena::kernel::KernelObject;
+use bpf_arena::kernel::LogMode;
 use bpf_arena::{Engine, LoopLimit};
 use bpf_arena_testkit::kernel::missing_capability;
-use bpf_arena_testkit::verdicts::{Judge, generate, listing};
-use bpf_object::{Btf, Object, Program};
-use common::Expected;
+use bpf_arena_testkit::verdicts::{Judge, Mutants, Options, compare, generate, link, listing};
+use bpf_object::Object;
+use common::{Expected, maps, types};
 use libtest_mimic::{Arguments, Failed, Trial};
 use verifier::{Env, Reason, Rejection, Unsupported, verify};
 
@@ -37,27 +38,23 @@ fn main() {
 
 /// The cases of the verifier's own tests: verdict and final message.
 fn cases() -> Result<(), Failed> {
-    let judge = Judge::new(0x1fb0_0000_0000)?;
-    let vmlinux = Btf::parse(&std::fs::read("/sys/kernel/btf/vmlinux")?)?;
-    let kfunc = |name: &str| vmlinux.function(name).and_then(|id| i32::try_from(id.0).ok());
+    let judge = Judge::new(maps(), Some(Arc::new(types())))?;
     let mut different = String::new();
     for case in common::cases().map_err(|e| e.to_string())? {
         if case.here_alone {
             continue;
         }
-        let program = case.program(Some(&kfunc)).map_err(|e| e.to_string())?;
-        match (&case.expected, judge.verdict(&program, true)?) {
+        let program = link(&case.program().map_err(|e| e.to_string())?)?;
+        match (&case.expected, judge.verdict(&program, case.flags, LogMode::OnRejection)?) {
             (Expected::Accept, Ok(())) => {}
             (Expected::Reject(message), Err(theirs)) => {
-                let log = theirs.log().map(|l| l.text().to_owned()).unwrap_or_default();
-                if !log.contains(message) {
-                    let end: Vec<&str> = log.lines().rev().take(3).collect();
+                if !theirs.log.contains(message) {
+                    let end: Vec<&str> = theirs.log.lines().rev().take(3).collect();
                     different += &format!("{}: the kernel says {end:?}, not {message:?}\n", case.name);
                 }
             }
             (Expected::Accept, Err(theirs)) => {
-                let log = theirs.log().map(|l| l.text().to_owned()).unwrap_or_default();
-                different += &format!("{}: the kernel refuses: {log}\n", case.name);
+                different += &format!("{}: the kernel refuses: {}\n", case.name, theirs.log);
             }
             (Expected::Reject(_), Ok(())) => different += &format!("{}: the kernel accepts\n", case.name),
         }
@@ -108,50 +105,18 @@ fn last_line(error: &bpf_arena::kernel::KernelError) -> String {
     error.log().and_then(|l| l.last_line()).map_or_else(|| error.to_string(), str::to_owned)
 }
 
-/// Programs that only the kernel refuses are a hole; programs that only we refuse are counted.
+/// Programs that only the kernel refuses are a hole; programs that only we refuse are counted. A slice of what
+/// `cargo xtask fuzz verifier` does.
 fn random_programs() -> Result<(), Failed> {
     let (first, count) = seeds(1500);
-    let judge = Judge::new(0x1fc0_0000_0000)?;
-    let mut accepted = 0;
-    let mut only_ours: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    let mut messages = 0;
-    let mut refused = 0;
-    let mut jit = 0;
-    for seed in first..first + count {
-        let program = generate(seed);
-        let ours = verify(&program, &Env::default());
-        let short = ours.as_ref().is_err_and(|e| e.insns_walked() < 10_000);
-        let mut theirs = judge.verdict(&program, short)?;
-        if ours.is_ok() && theirs.is_err() {
-            theirs = judge.verdict(&program, true)?;
-        }
-        match (ours, theirs) {
-            (Ok(_), Ok(())) => accepted += 1,
-            (Err(ours), Err(theirs)) => {
-                refused += 1;
-                let log = theirs.log().map(|l| l.text().to_owned()).unwrap_or_default();
-                messages += u32::from(log.contains(&ours.reason().to_string()));
-            }
-            (Ok(_), Err(theirs)) if is_limit_of_jit(&theirs) => jit += 1,
-            (Ok(_), Err(theirs)) => return Err(hole(seed, &program, &theirs)),
-            (Err(ours), Ok(())) => only_ours.entry(kind(&ours)).or_default().push(seed),
-        }
+    let options = Options { first, count, ..Options::default() };
+    let report = compare(&options, &Mutants::default(), &[])?;
+    println!("{report}");
+    if let Some(hole) = report.holes.values().next() {
+        return Err(format!("accepted by us alone:\n{hole}").into());
     }
-    let lost: usize = only_ours.values().map(Vec::len).sum();
-    println!(
-        "seeds {first}..{}: {accepted} accepted by both, {refused} refused by both ({messages} with the same message), \
-         {jit} beyond the kernel's compiler",
-        first + count
-    );
-    for (reason, seeds) in &only_ours {
-        println!(
-            "only we refuse: {} {reason}, e.g. seeds {:?}",
-            seeds.len(),
-            seeds.get(..3).unwrap_or(seeds)
-        );
-    }
-    let allowed = usize::try_from(count / 100)?;
-    if lost > allowed {
+    let lost = report.only_ours();
+    if lost > count / 100 {
         Err(format!("{lost} of {count} programs are refused by us alone").into())
     } else {
         Ok(())
@@ -187,23 +152,4 @@ fn seeds(otherwise: u64) -> (u64, u64) {
     let number =
         |name: &str, otherwise| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(otherwise);
     (number("BPF_ARENA_SEED", 0), number("BPF_ARENA_COUNT", otherwise))
-}
-
-fn kind(rejection: &verifier::Rejection) -> String {
-    let text = format!("{:?}", rejection.reason());
-    text.split([' ', '(']).next().unwrap_or_default().to_owned()
-}
-
-/// Linux's compiler for x86-64 cannot fetch with `and`, `or` and `xor` in an arena, and its verifier says so. There is
-/// nothing unsafe about it.
-fn is_limit_of_jit(error: &sys::bpf::BpfError) -> bool {
-    error.log().is_some_and(|l| l.text().contains("arena is not allowed"))
-}
-
-fn hole(seed: u64, program: &Program, theirs: &sys::bpf::BpfError) -> Failed {
-    let log = theirs.log().map(|l| l.text().to_owned()).unwrap_or_default();
-    let tail: Vec<&str> = log.lines().rev().take(12).collect();
-    let tail: Vec<&str> = tail.into_iter().rev().collect();
-    format!("seed {seed}: only the kernel refuses\n{}\n{theirs}\n{}", listing(program), tail.join("\n"))
-        .into()
 }

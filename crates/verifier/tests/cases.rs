@@ -5,7 +5,7 @@ mod common;
 use std::error::Error;
 use std::sync::Arc;
 
-use bpf_arena_verifier::{Env, MapMember, MapStruct, Memory, Verified, verify};
+use bpf_arena_verifier::{Env, LoadFlags, MapMember, MapStruct, Memory, Verified, verify};
 use bpf_object::{Btf, MapType};
 use common::{Case, Expected, cases};
 use isa::InsnIdx;
@@ -16,13 +16,13 @@ fn every_case_gets_its_verdict() -> Result<(), Box<dyn Error>> {
     let kernel =
         std::fs::read("/sys/kernel/btf/vmlinux").ok().map(|b| Btf::parse(&b)).transpose()?.map(Arc::new);
     for case in cases()? {
-        let program = case.program(None)?;
+        let program = case.program()?;
         let env = match (case.kernel_types, &kernel) {
             (false, _) => env(),
             (true, Some(kernel)) => env().with_kernel(Arc::clone(kernel)),
             (true, None) => continue,
         };
-        let verdict = verify(&program, &env);
+        let verdict = verify(&program, &env.with_flags(LoadFlags::from_bits(case.flags)));
         let fault = match (&case.expected, &verdict) {
             (Expected::Accept, Ok(verified)) => facts(&case, verified),
             (Expected::Accept, Err(rejection)) => Some(format!("refused: {rejection}")),

@@ -2,6 +2,7 @@
 
 mod exec;
 mod input;
+mod verifier;
 
 use clap::Subcommand;
 
@@ -21,6 +22,8 @@ enum What {
     Object(input::Args),
     /// Feeds mutated objects through the linker to the verifier.
     Verify(input::Args),
+    /// Compares verdicts with the running kernel's, over random programs and mutants of the selftests.
+    Verifier(verifier::Args),
 }
 
 /// Runs the task until its end or its first failure.
@@ -29,6 +32,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         What::Exec(args) => exec::run(args),
         What::Decode(args) => input::run(testkit::fuzz::Target::Decode, args),
         What::Object(args) => input::run(testkit::fuzz::Target::Object, args),
+        What::Verifier(args) => verifier::run(args),
         What::Verify(args) => input::run(testkit::fuzz::Target::Verify, args),
     }
 }

@@ -4,23 +4,29 @@
 //! == name of the case
 //! ; reject: R0 !read_ok          (or `; accept`: part of the final message)
 //! ; fact 3: arena                (or `proven`, `narrow`, `unreached`: of the instruction at slot 3)
+//! ; program xdp                  (section name; without one it is `syscall`)
+//! ; flags 8                      (`BPF_F_*` of the load; here `BPF_F_TEST_STATE_FREQ`)
 //! ; here alone                   (the running kernel answers otherwise; the reason stands behind)
 //! ; kernel types                 (needs the BTF of a kernel: left out where this machine's is not to be had)
 //! exit
 //! ```
 //! Map 0 is an arena of 16 pages, map 1 an array of one value of 64 bytes, map 2 a hash map with keys of 8 and values of 16
-//! bytes. Kernel functions are called by name. Whatever is called by label is a static function.
+//! bytes, map 3 a program array, map 4 a ring buffer, map 5 an array of `struct { int count; struct bpf_spin_lock lock; }`,
+//! map 6 an array of `struct bpf_timer`, map 7 an array of 16 bytes for each processor, map 8 a perf event array, map 9 a
+//! map of sockets, map 10 an array of arrays of one value of 4 bytes. Kernel functions are called by name. Whatever is called by label is a static function; callbacks
+//! (`r2 = subprog[label]`) have a type.
+
+mod maps;
 
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use bpf_object::{Extern, ExternKind, Linkage, MapSpec, MapType, Program, Subprogram};
+use bpf_object::{Extern, ExternKind, Linkage, Program, Subprogram};
 use isa::{CallTarget, Imm64, Insn, InsnIdx, assemble_with};
 
-/// The number a call of the kernel function of this name carries.
-pub(crate) type KfuncNumber<'a> = &'a dyn Fn(&str) -> Option<i32>;
+pub(crate) use maps::{ENTRY, FUNCTION, maps, types};
 
 /// What a case must come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +53,9 @@ pub(crate) struct Case {
     /// The kernel's types are needed.
     #[allow(dead_code, reason = "the kernel has them")]
     pub(crate) kernel_types: bool,
+    /// `BPF_F_*`.
+    pub(crate) flags: u32,
+    section: String,
     text: String,
 }
 
@@ -72,6 +81,7 @@ impl Case {
         let mut expected = None;
         let mut facts = Vec::new();
         let (mut here_alone, mut kernel_types) = (false, false);
+        let (mut section, mut flags) = ("syscall", 0);
         for line in body.lines().filter_map(|l| l.strip_prefix("; ")) {
             if line == "accept" {
                 expected = Some(Expected::Accept);
@@ -79,6 +89,10 @@ impl Case {
                 expected = Some(Expected::Reject(message.to_owned()));
             } else if let Some((slot, fact)) = line.strip_prefix("fact ").and_then(|f| f.split_once(": ")) {
                 facts.push((slot.parse()?, fact.to_owned()));
+            } else if let Some(name) = line.strip_prefix("program ") {
+                section = name.trim();
+            } else if let Some(bits) = line.strip_prefix("flags ") {
+                flags = bits.trim().parse()?;
             } else if line.starts_with("here alone") {
                 here_alone = true;
             } else if line == "kernel types" {
@@ -86,12 +100,12 @@ impl Case {
             }
         }
         let expected = expected.ok_or_else(|| format!("{name}: no verdict"))?;
-        Ok(Self { name, expected, facts, here_alone, kernel_types, text: body.to_owned() })
+        let (section, text) = (section.to_owned(), body.to_owned());
+        Ok(Self { name, expected, facts, here_alone, kernel_types, flags, section, text })
     }
 
-    /// The program. `kfunc` gives the number a call of a kernel function carries: with `None` an index into the
-    /// program's externs.
-    pub(crate) fn program(&self, kfunc: Option<KfuncNumber<'_>>) -> Result<Program, Box<dyn Error>> {
+    /// The program.
+    pub(crate) fn program(&self) -> Result<Program, Box<dyn Error>> {
         let externs = std::cell::RefCell::new(Vec::<Extern>::new());
         let symbols = |name: &str| {
             if !name.starts_with("bpf_") || isa::helper_number(name).is_some() {
@@ -104,17 +118,21 @@ impl Case {
                 let kind = ExternKind::Function;
                 externs.push(Extern { name: name.to_owned(), kind, weak: false, btf: None });
             }
-            let btf_id = match kfunc {
-                Some(kfunc) => kfunc(name)?,
-                None => i32::try_from(index).ok()?,
-            };
-            Some(CallTarget::Kfunc { btf_id, module: 0 })
+            Some(CallTarget::Kfunc { btf_id: i32::try_from(index).ok()?, module: 0 })
         };
         let code = assemble_with(&self.text, &symbols).map_err(|e| format!("{}: {e}", self.name))?.code;
-        let mut program = Program::from_code("main", "syscall", code);
+        let mut program = Program::from_code("main", &self.section, code);
         program.subprograms = subprograms(&program);
+        let has_callback =
+            |(_, insn): (_, Insn)| matches!(insn, Insn::LoadImm64 { value: Imm64::Func(_), .. });
+        if program.code.iter().any(has_callback) {
+            for (number, part) in program.subprograms.iter_mut().enumerate() {
+                part.btf_func = Some(if number == 0 { ENTRY } else { FUNCTION });
+            }
+        }
         program.externs = externs.into_inner();
         program.maps = maps();
+        program.btf = Some(Arc::new(types()));
         Ok(program)
     }
 }
@@ -140,19 +158,4 @@ fn subprograms(program: &Program) -> Vec<Subprogram> {
             linkage: Linkage::Static,
         })
         .collect()
-}
-
-fn maps() -> Arc<[MapSpec]> {
-    let spec = |name: &str, map_type, (key_size, value_size), max_entries, flags| MapSpec {
-        key_size,
-        value_size,
-        max_entries,
-        flags,
-        ..MapSpec::new(name, map_type)
-    };
-    Arc::from([
-        spec("arena", MapType::Arena, (0, 0), 16, bpf_object::BPF_F_MMAPABLE),
-        spec("array", MapType::Array, (4, 64), 1, 0),
-        spec("hash", MapType::Hash, (8, 16), 8, 0),
-    ])
 }

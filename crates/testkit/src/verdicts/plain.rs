@@ -1,26 +1,17 @@
-//! Random programs on the edge of what a verifier accepts, and the running kernel's verdict on them.
+//! Random programs in `SEC("syscall")` that need nothing but an arena and a map, so that they can be run here.
 //!
-//! The programs are made of what the first stage of the verifier knows: arithmetic on numbers and pointers, branches,
+//! They are made of arithmetic on numbers and pointers, branches,
 //! the context, the stack with spills, a map value, the arena, helpers without arguments, static functions. Most
 //! instructions are chosen so that they may well be fine, or the first one would always be refused.
 
 use std::sync::Arc;
 
-use bpf_object::{Linkage, MapSpec, MapType, Program, Subprogram};
+use bpf_object::{Linkage, MapSpec, Program, Subprogram};
 use fastrand::Rng;
 use isa::{
-    AluOp, AtomicOp, CallTarget, Code, Cond, Endian, Imm64, Insn, InsnIdx, JumpForm, Operand, Reg, Size,
-    Width,
+    AluOp, AtomicOp, CallTarget, Code, Cond, Imm64, Insn, InsnIdx, JumpForm, Operand, Reg, Size, Width,
 };
-use std::os::fd::AsFd;
-use sys::bpf::{BpfError, LogMode, Map, MapOptions, Prog, ProgSpec};
 
-use crate::kernel::{KernelArena, OracleError};
-
-/// Pages of the arena the programs use.
-pub const ARENA_PAGES: u32 = 16;
-/// Bytes of the map value the programs use.
-pub const VALUE_BYTES: u32 = 64;
 /// Index of the arena among the program's maps.
 const ARENA: u32 = 0;
 /// Index of the array map.
@@ -51,83 +42,11 @@ pub fn generate(seed: u64) -> Program {
     maker.program(main, with_function)
 }
 
-/// The maps of every generated program: an arena and an array of one value.
+/// The maps of these programs: an arena and an array of one value, the first two of [`maps`](super::maps).
 #[must_use]
-pub fn maps() -> Arc<[MapSpec]> {
-    let arena = MapSpec {
-        max_entries: ARENA_PAGES,
-        flags: bpf_object::BPF_F_MMAPABLE,
-        ..MapSpec::new("arena", MapType::Arena)
-    };
-    let array = MapSpec {
-        key_size: 4,
-        value_size: VALUE_BYTES,
-        max_entries: 1,
-        ..MapSpec::new("array", MapType::Array)
-    };
-    Arc::from([arena, array])
+pub fn simple_maps() -> Arc<[MapSpec]> {
+    super::maps().iter().take(2).cloned().collect()
 }
-
-/// The running kernel, with these maps and, as the third, a hash map with keys of 8 and values of 16 bytes.
-#[derive(Debug)]
-pub struct Judge {
-    arena: KernelArena,
-    array: Map,
-    hash: Map,
-}
-
-impl Judge {
-    /// Creates the maps, the arena mapped at `map_extra`.
-    ///
-    /// # Errors
-    /// The kernel refuses one.
-    pub fn new(map_extra: u64) -> Result<Self, OracleError> {
-        let arena = KernelArena::new(ARENA_PAGES, map_extra, 0)?;
-        let array = Map::create(&MapOptions {
-            name: "oracle_array",
-            map_type: MapType::Array as u32,
-            key_size: 4,
-            value_size: VALUE_BYTES,
-            max_entries: 1,
-            ..MapOptions::default()
-        })?;
-        let hash = Map::create(&MapOptions {
-            name: "oracle_hash",
-            map_type: MapType::Hash as u32,
-            key_size: 8,
-            value_size: 16,
-            max_entries: 8,
-            ..MapOptions::default()
-        })?;
-        Ok(Self { arena, array, hash })
-    }
-
-    /// Whether the kernel accepts the program; if not, its error, with `log` with the log: that of a program that is walked
-    /// for long takes much longer.
-    ///
-    /// # Errors
-    /// Something else went wrong.
-    pub fn verdict(&self, program: &Program, log: bool) -> Result<Result<(), BpfError>, OracleError> {
-        let insns = program
-            .code
-            .encode(Endian::Little)
-            .map_err(|error| OracleError::Encode(error.at, error.source))?;
-        let fds = [self.arena.fd(), self.array.as_fd(), self.hash.as_fd()];
-        let spec = ProgSpec {
-            name: "oracle",
-            prog_type: bpf_object::ProgType::Syscall as u32,
-            insns: &insns,
-            license: "GPL",
-            flags: BPF_F_SLEEPABLE,
-            fd_array: &fds,
-            log: if log { LogMode::OnRejection } else { LogMode::Never },
-            ..ProgSpec::default()
-        };
-        Ok(Prog::load(&spec).map(|_| ()))
-    }
-}
-
-const BPF_F_SLEEPABLE: u32 = 1 << 4;
 
 /// Registers with a role: `r6` context, `r7` map value, `r8` arena pointer, `r9` a number; the others change.
 struct Maker {
@@ -175,7 +94,7 @@ impl Maker {
             }
         }
         let mut program = Program::from_code("generated", "syscall", code);
-        program.maps = maps();
+        program.maps = simple_maps();
         if let (true, Some(start), Some(entry)) = (with_function, boundary, program.subprograms.first_mut()) {
             let end = std::mem::replace(&mut entry.end, start);
             let (name, linkage) = ("helper".to_owned(), Linkage::Static);

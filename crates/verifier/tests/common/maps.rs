@@ -1,0 +1,85 @@
+//! The maps that programs of the text cases and generated ones name.
+
+#![allow(unreachable_pub, reason = "a module of two crates, one of which shows it")]
+
+use std::sync::Arc;
+
+use bpf_object::{
+    Btf, BtfLinkage, Composite, FuncProto, Int, Kind, MapSpec, MapType, Member, Param, StrId, Type, TypeId,
+};
+
+/// Types of [`types`].
+const LOCKED: TypeId = TypeId(3);
+const TIMED: TypeId = TypeId(5);
+/// The function that a program begins with, in [`types`].
+pub const ENTRY: TypeId = TypeId(8);
+/// Any other function: callbacks have to have a type.
+pub const FUNCTION: TypeId = TypeId(9);
+
+/// The maps of every case.
+#[must_use]
+pub fn maps() -> Arc<[MapSpec]> {
+    let spec = |name: &str, map_type, (key_size, value_size), max_entries| MapSpec {
+        key_size,
+        value_size,
+        max_entries,
+        ..MapSpec::new(name, map_type)
+    };
+    let typed = |spec: MapSpec, value| MapSpec { key_btf: Some(TypeId(1)), value_btf: Some(value), ..spec };
+    let arena = spec("arena", MapType::Arena, (0, 0), 16);
+    let inner = Box::new(spec("inner", MapType::Array, (4, 4), 1));
+    Arc::from([
+        MapSpec { flags: bpf_object::BPF_F_MMAPABLE, ..arena },
+        spec("array", MapType::Array, (4, 64), 1),
+        spec("hash", MapType::Hash, (8, 16), 8),
+        spec("programs", MapType::ProgArray, (4, 4), 4),
+        spec("ringbuf", MapType::Ringbuf, (0, 0), 4096),
+        typed(spec("locked", MapType::Array, (4, 8), 1), LOCKED),
+        typed(spec("timed", MapType::Array, (4, 16), 1), TIMED),
+        spec("percpu", MapType::PercpuArray, (4, 16), 4),
+        spec("events", MapType::PerfEventArray, (4, 4), 4),
+        spec("sockets", MapType::Sockmap, (4, 4), 4),
+        MapSpec { inner: Some(inner), ..spec("nested", MapType::ArrayOfMaps, (4, 4), 4) },
+    ])
+}
+
+/// Types of the values of two of the maps.
+#[must_use]
+pub fn types() -> Btf {
+    let mut btf = Btf::default();
+    let mut add = |name: &str, size, members: &[(&str, TypeId, u32)]| {
+        let member = |&(name, ty, bit_offset): &(&str, TypeId, u32)| Member {
+            name: btf.add_str(name),
+            ty,
+            bit_offset,
+            bit_size: 0,
+        };
+        let members: Vec<Member> = members.iter().map(member).collect();
+        let kind = match name {
+            "int" => Kind::Int(Int { size, bits: 32, signed: true, ..Int::default() }),
+            _ => Kind::Struct(Composite { size, members, kind_flag: false }),
+        };
+        let name = btf.add_str(name);
+        btf.push(Type { name, kind })
+    };
+    let int = add("int", 4, &[]);
+    let lock = add("bpf_spin_lock", 4, &[("val", int, 0)]);
+    let locked = add("locked", 8, &[("count", int, 0), ("lock", lock, 32)]);
+    let timer = add("bpf_timer", 16, &[]);
+    let timed = add("timed", 16, &[("timer", timer, 0)]);
+    let long = {
+        let name = btf.add_str("long");
+        btf.push(Type { name, kind: Kind::Int(Int { size: 8, bits: 64, signed: true, ..Int::default() }) })
+    };
+    let params = ["a", "b", "c", "d"].map(|name| Param { name: btf.add_str(name), ty: long });
+    let proto = Kind::FuncProto(FuncProto { ret: int, params: params.to_vec() });
+    let proto = btf.push(Type { name: StrId(0), kind: proto });
+    let mut function = |name: &str, linkage| {
+        let name = btf.add_str(name);
+        btf.push(Type { name, kind: Kind::Func { proto, linkage } })
+    };
+    let entry = function("entry", BtfLinkage::Global);
+    let other = function("function", BtfLinkage::Static);
+    debug_assert_eq!([locked, timed, entry, other], [LOCKED, TIMED, ENTRY, FUNCTION]);
+    btf
+}
