@@ -102,6 +102,9 @@ pub enum KfuncFault {
     #[error("kfunc bpf_rdonly_cast type ID argument must be of a struct or void")]
     CastType { id: u64 },
 
+    #[error("kern ctx type id {id} is not a struct")]
+    ContextType { id: u32 },
+
     // Memory that BTF describes.
     #[error("Cannot access kernel 'struct {name}' from non-GPL compatible program")]
     StructLicense { name: String },

@@ -83,7 +83,7 @@ impl Step<'_> {
     }
 
     /// A pointer to anything, of which every load is guarded.
-    fn untrusted_bytes(&mut self) -> RegState {
+    pub(super) fn untrusted_bytes(&mut self) -> RegState {
         self.pointer(RegType::PtrToMem { size: 0 }).with(Flags::RDONLY.with(Flags::UNTRUSTED))
     }
 

@@ -4,7 +4,7 @@ use isa::Reg;
 
 use super::super::Step;
 use super::KfuncCall;
-use crate::kernel_types::{kind_name, shown_name};
+use crate::kernel_types::kind_name;
 use crate::reason::{Access, KfuncFault, Reason};
 use crate::reg::{Flags, RegState, RegType};
 use crate::rules::kfuncs::{Arg, KfuncFlags, Memory, Pointer, Role, SizeKind, Special};
@@ -150,7 +150,7 @@ impl Step<'_> {
         let names = || {
             let kernel = self.plan.kernel();
             let ty = pointer.target.ty;
-            kernel.map_or(("UNKNOWN", String::new()), |k| (kind_name(k, ty), shown_name(k, ty).to_owned()))
+            kernel.map_or(("UNKNOWN", String::new()), |k| (kind_name(k, ty), k.name(ty).to_owned()))
         };
         if matches!(value.kind, RegType::PtrToBtfId { .. }) || stands_for_structure(value.kind) {
             if pointer.target.structure {

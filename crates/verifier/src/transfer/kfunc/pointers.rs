@@ -7,7 +7,7 @@ use super::super::Step;
 use super::super::ctx::check_unmodified;
 use super::KfuncCall;
 use super::arguments::{TRUST, stands_for_structure};
-use crate::kernel_types::{holds_at_start, is_init_alias, is_projection, kind_name, shown_name};
+use crate::kernel_types::{holds_at_start, is_init_alias, is_projection, kind_name};
 use crate::reason::{KfuncFault, Reason, TypeName};
 use crate::reg::{BtfOwner, Flags, RegState, RegType};
 use crate::rules::kfuncs::KfuncFlags;
@@ -44,10 +44,10 @@ impl Step<'_> {
             name: call.name(),
             index,
             kind: kind_name(kernel, wanted),
-            expected: shown_name(kernel, wanted).to_owned(),
+            expected: wanted_name.to_owned(),
             reg,
             found_kind: kind_name(btf, have),
-            found: shown_name(btf, have).to_owned(),
+            found: have_name.to_owned(),
         }
         .into())
     }

@@ -1,12 +1,13 @@
 //! What a call of a kernel function leaves behind.
 
+use bpf_object::{Kind, TypeId};
 use isa::Reg;
 
 use super::super::Step;
 use super::KfuncCall;
 use crate::explore::Stop;
 use crate::held::RefKind;
-use crate::kernel_types::{kind_name, shown_name};
+use crate::kernel_types::kind_name;
 use crate::reason::{KfuncFault, Reason};
 use crate::reg::{BtfOwner, Flags, RegState, RegType};
 use crate::rules::kfuncs::{self, KfuncFlags, Ret, Special};
@@ -66,7 +67,7 @@ impl Step<'_> {
                 let Some((size, writable)) = fixed.or(size.map(|s| (s, false))) else {
                     let kernel = self.plan.kernel();
                     let kind = kernel.map_or("UNKNOWN", |k| kind_name(k, ty));
-                    let target = kernel.map_or("", |k| shown_name(k, ty)).to_owned();
+                    let target = kernel.map_or("", |k| k.name(ty)).to_owned();
                     return Err(KfuncFault::ResultType { name: call.name(), kind, target }.into());
                 };
                 let mut memory = self.pointer(RegType::PtrToMem { size });
@@ -103,14 +104,18 @@ impl Step<'_> {
     fn cast_to_kernel_context(&mut self) -> Result<RegState, Reason> {
         let kernel = self.plan.kernel();
         let prog_type = self.plan.program.kind.prog_type;
-        let ty = kernel.zip(prog_type).and_then(|(k, p)| Some(k.resolve(kfuncs::kernel_context(k, p)?)));
-        let ty = ty.ok_or(Reason::Internal { what: "a context that the kernel's types do not know" })?;
+        let found = kernel.zip(prog_type).and_then(|(k, p)| Some((k, kfuncs::kernel_context(k, p)?)));
+        let Some((kernel, ty)) = found else {
+            return Err(Reason::Internal { what: "a context that the kernel's types do not know" });
+        };
+        if kernel.kind(ty).and_then(Kind::as_composite).is_none() {
+            return Err(KfuncFault::ContextType { id: ty.0 }.into());
+        }
         Ok(self.pointer(RegType::PtrToBtfId { of: BtfOwner::Kernel, ty }).with(Flags::TRUSTED))
     }
 
     /// `bpf_rdonly_cast`: any address as any structure, or as bytes, with guarded loads.
     fn read_only_cast(&mut self, call: &KfuncCall<'_>) -> Result<RegState, Reason> {
-        use bpf_object::{Kind, TypeId};
         let id = call.constant.unwrap_or(0);
         let kernel =
             self.plan.kernel().ok_or(Reason::Internal { what: "a cast without the kernel's types" })?;
@@ -120,10 +125,7 @@ impl Step<'_> {
                 let kind = RegType::PtrToBtfId { of: BtfOwner::Kernel, ty };
                 Ok(self.pointer(kind).with(Flags::UNTRUSTED))
             }
-            Some(Kind::Void) => {
-                let bytes = self.pointer(RegType::PtrToMem { size: 0 });
-                Ok(bytes.with(Flags::RDONLY.with(Flags::UNTRUSTED)))
-            }
+            Some(Kind::Void) => Ok(self.untrusted_bytes()),
             Some(_) => Err(KfuncFault::CastType { id }.into()),
             None => Err(KfuncFault::CastUnknownType { id }.into()),
         }
