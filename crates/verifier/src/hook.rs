@@ -41,6 +41,11 @@ const MAX_ARGUMENTS: i64 = 12;
 const SLOT: u32 = 8;
 
 impl Hook {
+    /// Whether programs of this kind are attached to a function of the kernel that they name.
+    pub(crate) fn is_named(kind: &ProgramKind) -> bool {
+        matches!(kind.prog_type, Some(ProgType::Tracing | ProgType::Lsm)) && kind.target.is_some()
+    }
+
     /// The function a program of this kind is attached to, if the kernel has it.
     pub(crate) fn find(kernel: &Btf, kind: &ProgramKind, attach: Option<AttachType>) -> Option<Self> {
         let target = kind.target.as_deref()?;
@@ -53,6 +58,7 @@ impl Hook {
         };
         let function = match place {
             Place::Tracepoint => return Self::tracepoint(kernel, target),
+            Place::Iterator if !hooks::is_iterator(target) => return None,
             Place::Iterator => format!("bpf_iter_{target}"),
             Place::Lsm => format!("bpf_lsm_{target}"),
             Place::Function => target.to_owned(),

@@ -12,7 +12,7 @@ use crate::flow::Flow;
 use crate::functions::Functions;
 use crate::hook::Hook;
 use crate::live::Liveness;
-use crate::reason::{Reason, Unsupported};
+use crate::reason::{KfuncFault, Reason, Unsupported};
 use crate::references;
 use crate::reg::{BtfOwner, Flags, RegState, RegType};
 use crate::rules::programs::{self, ProgRules};
@@ -56,6 +56,10 @@ impl<'a> Plan<'a> {
         let number = program.kind.attach_type.unwrap_or(0);
         rules.check_attach(attach, number).map_err(|fault| (None, fault.into()))?;
         let hook = env.kernel.as_deref().and_then(|k| Hook::find(k, &program.kind, attach));
+        if hook.is_none() && env.kernel.is_some() && Hook::is_named(&program.kind) {
+            let target = program.kind.target.clone().unwrap_or_default();
+            return Err((None, KfuncFault::NoHook { target }.into()));
+        }
         let externs = Externs::new(program, env, is_gpl(&program.license))?;
         let structural = |reason| (place(&reason), reason);
         cfg::check_subprogs(program).map_err(structural)?;

@@ -21,6 +21,8 @@ pub enum KfuncFault {
     NotDeviceBound,
     #[error("too many different kernel function calls")]
     TooMany,
+    #[error("the kernel has nothing that programs of this kind could be attached to of name '{target}'")]
+    NoHook { target: String },
     #[error("unexpected __bpf_trap() due to uninitialized variable?")]
     Trap,
     #[error("program must be sleepable to call sleepable kfunc {name}")]
@@ -140,6 +142,7 @@ impl KfuncFault {
             Self::Walk { fault: WalkFault::NotStruct { .. } | WalkFault::NoField { .. }, .. } => EINVAL,
             Self::IteratorOutsideRcu { .. } => EPROTO,
             Self::TooMany => super::E2BIG,
+            Self::NoHook { .. } => ESRCH,
             Self::NotAllowed { .. }
             | Self::NotSleepable { .. }
             | Self::OutsideRcu { .. }
@@ -190,3 +193,4 @@ impl KfuncFault {
 }
 
 const EPROTO: i32 = 71;
+const ESRCH: i32 = 3;

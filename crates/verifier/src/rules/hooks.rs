@@ -171,6 +171,12 @@ pub(crate) fn iterator_parameter(iterator: &str, parameter: usize) -> Option<Ite
     ITERATORS.iter().find(|r| r.parameter == parameter && r.iterators.contains(&iterator)).map(|r| r.is)
 }
 
+/// Whether programs can be attached to an iterator of this name.
+pub(crate) fn is_iterator(name: &str) -> bool {
+    // Every one of them ends with a parameter that is NULL.
+    ITERATORS.iter().any(|r| r.iterators.contains(&name))
+}
+
 /// Hooks of security modules whose arguments are being made or destroyed.
 static UNTRUSTED_LSM: [&str; 7] = [
     "bpf_map_free",
