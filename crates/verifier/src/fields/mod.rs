@@ -17,14 +17,19 @@ use crate::reg::BtfOwner;
 pub(crate) struct Fields {
     structs: Structs,
     maps: Vec<MapFields>,
+    /// The kernel refuses the object's types, so that loaders go on without them.
+    pub(crate) btf_refused: bool,
 }
 
 impl Fields {
     /// Looks through the types of the object.
     pub(crate) fn new(btf: Option<&Btf>, kernel: Option<&Btf>, maps: &[&MapSpec]) -> Self {
-        let structs = btf.and_then(|btf| Structs::new(btf, kernel).ok()).unwrap_or_default();
+        let found = btf.map_or_else(|| Ok(Structs::default()), |btf| Structs::new(btf, kernel));
+        let btf_refused = found == Err(Malformed::Refused);
+        let structs = found.unwrap_or_default();
+        let btf = btf.filter(|_| !btf_refused);
         let maps = maps.iter().map(|map| MapFields::new(btf, kernel, &structs, map)).collect();
-        Self { structs, maps }
+        Self { structs, maps, btf_refused }
     }
 
     /// Those of the values of a map.

@@ -131,8 +131,12 @@ pub enum ObjectFault {
 
     #[error("arg#{argument} doesn't point to a map value")]
     WorkPlace { argument: usize, reg: Reg },
-    #[error("{what} pointer in R1 map_uid={object} doesn't match map pointer in R2 map_uid={map}")]
-    OtherMap { what: &'static str, object: u32, map: u32 },
+    #[error(
+        "{what} pointer in R{} map_uid={object} doesn't match map pointer in R{} map_uid={map}",
+        reg.number().saturating_sub(1),
+        reg.number()
+    )]
+    OtherMap { what: &'static str, reg: Reg, object: u32, map: u32 },
     #[error("the prog does not allow writes to packet data")]
     PacketReadOnly,
 

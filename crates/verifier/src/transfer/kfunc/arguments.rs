@@ -184,7 +184,7 @@ impl Step<'_> {
             RegType::ConstPtrToMap { map }
             | RegType::PtrToMapValue { map }
             | RegType::PtrToMapKey { map } => {
-                self.check_same_map(call, map, value.map_uid)?;
+                self.check_same_map(call, reg, map, value.map_uid)?;
                 call.map = Some((map, value.map_uid));
                 Ok(())
             }

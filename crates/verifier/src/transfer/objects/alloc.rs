@@ -17,7 +17,8 @@ impl Step<'_> {
     /// A new object of the type of this number in the program's BTF, not NULL yet.
     pub(in crate::transfer) fn new_object(&mut self, number: u64, percpu: bool) -> Result<RegState, Reason> {
         let number = u32::try_from(number).map_err(|_| ObjectFault::TypeRange)?;
-        let btf = self.plan.program.btf.as_deref().ok_or(ObjectFault::NoBtf)?;
+        let known = !self.plan.fields.btf_refused;
+        let btf = self.plan.program.btf.as_deref().filter(|_| known).ok_or(ObjectFault::NoBtf)?;
         let ty = TypeId(number);
         let Some(Kind::Struct(composite)) = btf.kind(ty) else { return Err(ObjectFault::NotStruct.into()) };
         let mut flags = Flags::ALLOC;

@@ -151,6 +151,7 @@ impl Step<'_> {
     pub(in crate::transfer) fn check_same_map(
         &self,
         call: &KfuncCall<'_>,
+        reg: Reg,
         map: u32,
         uid: u32,
     ) -> Result<(), Reason> {
@@ -165,7 +166,7 @@ impl Step<'_> {
         if (first, first_uid) == (map, uid) {
             Ok(())
         } else {
-            Err(ObjectFault::OtherMap { what, object: first_uid, map: uid }.into())
+            Err(ObjectFault::OtherMap { what, reg, object: first_uid, map: uid }.into())
         }
     }
 
