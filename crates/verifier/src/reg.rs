@@ -120,6 +120,11 @@ impl RegType {
         !matches!(self, Self::NotInit | Self::Scalar)
     }
 
+    /// Whether the pointer is one again when it comes back from the stack (`is_spillable_regtype`).
+    pub(crate) fn is_spillable(self) -> bool {
+        self.is_pointer() && !matches!(self, Self::PtrToTpBuffer | Self::ConstPtrToDynptr)
+    }
+
     /// A pointer into a packet or its metadata (`type_is_pkt_pointer`).
     pub(crate) fn is_packet(self) -> bool {
         matches!(self, Self::PtrToPacket | Self::PtrToPacketMeta)

@@ -150,7 +150,11 @@ fn predict(width: Width, cond: Cond, a: &RegState, b: &RegState) -> Option<bool>
     // A pointer that is not NULL compared with 0.
     let pointer = if b.is_null() { a } else { b };
     let null = if b.is_null() { b } else { a };
-    if width == Width::W64 && null.is_null() && never_null(pointer) {
+    // Linux takes a pointer's low half for as little NULL as the pointer. That must hold where programs run: it does not for
+    // memory of this process, and what only a kernel has is never run here.
+    let whole =
+        width == Width::W64 || pointer.kind.is_socket() || matches!(pointer.kind, RegType::PtrToBtfId { .. });
+    if whole && null.is_null() && never_null(pointer) {
         return match cond {
             Cond::Eq => Some(false),
             Cond::Ne => Some(true),

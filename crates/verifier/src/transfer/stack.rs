@@ -175,11 +175,11 @@ impl Step<'_> {
                 let aligned = span.start.rem_euclid(i64::from(SLOT)) == 0;
                 aligned.then(|| self.spilled(value, src, place.size))
             }
-            Some((value, _)) => {
+            Some((value, _)) if value.kind.is_spillable() => {
                 self.check_pointer_spill(frame, value, place)?;
                 Some(*value)
             }
-            None => None,
+            _ => None,
         };
         if let Some(spill) = spill {
             self.note();
