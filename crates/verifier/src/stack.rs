@@ -207,6 +207,11 @@ impl Stack {
         self.slots.get_mut(index)
     }
 
+    /// Whether the byte at `offset`, or one further down, was accessed before.
+    pub(crate) fn reaches(&self, offset: i64) -> bool {
+        slot_index(offset).is_none_or(|index| index < self.slots.len())
+    }
+
     /// What the byte at `offset` holds.
     pub(crate) fn byte(&self, offset: i64) -> SlotByte {
         self.at(offset).bytes.get(byte_index(offset)).copied().unwrap_or(SlotByte::Invalid)

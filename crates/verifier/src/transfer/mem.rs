@@ -140,7 +140,7 @@ impl Step<'_> {
         self.check_fixed(place, &pointer)?;
         let mut value = self.fetch(place, &pointer)?;
         if value.is_scalar() && size == Size::W {
-            value = self.number(value.scalar.low_half(), &[value.origin]);
+            value = RegState { scalar: value.scalar.zero_extended(32), ..value };
         }
         let write = Place { access: Access::Write, ..place };
         self.check_place(write, &pointer)?;

@@ -50,8 +50,14 @@ impl Step<'_> {
                 MemoryFault::StackVariableBounds { access, reg, bits, offset, size, above }
             }));
         }
-        if let Some(owner) = self.state.frame_at(frame).map(|f| f.subprog) {
+        if let Some((owner, reached)) =
+            self.state.frame_at(frame).map(|f| (f.subprog, f.stack.reaches(start)))
+        {
             self.facts.stack(owner, -start);
+            if !reached {
+                // From now on the frame goes down to here, written or not: states are compared that far.
+                self.stack_mut(frame)?.at_mut(start);
+            }
         }
         if !fixed {
             self.depend_on(pointer);
