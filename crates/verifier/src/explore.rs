@@ -262,7 +262,7 @@ impl<'a> Explorer<'a> {
         let mut add = forced || (jumps >= 2 && walked >= 8);
         // Newest first. States may leave the list on the way; those before them stay where they are.
         let mut index = self.saved.at(at, state).len();
-        self.work.states_per_insn = self.work.states_per_insn.max(index as u64);
+        let compared = index as u64;
         while let Some(next) = index.checked_sub(1) {
             index = next;
             let Some(&id) = self.saved.at(at, state).get(index) else { continue };
@@ -289,6 +289,7 @@ impl<'a> Explorer<'a> {
             }
             self.saved.missed(id, add, mark.has(Mark::FORCE));
         }
+        self.work.states_per_insn = self.work.states_per_insn.max(compared);
         if add {
             self.save(at, state)?;
         }

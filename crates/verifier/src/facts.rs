@@ -138,7 +138,7 @@ impl Facts {
     pub(crate) fn stack(&mut self, subprog: u32, depth: i64) {
         if let Some(frame) = self.frames.get_mut(subprog as usize) {
             let depth = u16::try_from(depth.clamp(0, 512)).unwrap_or(512);
-            frame.stack_depth = frame.stack_depth.max(depth);
+            frame.stack_depth = frame.stack_depth.max(depth.next_multiple_of(8));
             frame.stack_bytes = frame.stack_depth.next_multiple_of(16);
         }
     }

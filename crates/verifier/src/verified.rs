@@ -101,7 +101,7 @@ pub enum Memory {
 pub struct FrameFacts {
     /// Bytes of stack below `R10` the function uses, rounded up to a multiple of 16 (at most 512).
     pub stack_bytes: u16,
-    /// How far below `R10` the lowest byte is that it accesses.
+    /// Bytes of stack below `R10` that it accesses, in whole slots.
     pub stack_depth: u16,
     /// Whether some call or callback reaches it.
     pub reached: bool,

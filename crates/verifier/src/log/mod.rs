@@ -114,9 +114,6 @@ impl<'a> KernelLog<'a> {
                 if !std::mem::replace(&mut self.told, true) {
                     self.fault(rejection.reason());
                 }
-                if rejection.at().is_none() {
-                    return self.text;
-                }
                 rejection.stats()
             }
         };
@@ -127,7 +124,9 @@ impl<'a> KernelLog<'a> {
     fn statistics(&mut self, stats: &Stats, elapsed: Duration) {
         if self.level.has(LogLevel::STATS) {
             self.print(format_args!("verification time {} usec\nstack depth ", elapsed.as_micros()));
-            let depths: Vec<String> = self.depths.iter().map(u16::to_string).collect();
+            let depth = |i| self.depths.get(i).copied().unwrap_or(0);
+            let depths: Vec<String> =
+                (0..self.program.subprograms.len()).map(|i| depth(i).to_string()).collect();
             self.print(format_args!("{}\n", depths.join("+")));
         }
         self.print(format_args!(
