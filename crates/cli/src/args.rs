@@ -112,9 +112,16 @@ pub(crate) struct VerifyArgs {
     /// Whose verifier: this project's (`user`), the running kernel's (`kernel`), or both, saying where they differ.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) engine: EngineName,
-    /// Print the kernel verifier's whole log.
-    #[arg(long, requires = "engine")]
-    pub(crate) log: bool,
+    /// Print the verifier's log in the kernel's form: 1 the path to the fault, 2 every path, 4 statistics, or a sum of these.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=7))]
+    pub(crate) log_level: Option<u32>,
+    /// Explain refusals: what is wrong, where it comes from and what usually helps.
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// The types of the kernel to verify for: BTF, or an ELF file that has it. Without it, those of this machine's kernel
+    /// are used where a program needs some.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) btf: Option<std::path::PathBuf>,
     /// Print one JSON object for each program.
     #[arg(long)]
     pub(crate) json: bool,

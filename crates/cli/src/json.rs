@@ -142,13 +142,34 @@ pub(crate) struct Verdict {
     /// `user` or `kernel`.
     pub(crate) engine: &'static str,
     pub(crate) accepted: bool,
-    /// Why it was refused.
+    /// The error number it was refused with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) errno: Option<i32>,
+    /// The final message of the refusal, as the kernel prints it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) message: Option<String>,
+    /// The same with instruction and source line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
-    /// Instructions the verifier walked, if it accepted the program.
+    /// Instructions the verifier walked, as far as it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) insns_walked: Option<u64>,
-    /// The kernel verifier's log, with `--log`.
+    /// States held at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) states: Option<u64>,
+    /// Most states held at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peak_states: Option<u64>,
+    /// Bytes of stack of the deepest call chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stack_bytes: Option<u32>,
+    /// Most bytes that verification held at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_bytes: Option<usize>,
+    /// Nanoseconds that verification took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time_ns: Option<u64>,
+    /// The verifier's log, with `--log-level`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) log: Option<String>,
 }

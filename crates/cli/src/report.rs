@@ -102,7 +102,7 @@ pub(crate) fn kernel_refusal(rejection: &KernelRejection) -> String {
         group = group.element(Level::NOTE.message(place.as_str()));
     }
     render(&[
-        group.element(Level::HELP.message("`bpf-arena verify --engine kernel --log` shows the whole log"))
+        group.element(Level::HELP.message("`bpf-arena verify --engine kernel --log-level 2` shows the whole log"))
     ])
 }
 

@@ -129,7 +129,7 @@ fn refused_by_kernel() -> Result<(), Failed> {
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert!(err.contains("R0 invalid mem access 'map_value_or_null'"), "{err}");
     assert!(err.contains("return c->values[0];"), "{err}");
-    let (code, out, _) = run("verify bpf/unverifiable.bpf.o unchecked_lookup --engine kernel --log");
+    let (code, out, _) = run("verify bpf/unverifiable.bpf.o unchecked_lookup --engine kernel --log-level 6");
     assert_eq!(code, Some(1));
     assert!(out.contains("map_value_or_null") && out.contains("call bpf_map_lookup_elem#1"), "{out}");
     Ok(())

@@ -94,7 +94,28 @@ impl Rejection {
     pub fn errno(&self) -> i32 {
         self.inner.reason.errno()
     }
+
+    /// The name of that number.
+    #[must_use]
+    pub fn errno_name(&self) -> &'static str {
+        ERRNO_NAMES.iter().find(|(number, _)| *number == self.errno()).map_or("?", |(_, name)| name)
+    }
 }
+
+const ERRNO_NAMES: [(i32, &str); 12] = [
+    (1, "EPERM"),
+    (2, "ENOENT"),
+    (7, "E2BIG"),
+    (12, "ENOMEM"),
+    (13, "EACCES"),
+    (14, "EFAULT"),
+    (16, "EBUSY"),
+    (22, "EINVAL"),
+    (28, "ENOSPC"),
+    (34, "ERANGE"),
+    (95, "EOPNOTSUPP"),
+    (524, "ENOTSUPP"),
+];
 
 impl core::fmt::Display for Rejection {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

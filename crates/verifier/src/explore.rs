@@ -74,6 +74,8 @@ pub(crate) struct Work {
     jumps_at_save: u64,
     states: u64,
     peak: u64,
+    /// Most bytes of states and origins.
+    bytes: usize,
     /// Most states compared at one instruction.
     states_per_insn: u64,
 }
@@ -86,6 +88,7 @@ impl Work {
             max_states_per_insn: self.states_per_insn,
             total_states: self.states,
             peak_states: self.peak,
+            peak_bytes: self.bytes,
             max_stack_bytes: 0,
         }
     }
@@ -369,7 +372,9 @@ impl<'a> Explorer<'a> {
         let id = self.saved.save(at, state.clone(), in_loop);
         state.parent = Some(id);
         self.listener.event(&Event::Save { at });
-        if self.saved.bytes() + self.origins.bytes() + self.live.bytes() > MAX_STATE_BYTES {
+        let bytes = self.saved.bytes() + self.origins.bytes() + self.live.bytes();
+        self.work.bytes = self.work.bytes.max(bytes);
+        if bytes > MAX_STATE_BYTES {
             return Err(Reason::TooManyStates { limit: MAX_STATE_BYTES }.into());
         }
         Ok(())

@@ -123,6 +123,8 @@ pub struct Stats {
     pub total_states: u64,
     /// Most states held at once.
     pub peak_states: u64,
+    /// Most bytes taken at once by states and by what is kept of where their values come from.
+    pub peak_bytes: usize,
     /// Deepest call chain of stack bytes.
     pub max_stack_bytes: u32,
 }
