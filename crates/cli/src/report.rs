@@ -7,7 +7,7 @@ use bpf_arena::Fault;
 use bpf_arena::bpf_object::{LineInfo, Program};
 use bpf_arena::fault::Frame;
 use bpf_arena::kernel::KernelRejection;
-use bpf_arena::verifier::Rejection;
+use bpf_arena::verifier::{Env, Rejection};
 
 use crate::output;
 
@@ -84,6 +84,45 @@ pub(crate) fn refusal(program: &Program, rejection: &Rejection) -> String {
     render(&[group])
 }
 
+/// The same for people who do not know the verifier: what is wrong, where it comes from and what usually helps.
+pub(crate) fn explanation(program: &Program, env: &Env, rejection: &Rejection) -> String {
+    let explained = rejection.explain(program, env.kernel.as_deref());
+    let mut excerpts = Vec::new();
+    if let Some(line) = rejection.line() {
+        excerpts.push(Excerpt { line, label: explained.label.clone(), primary: true });
+    }
+    for step in &explained.steps {
+        if let Some(line) = &step.line {
+            excerpts.push(Excerpt { line, label: step.text.clone(), primary: false });
+        }
+    }
+    let title = format!("{} (in program `{}`)", explained.title, program.name);
+    let mut notes = Vec::new();
+    if rejection.line().is_none() {
+        notes.push(explained.label.clone());
+    }
+    let without_line = explained.steps.iter().filter(|step| step.line.is_none());
+    notes.extend(without_line.map(|step| format!("at instruction {}: {}", step.at, step.text)));
+    if let Some(at) = rejection.at() {
+        let insn = program.code.get(at).map(|insn| insn.to_string()).unwrap_or_default();
+        let function = rejection.function().unwrap_or_default();
+        notes.push(format!("the instruction is number {at}, in `{function}`: {insn}"));
+    }
+    notes.extend(explained.values);
+    notes.push(format!("Linux says: {} ({})", rejection.reason(), rejection.errno_name()));
+    let mut group = Group::with_title(Level::ERROR.primary_title(title.as_str()));
+    for excerpt in &excerpts {
+        group = group.element(excerpt.snippet());
+    }
+    for note in &notes {
+        group = group.element(Level::NOTE.message(note.as_str()));
+    }
+    if let Some(help) = &explained.help {
+        group = group.element(Level::HELP.message(help.as_str()));
+    }
+    render(&[group])
+}
+
 /// Why the kernel refused a program: the last line of its verifier's log that says something, at the source line it was
 /// looking at.
 pub(crate) fn kernel_refusal(rejection: &KernelRejection) -> String {
@@ -101,9 +140,9 @@ pub(crate) fn kernel_refusal(rejection: &KernelRejection) -> String {
     if let Some(place) = &place {
         group = group.element(Level::NOTE.message(place.as_str()));
     }
-    render(&[
-        group.element(Level::HELP.message("`bpf-arena verify --engine kernel --log-level 2` shows the whole log"))
-    ])
+    render(&[group.element(
+        Level::HELP.message("`bpf-arena verify --engine kernel --log-level 2` shows the whole log"),
+    )])
 }
 
 /// An arena fault, with the chain of calls that led to it.

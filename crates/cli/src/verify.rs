@@ -9,7 +9,7 @@ use bpf_arena::Engine;
 use bpf_arena::bpf_object::{Btf, LinkError, LinkOptions, Object, Program};
 use bpf_arena::kernel::{KernelError, KernelObject, LoadOptions, LogMode};
 use bpf_arena::verifier::log::{KernelLog, LogLevel};
-use bpf_arena::verifier::{Env, Rejection, Stats, Verified};
+use bpf_arena::verifier::{Env, Rejection, Stats, Verified, errno_name};
 
 use crate::args::{EngineName, VerifyArgs};
 use crate::engine;
@@ -43,7 +43,7 @@ struct Refused {
     /// The final message alone.
     message: String,
     errno: i32,
-    errno_name: String,
+    errno_name: &'static str,
     /// The reason in its source.
     report: String,
 }
@@ -114,16 +114,13 @@ impl Target {
     fn new(btf: Option<&Path>) -> Result<Self, Failure> {
         let engine = Engine::user();
         let env = engine.verifier_env().clone();
-        let for_kernel = |btf: &Arc<Btf>| LinkOptions {
-            target_btf: Some(Arc::clone(btf)),
-            ..engine.link_options()
-        };
+        let for_kernel =
+            |btf: &Arc<Btf>| LinkOptions { target_btf: Some(Arc::clone(btf)), ..engine.link_options() };
         if let Some(path) = btf {
             let bytes =
                 std::fs::read(path).with_context(|| path.display().to_string()).map_err(Failure::usage)?;
-            let btf = kernel_types(&bytes)
-                .with_context(|| path.display().to_string())
-                .map_err(Failure::usage)?;
+            let btf =
+                kernel_types(&bytes).with_context(|| path.display().to_string()).map_err(Failure::usage)?;
             return Ok(Self { options: vec![for_kernel(&btf)], env: env.with_kernel(btf) });
         }
         let machine = std::fs::read(KERNEL_BTF).ok().and_then(|bytes| kernel_types(&bytes).ok());
@@ -189,7 +186,7 @@ fn refused(program: &Program, env: &Env, rejection: &Rejection, explain: bool) -
         reason: rejection.to_string(),
         message: rejection.reason().to_string(),
         errno: rejection.errno(),
-        errno_name: rejection.errno_name().to_owned(),
+        errno_name: rejection.errno_name(),
         report,
     }
 }
@@ -243,8 +240,8 @@ fn in_kernel(
             let refused = Refused {
                 message: reason.clone(),
                 reason,
-                errno: rejection.errno.raw(),
-                errno_name: rejection.errno.to_string(),
+                errno: rejection.errno.raw_os_error(),
+                errno_name: errno_name(rejection.errno.raw_os_error()),
                 report: report::kernel_refusal(&rejection),
             };
             (Err(refused), rejection.log.text().to_owned())

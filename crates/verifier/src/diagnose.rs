@@ -1,13 +1,16 @@
 //! From a broken rule to a [`Rejection`]: the source line, and the instructions that made the value at fault.
 
 use bpf_object::Program;
-use isa::{InsnIdx, Reg};
+use isa::{Insn, InsnIdx, Operand, Reg};
 
-use crate::error::{Cause, Inner, Rejection};
+use crate::error::{Cause, Held, Inner, Rejection};
+use crate::facts::Facts;
+use crate::held::RefKind;
 use crate::origin::Origins;
-use crate::reason::Reason;
+use crate::reason::{CallFault, ObjectFault, Reason};
+use crate::reg::RegState;
 use crate::state::State;
-use crate::verified::Stats;
+use crate::verified::{Memory, Stats};
 
 /// Instructions a slice names at most.
 const MAX_CAUSES: usize = 16;
@@ -17,15 +20,20 @@ pub(crate) struct Site<'a> {
     pub(crate) at: Option<InsnIdx>,
     pub(crate) state: Option<&'a State>,
     pub(crate) origins: Option<&'a Origins>,
+    pub(crate) facts: Option<&'a Facts>,
     pub(crate) stats: Stats,
 }
 
 /// Makes the rejection.
 pub(crate) fn rejection(program: &Program, reason: Reason, site: &Site<'_>) -> Rejection {
-    let register = register_of(&reason);
+    let register = register_of(&reason).or_else(|| operand_of(program, &reason, site));
     let causes = slice(program, register, site);
+    let registers = site.state.and_then(State::frame).map(|frame| frame.regs);
     Rejection::new(Inner {
         register,
+        registers: registers.unwrap_or([RegState::NOT_INIT; Reg::ALL.len()]),
+        from_arena: from_arena(program, &causes, site),
+        held: held(&reason, site),
         causes,
         function: site.at.and_then(|at| function(program, at)),
         line: site.at.and_then(|at| program.line_at(at)).cloned(),
@@ -46,6 +54,51 @@ fn slice(program: &Program, register: Option<Reg>, site: &Site<'_>) -> Vec<Cause
         line: program.line_at(at).cloned(),
     };
     made.into_iter().map(cause).collect()
+}
+
+/// Whether the nearest load that made the value was one from the arena.
+fn from_arena(program: &Program, causes: &[Cause], site: &Site<'_>) -> bool {
+    let is_load = |at| matches!(program.code.get(at), Some(Insn::Load { .. } | Insn::LoadAcquire { .. }));
+    let load = causes.iter().find(|cause| is_load(cause.at));
+    load.zip(site.facts).is_some_and(|(load, facts)| facts.memory(load.at) == Some(Memory::Arena))
+}
+
+/// What is held, where the rule is about that.
+fn held(reason: &Reason, site: &Site<'_>) -> Vec<Held> {
+    let locks = || site.state.into_iter().flat_map(|s| s.held.refs()).filter(|r| r.kind != RefKind::Object);
+    match reason {
+        Reason::UnreleasedReference { at, .. } => vec![Held { at: *at, what: "this is still held" }],
+        Reason::StillHeld { .. }
+        | Reason::NotAllowedHere { .. }
+        | Reason::SleepsHere { .. }
+        | Reason::Call(CallFault::SleepsHere { .. })
+        | Reason::Object(
+            ObjectFault::LockNested
+            | ObjectFault::LockAgain
+            | ObjectFault::UnlockOther { .. }
+            | ObjectFault::UnlockOrder { .. },
+        ) => locks().map(|r| Held { at: r.at, what: lock_text(r.kind) }).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn lock_text(kind: RefKind) -> &'static str {
+    if kind == RefKind::Irq { "interrupts are disabled" } else { "the lock is held" }
+}
+
+/// The number among the operands of arithmetic, where a rule is about what is added to a pointer.
+fn operand_of(program: &Program, reason: &Reason, site: &Site<'_>) -> Option<Reg> {
+    let about_offset = matches!(
+        reason,
+        Reason::OffsetUnbounded { .. } | Reason::OffsetTooLarge { .. } | Reason::OffsetOutOfBounds { .. }
+    );
+    let state = site.state.filter(|_| about_offset)?;
+    match program.code.get(site.at?)? {
+        Insn::Alu { dst, src: Operand::Reg(src), .. } => {
+            Some(if state.reg(src).is_scalar() { src } else { dst })
+        }
+        _ => None,
+    }
 }
 
 fn function(program: &Program, at: InsnIdx) -> Option<String> {

@@ -4,6 +4,7 @@ use bpf_object::LineInfo;
 use isa::{InsnIdx, Reg};
 
 use crate::reason::Reason;
+use crate::reg::RegState;
 use crate::verified::Stats;
 
 /// Why and where a program was refused.
@@ -21,7 +22,12 @@ pub(crate) struct Inner {
     pub(crate) function: Option<String>,
     pub(crate) line: Option<LineInfo>,
     pub(crate) register: Option<Reg>,
+    /// The registers in front of the instruction, as far as it has not changed them.
+    pub(crate) registers: [RegState; Reg::ALL.len()],
     pub(crate) causes: Vec<Cause>,
+    /// The value at fault was loaded from the arena.
+    pub(crate) from_arena: bool,
+    pub(crate) held: Vec<Held>,
     pub(crate) stats: Stats,
 }
 
@@ -34,6 +40,15 @@ pub struct Cause {
     pub function: String,
     /// Its source line, if the program has line information.
     pub line: Option<LineInfo>,
+}
+
+/// Something that is held where it must not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// The instruction that took it.
+    pub(crate) at: InsnIdx,
+    /// What it is, with its article.
+    pub(crate) what: &'static str,
 }
 
 impl Rejection {
@@ -77,6 +92,22 @@ impl Rejection {
         &self.inner.causes
     }
 
+    /// What a register held, if the fault is at an instruction.
+    pub(crate) fn value(&self, reg: Reg) -> Option<&RegState> {
+        self.inner.at?;
+        self.inner.registers.get(reg.index())
+    }
+
+    /// Whether the value at fault was loaded from the arena.
+    pub(crate) fn from_arena(&self) -> bool {
+        self.inner.from_arena
+    }
+
+    /// What is held where it must not be.
+    pub(crate) fn held(&self) -> &[Held] {
+        &self.inner.held
+    }
+
     /// Instructions walked until then.
     #[must_use]
     pub fn insns_walked(&self) -> u64 {
@@ -98,8 +129,14 @@ impl Rejection {
     /// The name of that number.
     #[must_use]
     pub fn errno_name(&self) -> &'static str {
-        ERRNO_NAMES.iter().find(|(number, _)| *number == self.errno()).map_or("?", |(_, name)| name)
+        errno_name(self.errno())
     }
+}
+
+/// The name of an error number that `bpf(BPF_PROG_LOAD)` fails with; `?` for others.
+#[must_use]
+pub fn errno_name(number: i32) -> &'static str {
+    ERRNO_NAMES.iter().find(|(n, _)| *n == number).map_or("?", |(_, name)| name)
 }
 
 const ERRNO_NAMES: [(i32, &str); 12] = [

@@ -66,6 +66,11 @@ impl Facts {
         self.mixed = mixed;
     }
 
+    /// Whose memory the instruction accesses, as far as it is known.
+    pub(crate) fn memory(&self, at: InsnIdx) -> Option<Memory> {
+        self.insns.get(at.index()).and_then(|facts| facts.memory)
+    }
+
     pub(crate) fn reach(&mut self, at: InsnIdx) {
         if let Some(facts) = self.insns.get_mut(at.index()) {
             facts.reached = true;

@@ -19,6 +19,7 @@ mod env;
 mod equal;
 mod error;
 pub mod events;
+pub mod explain;
 mod explore;
 mod externs;
 mod facts;
@@ -51,8 +52,9 @@ mod verify;
 pub mod view;
 
 pub use env::{Env, LoadFlags, MapMember, MapStruct};
-pub use error::{Cause, Rejection};
+pub use error::{Cause, Rejection, errno_name};
 pub use events::{Detail, Event, Observer};
+pub use explain::Explanation;
 pub use kernel_types::WalkFault;
 pub use reason::{
     Access, BoundsFault, CallFault, ContextFault, FunctionFault, KfuncFault, KnownBits, LoadFault,

@@ -38,7 +38,7 @@ pub fn verify_with(program: &Program, env: &Env, observer: &mut dyn Observer) ->
         diagnose::rejection(
             program,
             reason,
-            &Site { at, state: None, origins: None, stats: Stats::default() },
+            &Site { at, state: None, origins: None, facts: None, stats: Stats::default() },
         )
     })?;
     Listener::new(observer).event(&Event::Planned { plan: PlanView::new(&plan) });
@@ -60,13 +60,14 @@ pub fn verify_with(program: &Program, env: &Env, observer: &mut dyn Observer) ->
             }
             Stop::Refused(reason) => {
                 let (state, origins) = (failure.state.as_deref(), Some(&origins));
-                let site = Site { at: Some(failure.at), state, origins, stats: work.stats() };
+                let site =
+                    Site { at: Some(failure.at), state, origins, facts: Some(&facts), stats: work.stats() };
                 return Err(diagnose::rejection(program, reason, &site));
             }
         }
     }
     let what = "arithmetic on arena pointers and numbers by the same instruction, in many places";
-    let site = Site { at: None, state: None, origins: None, stats: work.stats() };
+    let site = Site { at: None, state: None, origins: None, facts: None, stats: work.stats() };
     Err(diagnose::rejection(program, Unsupported::Feature { what }.into(), &site))
 }
 
@@ -137,7 +138,7 @@ fn entry_state(plan: &Plan<'_>, index: u32, explorer: &mut Explorer<'_>) -> Resu
 /// Checks what can only be checked at the end, and packs up.
 fn finish(plan: &Plan<'_>, facts: Facts, work: Work) -> Result<Verified, Rejection> {
     let max_stack_bytes = check_stack(plan, &facts.frames).map_err(|reason| {
-        let site = Site { at: None, state: None, origins: None, stats: work.stats() };
+        let site = Site { at: None, state: None, origins: None, facts: None, stats: work.stats() };
         diagnose::rejection(plan.program, reason, &site)
     })?;
     let (ctx_bytes, map_bytes) = (facts.ctx_bytes, facts.map_bytes);

@@ -162,8 +162,10 @@ impl Step<'_> {
 
     /// What a call leaves of the registers: `R0` to `R5` are lost.
     pub(super) fn clobber_arguments(&mut self) {
+        // Reading one is a mistake that this call explains.
+        let lost = RegState { origin: self.origins.derive(Some(self.at), &[]), ..RegState::NOT_INIT };
         for reg in [Reg::R0].into_iter().chain(Reg::ARGS) {
-            self.state.set_reg(reg, RegState::NOT_INIT);
+            self.state.set_reg(reg, lost);
         }
     }
 
