@@ -4,8 +4,8 @@ use isa::{AluOp, Insn, Reg};
 
 use super::{About, help};
 use crate::reason::{
-    Access, BoundsFault, CallFault, ContextFault, FunctionFault, KfuncFault, ObjectFault, Reason, TypeName,
-    Unsupported,
+    Access, BoundsFault, CallFault, ContextFault, FunctionFault, KfuncFault, MemoryFault, ObjectFault,
+    Reason, TypeName, Unsupported,
 };
 
 /// A mistake in words.
@@ -35,13 +35,17 @@ impl Mistake {
 
 /// The mistake.
 pub(super) fn of(about: &About<'_>) -> Mistake {
-    let reason = about.rejection.reason();
+    of_reason(about, about.rejection.reason())
+}
+
+fn of_reason(about: &About<'_>, reason: &Reason) -> Mistake {
     let found = match reason {
         Reason::Unsupported(fault) => unsupported(fault),
         Reason::Call(fault) => call(about, fault),
         Reason::Context(fault) => context(about, fault),
         Reason::Function(fault) => function(about, fault),
         Reason::Kfunc(fault) => kfunc(about, fault),
+        Reason::Memory(fault) => stack(about, fault),
         Reason::Object(fault) => object(about, fault),
         _ => None,
     };
@@ -82,6 +86,11 @@ fn structure(reason: &Reason) -> Option<Mistake> {
             "here the states to be remembered took too much memory",
             help::COMPLEX,
         ),
+        Reason::TooManyFrames { frames } => mistake(
+            "functions call each other too deeply",
+            format!("here {frames} functions are entered; 8 are allowed"),
+            help::STACK_TOO_DEEP,
+        ),
         Reason::StackTooDeep { frames, bytes } => mistake(
             "the functions need too much stack",
             format!("a chain of {frames} functions needs {bytes} bytes of stack; there are 512"),
@@ -94,14 +103,6 @@ fn structure(reason: &Reason) -> Option<Mistake> {
             "an arena pointer is used in a program without an arena",
             "this casts a pointer into the arena, but the program refers to no arena",
             help::ARENA_MISSING,
-        ),
-        Reason::GlobalReturn { name }
-        | Reason::GlobalWithoutBtf { name }
-        | Reason::GlobalArgumentSize { name, .. }
-        | Reason::GlobalArgumentTags { name, .. } => mistake(
-            format!("global function `{name}` cannot be verified on its own"),
-            reason.to_string(),
-            help::GLOBAL,
         ),
         _ => return None,
     };
@@ -203,31 +204,6 @@ fn memory(about: &About<'_>, reason: &Reason) -> Option<Mistake> {
             "on one path the pointer leads to another kind of memory than on another",
             help::ONE_POINTER,
         ),
-        Reason::Misaligned { size, .. } => mistake(
-            "this access is not aligned",
-            format!("{size} bytes are accessed at an offset that is no multiple of {size}"),
-            help::ALIGN,
-        ),
-        Reason::StackBounds { access, size, .. } => mistake(
-            "an access leaves the stack",
-            format!("this {} {size} bytes, of which some are not in the stack", verb(*access)),
-            help::WITHIN_STACK,
-        ),
-        Reason::StackVariableBounds { .. } | Reason::StackUnbounded { .. } => mistake(
-            "an array on the stack is accessed outside",
-            format!("this is {subject}"),
-            help::STACK_INDEX,
-        ),
-        Reason::StackRead { .. } => mistake(
-            "the stack is read where nothing was written",
-            "not all of these bytes have a value",
-            help::INITIALISE,
-        ),
-        Reason::SpillSize { .. } => mistake(
-            "a pointer on the stack was overwritten in part",
-            "what is read here is neither the pointer that was stored nor plain data",
-            help::SPILL,
-        ),
         Reason::CtxAccess { offset, size } => mistake(
             format!("the context of `{}` programs has nothing to access here", about.section()),
             format!("this accesses {size} bytes at offset {offset} of the context"),
@@ -268,6 +244,44 @@ fn memory(about: &About<'_>, reason: &Reason) -> Option<Mistake> {
             "access the other members one by one instead of copying the whole value",
         ),
         _ => return None,
+    })
+}
+
+fn stack(about: &About<'_>, fault: &MemoryFault) -> Option<Mistake> {
+    let subject = about.subject();
+    Some(match fault {
+        MemoryFault::Misaligned { size, .. } | MemoryFault::MisalignedPacket { size, .. } => mistake(
+            "this access is not aligned",
+            format!("{size} bytes are accessed at an offset that may be no multiple of {size}"),
+            help::ALIGN,
+        ),
+        MemoryFault::StackBounds { access, size, .. } => mistake(
+            "an access leaves the stack",
+            format!("this {} {size} bytes, of which some are not in the stack", verb(*access)),
+            help::WITHIN_STACK,
+        ),
+        MemoryFault::StackVariableBounds { .. }
+        | MemoryFault::StackUnbounded { .. }
+        | MemoryFault::StackVariableAtomic { .. } => mistake(
+            "an array on the stack is accessed outside",
+            format!("this is {subject}"),
+            help::STACK_INDEX,
+        ),
+        MemoryFault::StackRead { .. } | MemoryFault::StackVariableRead { .. } => mistake(
+            "the stack is read where nothing was written",
+            "not all of these bytes have a value",
+            help::INITIALISE,
+        ),
+        MemoryFault::SpillSize { .. } => mistake(
+            "a pointer on the stack was overwritten in part",
+            "what is read here is neither the pointer that was stored nor plain data",
+            help::SPILL,
+        ),
+        MemoryFault::SpillToCaller { .. } => mistake(
+            "a pointer into a stack is stored in the stack of the caller",
+            "the stack it points into is gone when this function returns",
+            "let the caller pass a pointer to its own buffer",
+        ),
     })
 }
 
@@ -384,11 +398,6 @@ fn argument(about: &About<'_>, reason: &Reason) -> Option<Mistake> {
             help::NOT_WHILE_HELD,
         )
         .about_place(),
-        Reason::GlobalArguments { name, .. } => mistake(
-            format!("global function `{name}` gets arguments that it was not verified for"),
-            reason.to_string(),
-            help::GLOBAL,
-        ),
         Reason::GlobalCallback { name } => mistake(
             format!("`{name}` is called back, but it is a global function"),
             "this takes its address",
@@ -556,8 +565,43 @@ fn context(about: &About<'_>, fault: &ContextFault) -> Option<Mistake> {
 }
 
 fn function(about: &About<'_>, fault: &FunctionFault) -> Option<Mistake> {
-    let (callee, text) = (about.callee_text(), fault.to_string());
-    Some(mistake(format!("{callee} cannot be called like this"), text, help::GLOBAL))
+    use FunctionFault as F;
+    Some(match fault {
+        F::Memory { cause, .. } => of_reason(about, cause),
+        F::Arguments { name, cause, .. } => {
+            let cause = of_reason(about, cause);
+            mistake(
+                format!("global function `{name}` gets an argument that it was not verified for"),
+                format!("{}: {}", cause.title, cause.label),
+                help::GLOBAL,
+            )
+        }
+        F::SleepingGlobal { name } | F::GlobalUnderLock { name } => mistake(
+            format!("global function `{name}` is called where it must not be"),
+            "a global function is verified without knowing what its callers hold",
+            "make the function `static`, or call it before the section begins or after it has ended",
+        )
+        .about_place(),
+        F::WithoutBtf { name } | F::TooManyArguments { name, .. } | F::ReturnType { name } => mistake(
+            format!("global function `{name}` cannot be verified on its own"),
+            fault.to_string(),
+            help::GLOBAL,
+        )
+        .about_place(),
+        F::TooManyFrames { frames } => mistake(
+            "functions call each other too deeply",
+            format!("here {frames} functions are entered; 8 are allowed"),
+            help::STACK_TOO_DEEP,
+        )
+        .about_place(),
+        F::NotCtx { .. } | F::MaybeNull { .. } => mistake(
+            format!("{} gets an argument that it was not verified for", about.callee_text()),
+            format!("this passes {}: {fault}", about.subject()),
+            help::GLOBAL,
+        ),
+        _ => mistake("this function cannot be verified or called like this", fault.to_string(), help::GLOBAL)
+            .about_place(),
+    })
 }
 
 fn kfunc(about: &About<'_>, fault: &KfuncFault) -> Option<Mistake> {

@@ -138,11 +138,10 @@ fn big(value: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::origin::Origin;
 
     #[test]
     fn numbers_tell_their_tightest_bounds() {
-        let text = |scalar| describe(&RegState::number(scalar, Origin::NONE), &Program::default(), None);
+        let text = |scalar| number(&scalar);
         assert_eq!(text(Scalar::constant(7)), "the number 7");
         assert_eq!(text(Scalar::UNKNOWN), "a number that may be anything");
         assert_eq!(text(Scalar::UNKNOWN.zero_extended(8)), "a number from 0 to 255");
