@@ -3,14 +3,14 @@
 use bpf_object::Program;
 use isa::{Insn, InsnIdx, Operand, Reg};
 
-use crate::error::{Cause, Held, Inner, Rejection};
+use crate::error::{Cause, Held, Inner, LoadedFrom, Rejection};
 use crate::facts::Facts;
 use crate::held::RefKind;
 use crate::origin::Origins;
 use crate::reason::{CallFault, ObjectFault, Reason};
 use crate::reg::RegState;
 use crate::state::State;
-use crate::verified::{Memory, Stats};
+use crate::verified::Stats;
 
 /// Instructions a slice names at most.
 const MAX_CAUSES: usize = 16;
@@ -32,7 +32,6 @@ pub(crate) fn rejection(program: &Program, reason: Reason, site: &Site<'_>) -> R
     Rejection::new(Inner {
         register,
         registers: registers.unwrap_or([RegState::NOT_INIT; Reg::ALL.len()]),
-        from_arena: from_arena(program, &causes, site),
         held: held(&reason, site),
         causes,
         function: site.at.and_then(|at| function(program, at)),
@@ -52,22 +51,25 @@ fn slice(program: &Program, register: Option<Reg>, site: &Site<'_>) -> Vec<Cause
         at,
         function: function(program, at).unwrap_or_default(),
         line: program.line_at(at).cloned(),
+        loaded: loaded_from(program, at, site),
     };
     made.into_iter().map(cause).collect()
 }
 
-/// Whether the nearest load that made the value was one from the arena.
-fn from_arena(program: &Program, causes: &[Cause], site: &Site<'_>) -> bool {
-    let is_load = |at| matches!(program.code.get(at), Some(Insn::Load { .. } | Insn::LoadAcquire { .. }));
-    let load = causes.iter().find(|cause| is_load(cause.at));
-    load.zip(site.facts).is_some_and(|(load, facts)| facts.memory(load.at) == Some(Memory::Arena))
+/// What the instruction loads from, if it is a load.
+fn loaded_from(program: &Program, at: InsnIdx, site: &Site<'_>) -> Option<LoadedFrom> {
+    match program.code.get(at)? {
+        Insn::Load { base: Reg::R10, .. } => Some(LoadedFrom::Stack),
+        Insn::Load { .. } | Insn::LoadAcquire { .. } => site.facts.and_then(|facts| facts.loaded_from(at)),
+        _ => None,
+    }
 }
 
 /// What is held, where the rule is about that.
 fn held(reason: &Reason, site: &Site<'_>) -> Vec<Held> {
-    let locks = || site.state.into_iter().flat_map(|s| s.held.refs()).filter(|r| r.kind != RefKind::Object);
+    let locks = || site.state.into_iter().flat_map(|s| s.held.all()).filter(|r| r.kind != RefKind::Object);
     match reason {
-        Reason::UnreleasedReference { at, .. } => vec![Held { at: *at, what: "this is still held" }],
+        Reason::UnreleasedReference { at, .. } => vec![Held { at: *at, what: "taken" }],
         Reason::StillHeld { .. }
         | Reason::NotAllowedHere { .. }
         | Reason::SleepsHere { .. }
@@ -83,7 +85,7 @@ fn held(reason: &Reason, site: &Site<'_>) -> Vec<Held> {
 }
 
 fn lock_text(kind: RefKind) -> &'static str {
-    if kind == RefKind::Irq { "interrupts are disabled" } else { "the lock is held" }
+    if kind == RefKind::Irq { "interrupts were disabled" } else { "the lock was taken" }
 }
 
 /// The number among the operands of arithmetic, where a rule is about what is added to a pointer.

@@ -25,8 +25,6 @@ pub(crate) struct Inner {
     /// The registers in front of the instruction, as far as it has not changed them.
     pub(crate) registers: [RegState; Reg::ALL.len()],
     pub(crate) causes: Vec<Cause>,
-    /// The value at fault was loaded from the arena.
-    pub(crate) from_arena: bool,
     pub(crate) held: Vec<Held>,
     pub(crate) stats: Stats,
 }
@@ -40,6 +38,18 @@ pub struct Cause {
     pub function: String,
     /// Its source line, if the program has line information.
     pub line: Option<LineInfo>,
+    /// For a load: what from.
+    pub(crate) loaded: Option<LoadedFrom>,
+}
+
+/// What a value was loaded from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LoadedFrom {
+    Context,
+    Arena,
+    Stack,
+    /// A map value, a packet, ...
+    Memory,
 }
 
 /// Something that is held where it must not be.
@@ -98,9 +108,9 @@ impl Rejection {
         self.inner.registers.get(reg.index())
     }
 
-    /// Whether the value at fault was loaded from the arena.
-    pub(crate) fn from_arena(&self) -> bool {
-        self.inner.from_arena
+    /// What the value at fault was last loaded from.
+    pub(crate) fn loaded_from(&self) -> Option<LoadedFrom> {
+        self.inner.causes.iter().find_map(|cause| cause.loaded)
     }
 
     /// What is held where it must not be.

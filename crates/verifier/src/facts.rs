@@ -2,6 +2,7 @@
 
 use isa::InsnIdx;
 
+use crate::error::LoadedFrom;
 use crate::reason::Reason;
 use crate::reg::RegType;
 use crate::verified::{FrameFacts, InsnFacts, Memory};
@@ -66,9 +67,13 @@ impl Facts {
         self.mixed = mixed;
     }
 
-    /// Whose memory the instruction accesses, as far as it is known.
-    pub(crate) fn memory(&self, at: InsnIdx) -> Option<Memory> {
-        self.insns.get(at.index()).and_then(|facts| facts.memory)
+    /// What the instruction accesses, as far as it is known.
+    pub(crate) fn loaded_from(&self, at: InsnIdx) -> Option<LoadedFrom> {
+        self.classes.get(at.index()).copied().flatten().map(|class| match class {
+            PointerClass::Alone("arena") => LoadedFrom::Arena,
+            PointerClass::Alone("ctx") => LoadedFrom::Context,
+            PointerClass::Alone(_) | PointerClass::Other => LoadedFrom::Memory,
+        })
     }
 
     pub(crate) fn reach(&mut self, at: InsnIdx) {

@@ -89,6 +89,11 @@ impl Held {
         self.objects().any(|r| r.id == id)
     }
 
+    /// Everything that is held, in the kernel's order.
+    pub(crate) fn all(&self) -> &[Reference] {
+        &self.refs
+    }
+
     /// The objects held.
     pub(crate) fn objects(&self) -> impl Iterator<Item = &Reference> {
         self.refs.iter().filter(|r| r.kind == RefKind::Object)

@@ -121,7 +121,7 @@ impl<'a> StateView<'a> {
 
     /// Identities of what must be given back, in the order it was taken.
     pub fn references(&self) -> impl Iterator<Item = u32> + use<'a> {
-        self.state.held.refs().iter().map(|r| r.id)
+        self.state.held.all().iter().map(|r| r.id)
     }
 }
 

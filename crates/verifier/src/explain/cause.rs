@@ -1,13 +1,13 @@
 //! What an earlier instruction contributed to a value, in words.
 
-use isa::{Imm64, Insn, InsnIdx, Operand, Reg};
+use isa::{Imm64, Insn, Operand};
 
 use super::{About, callee};
-use crate::error::Held;
+use crate::error::{Cause, Held, LoadedFrom};
 
 /// What the instruction did; `None` if it only passed a value on.
-pub(super) fn text(about: &About<'_>, at: InsnIdx) -> Option<String> {
-    let program = about.program;
+pub(super) fn text(about: &About<'_>, made: &Cause) -> Option<String> {
+    let (program, at) = (about.program, made.at);
     let nullable = about.rejection.register().and_then(|r| about.rejection.value(r));
     let nullable = nullable.is_some_and(|v| v.maybe_null());
     Some(match program.code.get(at)? {
@@ -21,8 +21,8 @@ pub(super) fn text(about: &About<'_>, at: InsnIdx) -> Option<String> {
                 format!("`{name}` returned it here")
             }
         }
-        Insn::Load { base: Reg::R10, .. } | Insn::Mov { src: Operand::Reg(_), .. } => return None,
-        Insn::Load { .. } | Insn::LoadAcquire { .. } => "it was loaded from memory here".to_owned(),
+        Insn::Mov { src: Operand::Reg(_), .. } => return None,
+        Insn::Load { .. } | Insn::LoadAcquire { .. } => load(made.loaded).to_owned(),
         Insn::LoadPacket { .. } => "it was read from the packet here".to_owned(),
         Insn::Atomic { .. } => "it came out of an atomic operation here".to_owned(),
         Insn::Mov { src: Operand::Imm(value), .. } => format!("it was set to {value} here"),
@@ -36,6 +36,15 @@ pub(super) fn text(about: &About<'_>, at: InsnIdx) -> Option<String> {
         Insn::Alu { .. } | Insn::Neg { .. } | Insn::ByteSwap { .. } => "it was computed here".to_owned(),
         _ => return None,
     })
+}
+
+fn load(from: Option<LoadedFrom>) -> &'static str {
+    match from {
+        Some(LoadedFrom::Context) => "it was read from the context here",
+        Some(LoadedFrom::Arena) => "it was read from the arena here: a number, whatever was stored",
+        Some(LoadedFrom::Stack) => "it was read from the stack here, where no whole pointer lies",
+        Some(LoadedFrom::Memory) | None => "it was read from memory here",
+    }
 }
 
 fn uninitialised(about: &About<'_>) -> bool {
@@ -55,7 +64,7 @@ fn constant(about: &About<'_>, value: Imm64) -> String {
 /// What was taken here and not given back.
 pub(super) fn held(about: &About<'_>, held: &Held) -> String {
     match callee(about.program, held.at) {
-        Some(name) => format!("{}, taken by `{name}` here", held.what),
-        None => format!("{}, taken here", held.what),
+        Some(name) => format!("{} here, by `{name}`", held.what),
+        None => format!("{} here", held.what),
     }
 }

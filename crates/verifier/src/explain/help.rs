@@ -3,7 +3,8 @@
 pub(super) const INITIALISE: &str = "give the variable a value on every path that leads here";
 pub(super) const AFTER_CALL: &str =
     "keep what is still needed in a variable: a call leaves nothing in the registers of its arguments";
-pub(super) const RETURN: &str = "end every path of the function with `return` and a value";
+pub(super) const RETURN: &str =
+    "give what is returned a value on every path; end every path of a function with `return`";
 pub(super) const NULL_CHECK: &str =
     "compare the pointer with NULL first and use it only where it is not: `if (!p) return 0;`";
 pub(super) const NUMBER_AS_POINTER: &str = "follow only pointers the verifier knows: to the context, the stack, map values and what helpers return; memory at \
@@ -52,23 +53,33 @@ pub(super) const STACK_TOO_DEEP: &str =
 pub(super) const ONE_POINTER: &str =
     "give each kind of pointer an access of its own, for example by a branch around each";
 
+/// What functions that do not say so in their names take, and what gives it back.
+const RELEASES: [(&str, &str); 7] = [
+    ("bpf_ringbuf_reserve", "bpf_ringbuf_submit()` or `bpf_ringbuf_discard"),
+    ("bpf_ringbuf_reserve_dynptr", "bpf_ringbuf_submit_dynptr()` or `bpf_ringbuf_discard_dynptr"),
+    ("bpf_sk_lookup_tcp", "bpf_sk_release"),
+    ("bpf_skc_lookup_tcp", "bpf_sk_release"),
+    ("bpf_sk_lookup_udp", "bpf_sk_release"),
+    ("bpf_obj_new_impl", "bpf_obj_drop"),
+    ("bpf_percpu_obj_new_impl", "bpf_percpu_obj_drop"),
+];
+
+/// What gives back what this function took.
+fn releaser(acquired_by: &str) -> Option<String> {
+    let known = RELEASES.iter().find(|(name, _)| *name == acquired_by).map(|(_, by)| (*by).to_owned());
+    known
+        .or_else(|| acquired_by.strip_suffix("_new").map(|stem| format!("{stem}_destroy")))
+        .or_else(|| acquired_by.strip_suffix("_acquire").map(|stem| format!("{stem}_release")))
+}
+
+/// Whether what this function gives must be given back.
+pub(super) fn is_acquired(function: &str) -> bool {
+    releaser(function).is_some()
+}
+
 /// How to give back what a function took.
 pub(super) fn release(acquired_by: &str) -> String {
-    let known = [
-        ("bpf_ringbuf_reserve", "bpf_ringbuf_submit()` or `bpf_ringbuf_discard"),
-        ("bpf_ringbuf_reserve_dynptr", "bpf_ringbuf_submit_dynptr()` or `bpf_ringbuf_discard_dynptr"),
-        ("bpf_sk_lookup_tcp", "bpf_sk_release"),
-        ("bpf_skc_lookup_tcp", "bpf_sk_release"),
-        ("bpf_sk_lookup_udp", "bpf_sk_release"),
-        ("bpf_obj_new_impl", "bpf_obj_drop"),
-        ("bpf_percpu_obj_new_impl", "bpf_percpu_obj_drop"),
-        ("bpf_map_lookup_elem", "bpf_sk_release"),
-    ];
-    let known = known.iter().find(|(name, _)| *name == acquired_by).map(|(_, by)| (*by).to_owned());
-    let by = known
-        .or_else(|| acquired_by.strip_suffix("_new").map(|stem| format!("{stem}_destroy")))
-        .or_else(|| acquired_by.strip_suffix("_acquire").map(|stem| format!("{stem}_release")));
-    match by {
+    match releaser(acquired_by) {
         Some(by) => format!("call `{by}()` on every path that has it, those that return early too"),
         None => "give it back on every path that has it, those that return early too".to_owned(),
     }

@@ -3,6 +3,7 @@
 use isa::{AluOp, Insn, Reg};
 
 use super::{About, help};
+use crate::error::LoadedFrom;
 use crate::reason::{
     Access, BoundsFault, CallFault, ContextFault, FunctionFault, KfuncFault, MemoryFault, ObjectFault,
     Reason, TypeName, Unsupported,
@@ -78,7 +79,9 @@ fn structure(reason: &Reason) -> Option<Mistake> {
         ),
         Reason::TooManyBranches { pending } => mistake(
             "the program is too complex to be verified",
-            format!("here {pending} paths wait to be walked: each branch in a loop doubles them"),
+            format!(
+                "here {pending} paths wait to be walked: each turn of a loop whose end is unknown adds one"
+            ),
             help::COMPLEX,
         ),
         Reason::TooManyStates { .. } => mistake(
@@ -155,8 +158,8 @@ fn uninitialised(about: &About<'_>, reg: Reg) -> Mistake {
     let r = reg.number();
     match about.insn() {
         Some(Insn::Exit) => mistake(
-            "a function ends without a return value",
-            "on the path that ends here nothing was written to r0, which holds the return value",
+            "the return value was never set",
+            "on a path that ends here nothing was written to r0, which holds the return value",
             help::RETURN,
         ),
         Some(Insn::Call { .. }) => mistake(
@@ -206,7 +209,7 @@ fn memory(about: &About<'_>, reason: &Reason) -> Option<Mistake> {
         ),
         Reason::CtxAccess { offset, size } => mistake(
             format!("the context of `{}` programs has nothing to access here", about.section()),
-            format!("this accesses {size} bytes at offset {offset} of the context"),
+            format!("this accesses {} at offset {offset} of the context", bytes(*size)),
             help::CONTEXT_MEMBER,
         )
         .about_place(),
@@ -255,11 +258,19 @@ fn stack(about: &About<'_>, fault: &MemoryFault) -> Option<Mistake> {
             format!("{size} bytes are accessed at an offset that may be no multiple of {size}"),
             help::ALIGN,
         ),
-        MemoryFault::StackBounds { access, size, .. } => mistake(
-            "an access leaves the stack",
-            format!("this {} {size} bytes, of which some are not in the stack", verb(*access)),
-            help::WITHIN_STACK,
-        ),
+        MemoryFault::StackBounds { access, offset, size, .. } => {
+            let place = if *offset < 0 {
+                format!("{} bytes below its upper end", offset.unsigned_abs())
+            } else {
+                "above its upper end".to_owned()
+            };
+            mistake(
+                "an access leaves the stack",
+                format!("this {} {} of the stack, beginning {place}", verb(*access), bytes(*size)),
+                help::WITHIN_STACK,
+            )
+            .about_place()
+        }
         MemoryFault::StackVariableBounds { .. }
         | MemoryFault::StackUnbounded { .. }
         | MemoryFault::StackVariableAtomic { .. } => mistake(
@@ -285,6 +296,12 @@ fn stack(about: &About<'_>, fault: &MemoryFault) -> Option<Mistake> {
     })
 }
 
+/// So many bytes.
+fn bytes(count: impl Into<i128>) -> String {
+    let count = count.into();
+    if count == 1 { "1 byte".to_owned() } else { format!("{count} bytes") }
+}
+
 fn verb(access: Access) -> &'static str {
     match access {
         Access::Read => "reads",
@@ -308,17 +325,26 @@ fn invalid_access(about: &About<'_>, found: TypeName, subject: &str) -> Mistake 
             "use the helpers that this kind of pointer is for",
         );
     }
-    let from_arena = about.rejection.from_arena();
     let label = "to the verifier this is a number, not a pointer";
     let uses_arena = about.program.maps.iter().any(|m| m.map_type == bpf_object::MapType::Arena);
-    match (from_arena, uses_arena) {
-        (true, _) => mistake(
+    match about.rejection.loaded_from() {
+        Some(LoadedFrom::Arena) => mistake(
             "a pointer that was kept in the arena is followed",
             "what is loaded from the arena is a number: anybody may have changed it",
             help::ARENA_FORGETS,
         ),
-        (false, true) => mistake("a number is followed as a pointer", label, help::ARENA_CAST),
-        (false, false) => mistake("a number is followed as a pointer", label, help::NUMBER_AS_POINTER),
+        Some(LoadedFrom::Stack) => mistake(
+            "what is left of a pointer on the stack is followed",
+            "to the verifier this is a number: the pointer that lay there was overwritten in part",
+            help::SPILL,
+        ),
+        _ if about.given_back() => mistake(
+            "a pointer is followed after what it points to was given back",
+            "what this points to no longer belongs to the program",
+            "use it before it is given back",
+        ),
+        _ if uses_arena => mistake("a number is followed as a pointer", label, help::ARENA_CAST),
+        _ => mistake("a number is followed as a pointer", label, help::NUMBER_AS_POINTER),
     }
 }
 
@@ -336,14 +362,15 @@ fn bounds(
     if fixed {
         return mistake(
             "an access leaves the memory it begins in",
-            format!("this accesses {size} bytes at offset {offset} of memory that has {region}"),
+            format!("this accesses {} at offset {offset} of memory that has {region}", bytes(size)),
             help::WITHIN_VALUE,
         );
     }
     let text = match fault {
         BoundsFault::Negative | BoundsFault::Min => format!("the index may be negative: this is {subject}"),
         BoundsFault::Max => format!(
-            "the index may be too large: up to offset {offset} this accesses {size} bytes of memory that has {region}"
+            "the index may be too large: this accesses {} at offsets up to {offset} of memory that has {region}",
+            bytes(size)
         ),
         BoundsFault::Unbounded => format!("the index has no upper bound: this is {subject}"),
     };
@@ -457,8 +484,14 @@ fn exit(about: &About<'_>, reason: &Reason) -> Option<Mistake> {
             .helped_by(help::release(taken.as_deref().unwrap_or_default()))
         }
         Reason::StillHeld { region, .. } => mistake(
-            format!("`{region}` is in force where it must not be"),
-            "this must not happen before it has ended",
+            match *region {
+                "bpf_spin_lock" | "bpf_res_spin_lock" | "bpf_lock" => "a lock is still held".to_owned(),
+                region => format!("`{region}` is still in force"),
+            },
+            match about.insn() {
+                Some(Insn::Exit) => "on a path that ends here it was not given back",
+                _ => "this must not happen while it is held",
+            },
             help::UNLOCK,
         )
         .about_place(),
@@ -539,11 +572,11 @@ fn context(about: &About<'_>, fault: &ContextFault) -> Option<Mistake> {
         ContextFault::PacketBounds { offset, size, range, .. } => {
             let known = match range {
                 ..=0 => "the program has not compared this pointer with the end of the packet".to_owned(),
-                range => format!("the packet is known to have {range} bytes from here"),
+                range => format!("the packet is known to have only {} from there on", bytes(*range)),
             };
             mistake(
                 "the packet may end before these bytes",
-                format!("this accesses {size} bytes at offset {offset}, but {known}"),
+                format!("this accesses {} at offset {offset}, but {known}", bytes(*size)),
                 help::PACKET_CHECK,
             )
         }
@@ -669,7 +702,8 @@ fn object(about: &About<'_>, fault: &ObjectFault) -> Option<Mistake> {
             },
             dynptr(fault),
             help::DYNPTR,
-        ),
+        )
+        .about_place(),
         F::LockNested | F::LockAgain => mistake(
             "a second lock is taken while one is held",
             "only one `bpf_spin_lock` may be held at a time",

@@ -52,7 +52,8 @@ impl Rejection {
         let about = About { program, kernel, rejection: self };
         let mistake = mistake::of(&about);
         let steps = about.steps(mistake.explains_value);
-        let values = about.values();
+        let mut values = about.values();
+        values.retain(|_| !mistake.label.contains(&about.subject()));
         Explanation { title: mistake.title, label: mistake.label, steps, values, help: mistake.help }
     }
 }
@@ -107,6 +108,16 @@ impl About<'_> {
         can.then(|| if rest.is_empty() { format!("{first}.s") } else { format!("{first}.s/{rest}") })
     }
 
+    /// Whether the value at fault is what is left of a pointer that a function returned and that was given back since: no
+    /// instruction made a number of it.
+    fn given_back(&self) -> bool {
+        let nearest = self.rejection.causes().iter().find(|cause| {
+            !matches!(self.program.code.get(cause.at), Some(Insn::Mov { .. } | Insn::Branch { .. }))
+        });
+        let Some(name) = nearest.and_then(|cause| callee(self.program, cause.at)) else { return false };
+        help::is_acquired(&name)
+    }
+
     fn steps(&self, explains_value: bool) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::new();
         let told = |steps: &[Step], line: &Option<LineInfo>| {
@@ -123,7 +134,7 @@ impl About<'_> {
         }
         let causes = if explains_value { self.rejection.causes() } else { &[] };
         for made in causes {
-            let Some(text) = cause::text(self, made.at) else { continue };
+            let Some(text) = cause::text(self, made) else { continue };
             if steps.len() < MAX_STEPS && !told(&steps, &made.line) {
                 steps.push(Step { at: made.at, line: made.line.clone(), text });
             }

@@ -89,8 +89,8 @@ fn offset(value: &RegState) -> Option<String> {
             1 => Some("moved by 1 byte".to_owned()),
             offset => Some(format!("moved by {offset} bytes")),
         },
-        None if fixed == 0 => Some(format!("moved by {} bytes", number_of(&value.scalar))),
-        None => Some(format!("moved by {} bytes and {fixed}", number_of(&value.scalar))),
+        None if fixed == 0 => Some(format!("moved by {}", bytes(&value.scalar))),
+        None => Some(format!("moved by {fixed} bytes and by {}", bytes(&value.scalar))),
     }
 }
 
@@ -105,20 +105,26 @@ pub(super) fn number(scalar: &Scalar) -> String {
     }
 }
 
-fn number_of(scalar: &Scalar) -> String {
-    range(scalar).unwrap_or_else(|| "any number of".to_owned())
+fn bytes(scalar: &Scalar) -> String {
+    match range(scalar) {
+        Some(range) => format!("a number of bytes {range}"),
+        None => "any number of bytes".to_owned(),
+    }
 }
 
 /// The bounds worth telling: those of the interval that says most.
 fn range(scalar: &Scalar) -> Option<String> {
     let (umin, umax) = (scalar.wide.umin, scalar.wide.umax);
     let (smin, smax) = (scalar.wide.smin, scalar.wide.smax);
-    if umax != u64::MAX && (smin >= 0 || umax - umin <= smax.abs_diff(smin)) {
+    // A bound in the upper half of all numbers is none that anybody set.
+    let bounded = i64::try_from(umax).is_ok();
+    if bounded && (smin >= 0 || umax - umin <= smax.abs_diff(smin)) {
         return Some(format!("from {umin} to {}", big(umax)));
     }
-    match (smin == i64::MIN, smax == i64::MAX) {
-        (true, true) if umin == 0 => None,
-        (true, true) => Some(format!("of at least {umin} (as unsigned)")),
+    let extreme = i64::MAX / 2;
+    match (smin < -extreme, smax > extreme) {
+        (true, true) if umin == 1 => Some("that is not 0".to_owned()),
+        (true, true) => None,
         (true, false) => Some(format!("of at most {smax}, which may be negative")),
         (false, true) => Some(format!("of at least {smin}")),
         (false, false) => Some(format!("from {smin} to {smax}")),
