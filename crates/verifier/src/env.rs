@@ -16,6 +16,9 @@ pub struct Env {
     pub kernel: Option<Arc<Btf>>,
     /// How strictly to verify.
     pub flags: LoadFlags,
+    /// Whether stack that nobody has written may not be read: the rule for those who load without `CAP_PERFMON`. Their other
+    /// rules, which keep the kernel's addresses from leaking, are not modelled.
+    pub refuse_uninit_stack: bool,
     /// What pointers to maps point to. Maps of a type that is missing here cannot be read through the pointer.
     pub map_structs: Arc<[MapStruct]>,
 }

@@ -155,8 +155,9 @@ impl Comparison<'_> {
     }
 
     fn slots(&self, old: &Slot, new: Option<&Slot>, ids: &mut Ids) -> bool {
-        // Bytes of which nothing was known may be anything: any byte of the stack may be read.
-        let anything = |b: &SlotByte| matches!(b, SlotByte::Invalid | SlotByte::Misc);
+        // Bytes of which nothing was known may be anything, if any byte of the stack may be read.
+        let written = self.plan.env.refuse_uninit_stack;
+        let anything = |b: &SlotByte| *b == SlotByte::Invalid || *b == SlotByte::Misc && !written;
         let all_anything = |slot: &Slot| slot.bytes.iter().all(anything);
         if self.how != Match::Covers && new.is_none_or(|new| old.bytes != new.bytes) {
             return false;
@@ -169,7 +170,7 @@ impl Comparison<'_> {
             if new.is_full_spill() && new.spill.is_scalar() {
                 return self.regs(&old.spill, &new.spill, ids);
             }
-            if all_anything(new) {
+            if all_anything(new) && !written {
                 return self.regs(&old.spill, &RegState::number(Scalar::UNKNOWN, Origin::NONE), ids);
             }
         }

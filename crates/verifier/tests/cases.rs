@@ -39,6 +39,33 @@ fn every_case_gets_its_verdict() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Without `CAP_PERFMON` the kernel refuses reads of stack that was never written, also where the paths that wrote it and
+/// those that did not come together.
+#[test]
+fn stack_that_nobody_wrote_may_be_closed() -> Result<(), Box<dyn Error>> {
+    const READ: &str = "r0 = *(u64 *)(r10 -8)\nexit\n";
+    const PRINTED: &str = "r1 = r10\nr1 += -8\nr2 = 4\ncall bpf_trace_printk\nr0 = 0\nexit\n";
+    const WRITE: &str = "*(u64 *)(r10 -8) = r1\n";
+    const ON_ONE_PATH: &str = "r6 = r1\ncall bpf_get_prandom_u32\nr1 = 7\nif r0 > 5 goto skip\n*(u32 *)(r10 -8) = r1\n\
+         *(u32 *)(r10 -4) = r1\nskip:\n";
+    let mut closed = Env::default();
+    closed.refuse_uninit_stack = true;
+    for reader in [READ, PRINTED] {
+        for (before, fine) in [("", false), (WRITE, true), (ON_ONE_PATH, false)] {
+            let text = format!("{before}{reader}");
+            let code = isa::assemble(&text).map_err(|e| format!("{text}: {e}"))?.code;
+            let program = bpf_object::Program::from_code("main", "syscall", code);
+            verify(&program, &Env::default()).map_err(|e| format!("{text}: {e}"))?;
+            let verdict = verify(&program, &closed);
+            assert_eq!(verdict.is_ok(), fine, "{text}{verdict:?}");
+            if let Err(rejection) = verdict {
+                assert!(rejection.to_string().contains("invalid read from stack"), "{rejection}");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What the cases are verified against: pointers to arrays point to two numbers and a text. The kernel has structures of
 /// its own.
 fn env() -> Env {

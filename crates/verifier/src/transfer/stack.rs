@@ -130,7 +130,7 @@ impl Step<'_> {
     /// Refuses bytes that a load may not read: those of iterators and other objects. Never-written ones may be, with
     /// `CAP_PERFMON`.
     fn check_readable(&self, frame: u8, reg: Reg, span: Span, size: u32) -> Result<(), Reason> {
-        match self.bytes(frame, span).zip(0..).find(|(b, _)| is_object(*b)) {
+        match self.bytes(frame, span).zip(0..).find(|(b, _)| self.is_unreadable(*b)) {
             Some((_, byte)) => Err(MemoryFault::StackRead { reg, offset: span.start, byte, size }.into()),
             None => Ok(()),
         }
@@ -145,13 +145,17 @@ impl Step<'_> {
         span: Span,
         size: u32,
     ) -> Result<(), Reason> {
-        match self.bytes(frame, span).zip(0..).find(|(b, _)| is_object(*b)) {
+        match self.bytes(frame, span).zip(0..).find(|(b, _)| self.is_unreadable(*b)) {
             Some((_, byte)) => {
                 let bits = pointer.scalar.bits.into();
                 Err(MemoryFault::StackVariableRead { reg, bits, byte, size }.into())
             }
             None => Ok(()),
         }
+    }
+
+    fn is_unreadable(&self, byte: SlotByte) -> bool {
+        is_object(byte) || byte == SlotByte::Invalid && self.plan.env.refuse_uninit_stack
     }
 
     fn bytes(&self, frame: u8, span: Span) -> impl Iterator<Item = SlotByte> + '_ {

@@ -133,7 +133,9 @@ impl Step<'_> {
         }
         let span = self.stack_bounds(frame, reg, pointer, 0, size, access)?;
         let bytes = self.state.frame_at(frame).map(|f| &f.stack);
-        let special = |at: i64| bytes.is_some_and(|s| is_special(s.byte(at)));
+        let never_written = self.plan.env.refuse_uninit_stack;
+        let refused = |byte| is_special(byte) || byte == SlotByte::Invalid && never_written;
+        let special = |at: i64| bytes.is_some_and(|s| refused(s.byte(at)));
         if let Some(call) = raw.filter(|_| span.fixed) {
             self.check_dynptr_overlap(frame, span)?;
             call.raw = Some((frame, span));
