@@ -11,6 +11,8 @@ use bpf_object::{
 /// Types of [`types`].
 const LOCKED: TypeId = TypeId(3);
 const TIMED: TypeId = TypeId(5);
+const RESILIENT: TypeId = TypeId(11);
+const GRAPH: TypeId = TypeId(23);
 /// The function that a program begins with, in [`types`].
 pub const ENTRY: TypeId = TypeId(8);
 /// Any other function: callbacks have to have a type.
@@ -40,10 +42,12 @@ pub fn maps() -> Arc<[MapSpec]> {
         spec("events", MapType::PerfEventArray, (4, 4), 4),
         spec("sockets", MapType::Sockmap, (4, 4), 4),
         MapSpec { inner: Some(inner), ..spec("nested", MapType::ArrayOfMaps, (4, 4), 4) },
+        typed(spec("graph", MapType::Array, (4, 56), 1), GRAPH),
+        typed(spec("resilient", MapType::Array, (4, 4), 2), RESILIENT),
     ])
 }
 
-/// Types of the values of two of the maps.
+/// Types of the values of some of the maps.
 #[must_use]
 pub fn types() -> Btf {
     let mut btf = Btf::default();
@@ -81,5 +85,51 @@ pub fn types() -> Btf {
     let entry = function("entry", BtfLinkage::Global);
     let other = function("function", BtfLinkage::Static);
     debug_assert_eq!([locked, timed, entry, other], [LOCKED, TIMED, ENTRY, FUNCTION]);
+    add_graph(&mut btf, lock, long);
     btf
+}
+
+/// Lists and trees of `struct case_item` (type 17), and pointers to `struct case_plain` (type 18).
+fn add_graph(btf: &mut Btf, lock: TypeId, long: TypeId) {
+    let add = |btf: &mut Btf, name: &str, size, members: &[(&str, TypeId, u32)]| {
+        let member = |&(name, ty, offset): &(&str, TypeId, u32)| Member {
+            name: btf.add_str(name),
+            ty,
+            bit_offset: offset * 8,
+            bit_size: 0,
+        };
+        let members = members.iter().map(member).collect();
+        let name = btf.add_str(name);
+        btf.push(Type { name, kind: Kind::Struct(Composite { size, members, kind_flag: false }) })
+    };
+    let resilient = add(btf, "bpf_res_spin_lock", 4, &[]);
+    let resilient = add(btf, "resilient", 4, &[("lock", resilient, 0)]);
+    let head = add(btf, "bpf_list_head", 16, &[]);
+    let node = add(btf, "bpf_list_node", 24, &[]);
+    let root = add(btf, "bpf_rb_root", 16, &[]);
+    let branch = add(btf, "bpf_rb_node", 32, &[]);
+    let count = add(btf, "bpf_refcount", 4, &[]);
+    let item = [("count", count, 0), ("node", node, 8), ("branch", branch, 32), ("data", long, 64)];
+    add(btf, "case_item", 72, &item);
+    let plain = add(btf, "case_plain", 8, &[("data", long, 0)]);
+    let mut pointer = |tag: &str| {
+        let name = btf.add_str(tag);
+        let ty = btf.push(Type { name, kind: Kind::TypeTag { ty: plain, attribute: false } });
+        btf.push(Type { name: StrId(0), kind: Kind::Ptr(ty) })
+    };
+    let (owned, loose) = (pointer("kptr"), pointer("kptr_untrusted"));
+    let members = [
+        ("lock", lock, 0),
+        ("owned", owned, 8),
+        ("loose", loose, 16),
+        ("head", head, 24),
+        ("root", root, 40),
+    ];
+    let graph = add(btf, "graph", 56, &members);
+    for (component, text) in [(3, "contains:case_item:node"), (4, "contains:case_item:branch")] {
+        let name = btf.add_str(text);
+        let kind = Kind::DeclTag { target: graph, component: Some(component), attribute: false };
+        btf.push(Type { name, kind });
+    }
+    debug_assert_eq!([resilient, graph], [RESILIENT, GRAPH]);
 }

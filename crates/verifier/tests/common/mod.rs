@@ -13,8 +13,11 @@
 //! Map 0 is an arena of 16 pages, map 1 an array of one value of 64 bytes, map 2 a hash map with keys of 8 and values of 16
 //! bytes, map 3 a program array, map 4 a ring buffer, map 5 an array of `struct { int count; struct bpf_spin_lock lock; }`,
 //! map 6 an array of `struct bpf_timer`, map 7 an array of 16 bytes for each processor, map 8 a perf event array, map 9 a
-//! map of sockets, map 10 an array of arrays of one value of 4 bytes. Kernel functions are called by name. Whatever is called by label is a static function; callbacks
-//! (`r2 = subprog[label]`) have a type.
+//! map of sockets, map 10 an array of arrays of one value of 4 bytes, map 11 an array of one value with a spin lock (at 0),
+//! a kptr (8) and an untrusted kptr (16) to `struct case_plain` (type 18, 8 bytes), a list (24) and a tree (40) of
+//! `struct case_item` (type 17: nodes at 8 and 32, data at 64), map 12 an array of two `struct bpf_res_spin_lock`. Kernel
+//! functions are called by name. Whatever is called by label is a static function; callbacks (`r2 = subprog[label]`) have
+//! a type.
 
 mod maps;
 
