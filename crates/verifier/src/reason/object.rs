@@ -2,7 +2,7 @@
 
 use isa::{InsnIdx, Reg};
 
-use super::{EACCES, EINVAL, TypeName};
+use super::{EACCES, EFAULT, EINVAL, TypeName};
 
 /// What is wrong with a reference, a lock, a dynptr, or another object with a life.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -126,6 +126,9 @@ pub enum ObjectFault {
     DropWith { argument: usize, reg: Reg, function: &'static str },
     #[error("arg#{argument} is neither owning or non-owning ref")]
     NotReference { argument: usize, reg: Reg },
+    /// The kernel takes a type without any field of its own for a fault of the verifier.
+    #[error("verifier bug: Couldn't find btf_record")]
+    NoRecord,
     #[error("arg#{argument} doesn't point to a type with bpf_refcount field")]
     NotCounted { argument: usize, reg: Reg },
 
@@ -182,6 +185,7 @@ impl ObjectFault {
             | Self::NotOwnedKptr { .. }
             | Self::LockInCallback
             | Self::RcuInCallback => EACCES,
+            Self::NoRecord => EFAULT,
             _ => EINVAL,
         }
     }

@@ -128,7 +128,8 @@ impl Case {
         program.subprograms = subprograms(&program);
         let has_callback =
             |(_, insn): (_, Insn)| matches!(insn, Insn::LoadImm64 { value: Imm64::Func(_), .. });
-        if program.code.iter().any(has_callback) {
+        // What functions allocate is of the types that come with the functions'.
+        if program.code.iter().any(has_callback) || !externs.borrow().is_empty() {
             for (number, part) in program.subprograms.iter_mut().enumerate() {
                 part.btf_func = Some(if number == 0 { ENTRY } else { FUNCTION });
             }

@@ -69,7 +69,8 @@ impl Step<'_> {
         if !pointer.flags.has(Flags::ALLOC) {
             return Err(ObjectFault::NotReference { argument, reg }.into());
         }
-        if !self.plan.record(&pointer).is_some_and(|r| r.has(Set::of(Tag::Refcount))) {
+        let Some(record) = self.plan.record(&pointer) else { return Err(ObjectFault::NoRecord.into()) };
+        if !record.has(Set::of(Tag::Refcount)) {
             return Err(ObjectFault::NotCounted { argument, reg }.into());
         }
         let owned = !pointer.flags.has(Flags::NON_OWN_REF) && pointer.ref_id != 0;
