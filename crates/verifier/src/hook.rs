@@ -64,13 +64,10 @@ impl Hook {
             Place::Function => target.to_owned(),
         };
         let (params, ret) = prototype(kernel, kernel.function(&function)?)?;
-        let sees_result = match attach? {
-            AttachType::TraceFexit
-            | AttachType::ModifyReturn
-            | AttachType::LsmMac
-            | AttachType::LsmCgroup => true,
-            _ => false,
-        };
+        let sees_result = matches!(
+            attach?,
+            AttachType::TraceFexit | AttachType::ModifyReturn | AttachType::LsmMac | AttachType::LsmCgroup
+        );
         let name = target.to_owned();
         Some(Self { place, name, params: params.to_vec(), result: sees_result.then_some(ret) })
     }

@@ -58,7 +58,7 @@ pub use explain::Explanation;
 pub use kernel_types::WalkFault;
 pub use reason::{
     Access, BoundsFault, CallFault, ContextFault, FunctionFault, KfuncFault, KnownBits, LoadFault,
-    MapStructFault, MemoryFault, ObjectFault, Reason, ReturnPlace, TypeName, Unsupported,
+    MapStructFault, MemoryFault, ObjectFault, OtherStruct, Reason, ReturnPlace, TypeName, Unsupported,
 };
 pub use stack::SlotByte;
 pub use verified::{FrameFacts, InsnFacts, Memory, Stats, Verified};

@@ -52,14 +52,6 @@ pub(crate) fn is_number(btf: &Btf, ty: TypeId) -> bool {
     matches!(btf.kind(btf.resolve(ty)), Some(Kind::Int(_) | Kind::Enum(_) | Kind::Enum64(_)))
 }
 
-/// What a pointer type, behind modifiers and typedefs, points to, these skipped again.
-pub(crate) fn pointee(btf: &Btf, ty: TypeId) -> Option<TypeId> {
-    match btf.kind(btf.resolve(ty)) {
-        Some(Kind::Ptr(target)) => Some(btf.resolve(*target)),
-        _ => None,
-    }
-}
-
 /// Levels of structures inside one another that may hold numbers.
 const MAX_NUMBER_NESTING: u32 = 4;
 

@@ -70,19 +70,8 @@ pub enum KfuncFault {
         if *sized { "void, " } else { "" }
     )]
     NotMemory { index: usize, kind: &'static str, target: String, sized: bool },
-    #[error(
-        "kernel function {name} args#{index} expected pointer to {kind} {expected} but R{} has a pointer to {found_kind} {found}",
-        reg.number()
-    )]
-    OtherStruct {
-        name: String,
-        index: usize,
-        kind: &'static str,
-        expected: String,
-        reg: Reg,
-        found_kind: &'static str,
-        found: String,
-    },
+    #[error("{0}")]
+    OtherStruct(Box<OtherStruct>),
     #[error("arg#{index} arg#{} memory, len pair leads to invalid memory access", index + 1)]
     MemoryAndSize { index: usize, cause: Box<Reason> },
 
@@ -175,7 +164,6 @@ impl KfuncFault {
             | Self::NotFunction { reg, .. }
             | Self::NotMap { reg }
             | Self::NotKernelPointer { reg, .. }
-            | Self::OtherStruct { reg, .. }
             | Self::IteratorNotOnStack { reg, .. }
             | Self::NotIterator { reg, .. }
             | Self::IteratorOutsideRcu { reg, .. }
@@ -187,6 +175,7 @@ impl KfuncFault {
             | Self::Walk { reg, .. }
             | Self::NoSuchWrite { reg, .. }
             | Self::WriteEnd { reg, .. } => Some(*reg),
+            Self::OtherStruct(other) => Some(other.reg),
             _ => None,
         }
     }
@@ -194,3 +183,21 @@ impl KfuncFault {
 
 const EPROTO: i32 = 71;
 const ESRCH: i32 = 3;
+
+/// A pointer to another structure than a kernel function wants.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "kernel function {function} args#{index} expected pointer to {kind} {expected} but R{} has a pointer to {found_kind} {found}",
+    reg.number()
+)]
+#[allow(missing_docs, reason = "fields are the register, names and so on that the message gives")]
+#[non_exhaustive]
+pub struct OtherStruct {
+    pub function: &'static str,
+    pub index: usize,
+    pub kind: &'static str,
+    pub expected: String,
+    pub reg: Reg,
+    pub found_kind: &'static str,
+    pub found: String,
+}

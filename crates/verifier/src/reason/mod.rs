@@ -15,7 +15,7 @@ use isa::{InsnIdx, Reg};
 pub use call::CallFault;
 pub use context::ContextFault;
 pub use function::FunctionFault;
-pub use kfunc::KfuncFault;
+pub use kfunc::{KfuncFault, OtherStruct};
 pub use load::LoadFault;
 pub use memory::MemoryFault;
 pub use object::ObjectFault;

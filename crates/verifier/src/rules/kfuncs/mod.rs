@@ -14,7 +14,7 @@ mod table;
 use bpf_object::{ProgType, ProgramKind};
 
 pub(crate) use context::kernel_context;
-pub(crate) use iters::{ITERS, IterKind};
+pub(crate) use iters::ITERS;
 pub(crate) use prototype::{Arg, IterRole, Memory, Pointer, Prototype, Ret, Role, SizeKind};
 pub(crate) use resolve::prototype;
 

@@ -329,9 +329,4 @@ impl Step<'_> {
             r.kind.is_packet() || r.kind == RegType::PtrToPacketEnd || r.flags.has(Flags::PACKET_DATA)
         });
     }
-
-    /// Whether the map is an arena.
-    pub(super) fn is_arena_map(&self, map: u32) -> bool {
-        self.plan.map(map).is_some_and(|m| m.map_type == MapType::Arena)
-    }
 }

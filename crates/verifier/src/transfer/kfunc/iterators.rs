@@ -3,11 +3,12 @@
 use isa::Reg;
 
 use super::super::Step;
+use super::super::objects::object_offset;
 use super::KfuncCall;
 use crate::held::RefKind;
 use crate::reason::{Access, KfuncFault, Reason};
 use crate::reg::{Flags, RegState, RegType};
-use crate::rules::kfuncs::{ITERS, IterKind, IterRole, KfuncFlags};
+use crate::rules::kfuncs::{ITERS, IterRole, KfuncFlags};
 use crate::scalar::Scalar;
 use crate::stack::{IterGuard, Iterator as Iter, SLOT, SlotByte};
 use crate::state::State;
@@ -27,13 +28,6 @@ pub(crate) fn iterator_at(state: &State, reg: Reg) -> Option<(u8, i64, Iter)> {
 /// Offsets of the slots of an iterator, the first lowest.
 fn places(offset: i64, slots: u32) -> impl Iterator<Item = i64> {
     (0..i64::from(slots)).map(move |i| offset + i * i64::from(SLOT))
-}
-
-/// Offset of an iterator in its frame, from the frame pointer, if it may be there (`iter_get_spi`).
-fn place(value: &RegState, kind: &IterKind) -> Option<i64> {
-    let offset = value.scalar.as_constant()?.cast_signed().checked_add(i64::from(value.offset))?;
-    let end = offset.checked_add(i64::from(kind.slots * SLOT))?;
-    (offset.rem_euclid(i64::from(SLOT)) == 0 && end <= 0).then_some(offset)
 }
 
 impl Step<'_> {
@@ -56,7 +50,8 @@ impl Step<'_> {
         if call.has(KfuncFlags::ITER_NEW) {
             return self.new_iterator(call, reg, value, frame, row);
         }
-        let place = place(value, kind).ok_or(Reason::IteratorNotInitialised { iter: kind.name })?;
+        let place = object_offset(value, i64::from(kind.slots))
+            .ok_or(Reason::IteratorNotInitialised { iter: kind.name })?;
         let iter = self.initialised(call, reg, frame, place, row)?;
         self.reads_stack(frame, place, place + i64::from(kind.slots * SLOT));
         call.ref_id = iter.id;
@@ -80,7 +75,8 @@ impl Step<'_> {
         let used = |offset: i64| {
             self.state.frame_at(frame).is_some_and(|f| f.stack.at(offset).bytes.contains(&SlotByte::Iter))
         };
-        let place = place(value, kind).filter(|offset| !places(*offset, kind.slots).any(used));
+        let place = object_offset(value, i64::from(kind.slots))
+            .filter(|offset| !places(*offset, kind.slots).any(used));
         let offset = place.ok_or(Reason::IteratorInUse { iter: kind.name })?;
         // Written eight bytes at a time, as the program would.
         for i in 0..kind.slots {

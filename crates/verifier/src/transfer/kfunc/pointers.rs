@@ -8,7 +8,7 @@ use super::super::ctx::check_unmodified;
 use super::KfuncCall;
 use super::arguments::{TRUST, stands_for_structure};
 use crate::kernel_types::{holds_at_start, is_init_alias, is_projection, kind_name};
-use crate::reason::{KfuncFault, Reason, TypeName};
+use crate::reason::{KfuncFault, OtherStruct, Reason, TypeName};
 use crate::reg::{BtfOwner, Flags, RegState, RegType};
 use crate::rules::kfuncs::KfuncFlags;
 
@@ -40,16 +40,16 @@ impl Step<'_> {
         if matches || is_projection(wanted_name, have_name) {
             return Ok(());
         }
-        Err(KfuncFault::OtherStruct {
-            name: call.name(),
+        let other = OtherStruct {
+            function: call.kfunc.name,
             index,
             kind: kind_name(kernel, wanted),
             expected: wanted_name.to_owned(),
             reg,
             found_kind: kind_name(btf, have),
             found: have_name.to_owned(),
-        }
-        .into())
+        };
+        Err(KfuncFault::OtherStruct(Box::new(other)).into())
     }
 
     /// The structure behind a pointer.
@@ -110,7 +110,7 @@ impl Step<'_> {
             && !value
                 .flags
                 .any(Flags::MAYBE_NULL.with(Flags::UNTRUSTED).with(Flags::USER).with(Flags::PERCPU));
-        if value.kind == RegType::NotInit { Ok(()) } else { check_unmodified(reg, value, fixed_ok) }
+        check_unmodified(reg, value, fixed_ok)
     }
 }
 

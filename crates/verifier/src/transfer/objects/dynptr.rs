@@ -192,10 +192,11 @@ fn check_place(pointer: &RegState, reg: Reg) -> Result<(), Reason> {
 }
 
 /// Where on the stack an object of so many slots is that a pointer points to, if one can be there
-/// (`stack_slot_obj_get_spi`): at a known offset, aligned, with room up to the frame pointer.
-pub(super) fn object_offset(pointer: &RegState, slots: i64) -> Option<i64> {
+/// (`stack_slot_obj_get_spi`): at a known offset, aligned, with room up to the frame pointer. One slot at the frame pointer
+/// itself passes too: whoever writes it finds that it is outside.
+pub(in crate::transfer) fn object_offset(pointer: &RegState, slots: i64) -> Option<i64> {
     let known = pointer.scalar.as_constant()?.cast_signed();
     let offset = known.checked_add(i64::from(pointer.offset))?;
-    let fits = offset % SLOT_BYTES == 0 && offset <= -slots * SLOT_BYTES;
+    let fits = offset % SLOT_BYTES == 0 && (offset <= -slots * SLOT_BYTES || slots == 1 && offset == 0);
     fits.then_some(offset)
 }

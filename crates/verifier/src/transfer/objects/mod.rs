@@ -10,6 +10,7 @@ mod kfuncs;
 mod kptr;
 mod locks;
 
+pub(super) use dynptr::object_offset;
 pub(super) use graph::Graph;
 pub(super) use locks::{EXIT, LockKind};
 
