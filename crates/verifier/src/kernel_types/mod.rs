@@ -4,6 +4,8 @@
 //! that was loaded from a structure may then be used for is decided in `transfer`.
 
 mod matching;
+#[cfg(test)]
+mod tests;
 mod trust;
 mod walk;
 
