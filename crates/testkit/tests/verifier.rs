@@ -46,7 +46,14 @@ fn cases() -> Result<(), Failed> {
         }
         let program = link(&case.program().map_err(|e| e.to_string())?)?;
         match (&case.expected, judge.verdict(&program, case.flags, LogMode::OnRejection)?) {
-            (Expected::Accept, Ok(())) => {}
+            (Expected::Accept, Ok(())) => {
+                if let Some(ours) = case.walked {
+                    let theirs = judge.walked(&program, case.flags)?;
+                    if theirs != Some(ours) {
+                        different += &format!("{}: the kernel walks {theirs:?}, not {ours}\n", case.name);
+                    }
+                }
+            }
             (Expected::Reject(message), Err(theirs)) => {
                 if !theirs.log.contains(message) {
                     let end: Vec<&str> = theirs.log.lines().rev().take(3).collect();
@@ -89,6 +96,9 @@ fn objects() -> Result<(), Failed> {
                 (Ok(ours), Ok((theirs, _))) => {
                     let (ours, theirs) = (ours.stats().insns_walked, theirs.info()?.verified_insns);
                     println!("{name}: {ours} instructions walked, {theirs} by the kernel");
+                    if ours.abs_diff(u64::from(theirs)) * 10 > u64::from(theirs) {
+                        different += &format!("{name}: {ours} instructions walked, {theirs} by the kernel\n");
+                    }
                 }
                 (Err(ours), Err(theirs)) => println!("{name}: {ours}\n  kernel: {}", last_line(theirs)),
                 (Ok(_), Err(theirs)) => {

@@ -303,6 +303,10 @@ impl<'a> Explorer<'a> {
     fn compare_in_progress(&mut self, at: InsnIdx, id: NodeId, state: &State) -> Result<Found, Stop> {
         let Some(old) = self.saved.node(id).and_then(|n| n.state.as_ref()) else { return Ok(Found::Differs) };
         let compare = |how| Comparison { plan: self.plan, origins: self.origins, how }.states(at, old, state);
+        if old.called_later != 0 && old.called_later != state.called_later {
+            // A timer's callback that sets the timer again: no loop of this path.
+            return Ok(Found::InProgress);
+        }
         let mark = self.plan.shape.mark(at);
         if mark.has(Mark::ITER_NEXT) {
             let active = || iterator_at(state, Reg::R1).is_some_and(|(_, _, iter)| iter.active);

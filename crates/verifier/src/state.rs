@@ -58,6 +58,8 @@ pub(crate) struct State {
     pub(crate) may_goto_depth: u32,
     /// Callbacks entered on this path.
     pub(crate) callback_depth: u32,
+    /// Callbacks that run some time after the call, begun one from another up to this path; 0 outside of them.
+    pub(crate) called_later: u32,
     /// Entries the kernel would have in this path's history since the last saved state.
     pub(crate) history: u32,
     /// The nearest saved state on this path.
@@ -72,6 +74,7 @@ impl State {
             held: Held::default(),
             may_goto_depth: 0,
             callback_depth: 0,
+            called_later: 0,
             history: 0,
             parent: None,
         }

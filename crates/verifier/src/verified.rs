@@ -119,7 +119,7 @@ pub struct Stats {
     pub insns_walked: u64,
     /// Most states that were compared at one instruction.
     pub max_states_per_insn: u64,
-    /// States held at the end.
+    /// States saved.
     pub total_states: u64,
     /// Most states held at once.
     pub peak_states: u64,

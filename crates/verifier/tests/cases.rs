@@ -81,6 +81,10 @@ fn env() -> Env {
 }
 
 fn facts(case: &Case, verified: &Verified) -> Option<String> {
+    let walked = verified.stats().insns_walked;
+    if case.walked.is_some_and(|expected| expected != walked) {
+        return Some(format!("{walked} instructions were walked"));
+    }
     for (slot, expected) in &case.facts {
         let facts = verified.facts(InsnIdx(*slot));
         let holds = match expected.as_str() {

@@ -61,6 +61,15 @@ impl Judge {
             Err(error) => Err(error),
         }
     }
+
+    /// The number of instructions the kernel walks until it accepts the program, if it tells.
+    ///
+    /// # Errors
+    /// It does not accept it.
+    pub fn walked(&self, program: &Linked, flags: u32) -> Result<Option<u64>, KernelError> {
+        let (loaded, _) = self.kernel.load(program, &LoadOptions { flags, ..LoadOptions::default() })?;
+        Ok(loaded.info().ok().map(|info| u64::from(info.verified_insns)))
+    }
 }
 
 /// EPERM that the verifier gave no reason for. (Some of its refusals have this number too.)

@@ -413,9 +413,9 @@ impl Reason {
             Self::Object(fault) => fault.errno(),
             Self::MapStruct { fault: MapStructFault::NoMember, .. } => EINVAL,
             Self::TooManyInsns { .. } | Self::TooManySubprogs => E2BIG,
-            Self::TooComplex { .. } | Self::TooManyBranches { .. } | Self::TooManyFrames { .. } => E2BIG,
+            Self::TooComplex { .. } | Self::TooManyFrames { .. } => E2BIG,
             Self::TooManyStates { .. } => ENOMEM,
-            Self::Internal { .. } | Self::Invariants => EFAULT,
+            Self::Internal { .. } | Self::Invariants | Self::TooManyBranches { .. } => EFAULT,
             Self::StackTooDeep { .. }
             | Self::Uninitialised { .. }
             | Self::FramePointerWrite

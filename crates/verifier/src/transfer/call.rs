@@ -114,6 +114,7 @@ impl Step<'_> {
         self.facts.call_later(subprog);
         let mut state = State::new(frame);
         state.held.may_sleep = callback.sleeps;
+        state.called_later = self.state.called_later + 1;
         self.forks.push((start, state));
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! == name of the case
 //! ; reject: R0 !read_ok          (or `; accept`: part of the final message)
+//! ; walked 17                    (instructions walked, the kernel's as ours)
 //! ; fact 3: arena                (or `proven`, `narrow`, `unreached`: of the instruction at slot 3)
 //! ; program xdp                  (section name; without one it is `syscall`)
 //! ; flags 8                      (`BPF_F_*` of the load; here `BPF_F_TEST_STATE_FREQ`)
@@ -47,6 +48,8 @@ pub(crate) struct Case {
     pub(crate) name: String,
     /// The verdict.
     pub(crate) expected: Expected,
+    /// Instructions walked until it is accepted.
+    pub(crate) walked: Option<u64>,
     /// Facts that must hold, by slot.
     #[allow(dead_code, reason = "the kernel tells no facts")]
     pub(crate) facts: Vec<(u32, String)>,
@@ -82,7 +85,7 @@ pub(crate) fn cases() -> Result<Vec<Case>, Box<dyn Error>> {
 impl Case {
     fn parse(name: String, body: &str) -> Result<Self, Box<dyn Error>> {
         let mut expected = None;
-        let mut facts = Vec::new();
+        let (mut facts, mut walked) = (Vec::new(), None);
         let (mut here_alone, mut kernel_types) = (false, false);
         let (mut section, mut flags) = ("syscall", 0);
         for line in body.lines().filter_map(|l| l.strip_prefix("; ")) {
@@ -96,6 +99,8 @@ impl Case {
                 section = name.trim();
             } else if let Some(bits) = line.strip_prefix("flags ") {
                 flags = bits.trim().parse()?;
+            } else if let Some(count) = line.strip_prefix("walked ") {
+                walked = Some(count.parse()?);
             } else if line.starts_with("here alone") {
                 here_alone = true;
             } else if line == "kernel types" {
@@ -104,7 +109,7 @@ impl Case {
         }
         let expected = expected.ok_or_else(|| format!("{name}: no verdict"))?;
         let (section, text) = (section.to_owned(), body.to_owned());
-        Ok(Self { name, expected, facts, here_alone, kernel_types, flags, section, text })
+        Ok(Self { name, expected, walked, facts, here_alone, kernel_types, flags, section, text })
     }
 
     /// The program.

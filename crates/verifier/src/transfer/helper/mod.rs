@@ -239,7 +239,11 @@ impl Step<'_> {
             Effect::TailCall => self.check_leaks("tail_call", false)?,
             Effect::Loop => {
                 // How often it calls back decides when it stops.
-                let count = self.read(Reg::R1)?;
+                let (count, flags) = (self.read(Reg::R1)?, self.read(Reg::R4)?);
+                if flags.is_null() {
+                    // Calls without flags can be inlined.
+                    self.depend_on(&flags);
+                }
                 self.depend_on(&count);
                 let depth = self.state.frame().map_or(0, |f| f.callback_depth);
                 if depth < count.scalar.wide.umax {
