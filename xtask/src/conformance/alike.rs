@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use bpf_object::{LinkOptions, Linked, Object};
+use sys::bpf::Capability;
 use testkit::tables::TableTest;
 use verifier::{Env, LoadFlags};
 
 use super::answers::KernelAnswer;
 use super::outcome::{Likeness, State, TestOutcome};
+use super::suites::without;
 
 /// Bytes of stack for the threads that verify: bound by the limits of the verifier, not by its callers' threads.
 const STACK_BYTES: usize = 64 << 20;
@@ -22,6 +24,8 @@ const STACK_BYTES: usize = 64 << 20;
 pub(super) struct Question {
     pub(super) id: String,
     kernel: KernelAnswer,
+    /// The kernel answered for someone without `CAP_PERFMON`.
+    without_perfmon: bool,
     source: Source,
 }
 
@@ -39,6 +43,7 @@ pub(super) fn of_object(dir: &Path, name: &str, answers: Vec<KernelAnswer>) -> a
     };
     let object = Arc::new(parse(&format!("{name}.bpf.o"))?);
     let running = Arc::new(bpf_arena::kernel::link_options()?);
+    let without_perfmon = without(name).contains(&Capability::Perfmon);
     let mut questions = Vec::new();
     for kernel in answers {
         let options = match &kernel.btf_path {
@@ -49,14 +54,16 @@ pub(super) fn of_object(dir: &Path, name: &str, answers: Vec<KernelAnswer>) -> a
             None => Arc::clone(&running),
         };
         let source = Source::Object { object: Arc::clone(&object), options };
-        questions.push(Question { id: format!("{name}/{}", kernel.program), kernel, source });
+        let id = format!("{name}/{}", kernel.program);
+        questions.push(Question { id, kernel, without_perfmon, source });
     }
     Ok(questions)
 }
 
 /// A test of the tables that the kernel was asked about.
 pub(super) fn of_table(test: TableTest, kernel: KernelAnswer) -> Question {
-    Question { id: test.id, kernel, source: Source::Table(Box::new(test.linked)) }
+    let source = Source::Table(Box::new(test.linked));
+    Question { id: test.id, kernel, without_perfmon: false, source }
 }
 
 /// Asks our verifier, on every processor.
@@ -143,7 +150,8 @@ impl Question {
         let flags = self.kernel.flags;
         program.kind.sleepable |= flags & SLEEPABLE != 0;
         program.kind.xdp_frags |= flags & XDP_FRAGS != 0;
-        let env = env.clone().with_flags(LoadFlags::from_bits(flags));
+        let mut env = env.clone().with_flags(LoadFlags::from_bits(flags));
+        env.refuse_uninit_stack = self.without_perfmon;
         match verifier::verify(&program, &env) {
             Ok(verified) => Ours { accepted: true, walked: verified.stats().insns_walked, ..Ours::default() },
             Err(rejection) => Ours {

@@ -265,11 +265,15 @@ fn tables(printed: &Path) -> anyhow::Result<Vec<testkit::tables::TableTest>> {
 
 /// Takes away what the tests of this `verifier_*` object are run without.
 fn privileges_of(name: &str) -> anyhow::Result<Option<WithoutCapabilities>> {
-    let without: &[Capability] = match name {
+    Ok(Some(WithoutCapabilities::take(without(name)).context("capset")?))
+}
+
+/// The capabilities that the tests of this `verifier_*` object are run without.
+pub(super) fn without(name: &str) -> &'static [Capability] {
+    match name {
         "verifier_mtu" => &[Capability::SysAdmin, Capability::Perfmon],
         _ => &[Capability::SysAdmin],
-    };
-    Ok(Some(WithoutCapabilities::take(without).context("capset")?))
+    }
 }
 
 fn user_engine() -> UserEngine {
