@@ -155,10 +155,10 @@ impl<'a> FrameView<'a> {
         self.frame.callsite
     }
 
-    /// Whether a helper calls this function back.
+    /// When it is called back, if the kernel calls it.
     #[must_use]
-    pub fn is_callback(&self) -> bool {
-        self.frame.callback.is_some()
+    pub fn callback(&self) -> Option<CallbackTime> {
+        self.frame.callback.map(|how| if how.later { CallbackTime::Later } else { CallbackTime::Now })
     }
 
     /// A register.
@@ -173,6 +173,15 @@ impl<'a> FrameView<'a> {
         let offsets = (1..=64).map(|n| n * -SLOT.cast_signed());
         offsets.zip(self.frame.stack.slots()).map(|(offset, slot)| (offset, SlotView { slot }))
     }
+}
+
+/// When a function is called back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallbackTime {
+    /// While the helper runs that was given it.
+    Now,
+    /// On its own.
+    Later,
 }
 
 /// Eight bytes of stack.

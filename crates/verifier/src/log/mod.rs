@@ -240,9 +240,10 @@ impl<'a> KernelLog<'a> {
     }
 
     /// A path is put aside. Where a function is called back, the whole state is told of both.
-    fn branch(&mut self, at: InsnIdx) {
+    fn branch(&mut self, at: InsnIdx, to: InsnIdx) {
         self.waiting.push(self.text.len());
-        if matches!(self.program.code.get(at), Some(Insn::Call { .. })) {
+        let entered = self.program.subprograms.iter().any(|s| s.start == to);
+        if entered && matches!(self.program.code.get(at), Some(Insn::Call { .. })) {
             self.touched = Touched::all();
             self.called_back = true;
         }
@@ -326,7 +327,7 @@ impl Observer for KernelLog<'_> {
             Event::Call { state, .. } => self.call(state),
             Event::Return { to, callee, state } => self.leave(to, callee, state),
             Event::GlobalCall { subprog, .. } => self.global_call(subprog),
-            Event::Branch { at, .. } => self.branch(at),
+            Event::Branch { at, to } => self.branch(at, to),
             Event::Endless { at, state, earlier } => self.endless(at, state, earlier),
             Event::Walked { frames, .. } => self.depths = frames.iter().map(|f| f.stack_depth).collect(),
             Event::Resume { from, .. } => self.resume(from),

@@ -26,6 +26,9 @@ pub(super) fn preface(reason: &Reason) -> Option<String> {
             let first = "global functions that may sleep are not allowed in non-sleepable context,";
             Some(format!("{first}\ni.e., in a RCU/IRQ/preempt-disabled section, or in"))
         }
+        Reason::UnreleasedReference { id, at, .. } => {
+            Some(format!("Unreleased reference id={id} alloc_insn={at}"))
+        }
         _ => None,
     }
 }

@@ -10,7 +10,7 @@ use crate::reg::{BtfOwner, Flags, RegState, RegType};
 use crate::rules::kfuncs::ITERS;
 use crate::scalar::Scalar;
 use crate::stack::{Dynptr, Iterator, SlotByte};
-use crate::view::{FrameView, SlotView, StateView};
+use crate::view::{CallbackTime, FrameView, SlotView, StateView};
 
 /// Bytes of a map's name that the kernel keeps.
 const MAP_NAME: usize = 15;
@@ -66,12 +66,18 @@ impl Display for FrameText<'_> {
                 self.slot(f, offset, slot)?;
             }
         }
+        // Locks that need no identity have none; with such a lock as the first nothing is printed at all.
         let mut separator = " refs=";
-        for reference in self.state.references() {
+        let anything = self.state.references().next().is_some_and(|first| first != 0);
+        for reference in self.state.references().filter(|id| anything && *id != 0) {
             write!(f, "{separator}{reference}")?;
             separator = ",";
         }
-        if self.frame.is_callback() { f.write_str(" cb") } else { Ok(()) }
+        f.write_str(match self.frame.callback() {
+            Some(CallbackTime::Now) => " cb",
+            Some(CallbackTime::Later) => " async_cb",
+            None => "",
+        })
     }
 }
 
@@ -118,7 +124,8 @@ fn write_dynptr(f: &mut fmt::Formatter<'_>, offset: i32, dynptr: &Dynptr) -> fmt
     if dynptr.ref_id != 0 {
         write!(f, ",ref_id={}", dynptr.ref_id)?;
     }
-    f.write_char(')')
+    // The mark of the first slot shares its place with this field.
+    f.write_str(",dynptr_id=1)")
 }
 
 /// One value. Pointers into a stack name their frame where it is not this one.
