@@ -79,7 +79,7 @@ pub use fault::{Fault, Faults};
 pub use map::{Map, UpdateMode};
 pub use object::Object;
 pub use runtime::maps::MapSet;
-pub use user::{Cancel, Code, Instance, LoopLimit, Output, Remains, Stream, UserEngine};
+pub use user::{Cancel, Code, Instance, LoopLimit, Moment, Output, Remains, Stream, UserEngine};
 pub use {bpf_object, codegen, isa, verifier};
 
 /// Compiles the example of the README.

@@ -1,6 +1,7 @@
 //! Generators, oracles and file tests of bpf-arena.
 
 pub mod calls;
+pub mod contained;
 pub mod differential;
 pub mod filetest;
 pub mod fuzz;

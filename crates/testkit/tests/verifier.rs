@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bpf_arena::kernel::KernelObject;
 use bpf_arena::kernel::LogMode;
 use bpf_arena::{Engine, LoopLimit};
+use bpf_arena_testkit::contained::{Checked, Checker};
 use bpf_arena_testkit::kernel::missing_capability;
 use bpf_arena_testkit::verdicts::{Judge, Mutants, Options, compare, generate, link, listing};
 use bpf_object::Object;
@@ -23,7 +24,10 @@ type Test = fn() -> Result<(), Failed>;
 fn main() {
     let args = Arguments::from_args();
     let missing = missing_capability();
-    let contained = Trial::test("accepted_programs_stay_in_their_memory", accepted_programs);
+    let contained = [
+        Trial::test("accepted_programs_stay_in_their_memory", accepted_programs),
+        Trial::test("runs_stay_in_the_states_of_the_verifier", states),
+    ];
     let tests: [(&str, Test); 3] = [
         ("cases_are_judged_alike", cases),
         ("objects_are_judged_alike", objects),
@@ -33,7 +37,7 @@ fn main() {
         Some(needed) => Trial::test(format!("{name} (needs {needed})"), test).with_ignored_flag(true),
         None => Trial::test(name, test),
     });
-    libtest_mimic::run(&args, trials.chain([contained]).collect()).exit();
+    libtest_mimic::run(&args, trials.chain(contained).collect()).exit();
 }
 
 /// The cases of the verifier's own tests: verdict and final message.
@@ -156,6 +160,18 @@ fn accepted_programs() -> Result<(), Failed> {
     }
     println!("{runs} runs of accepted programs, none stopped");
     Ok(())
+}
+
+/// A slice of what `cargo xtask fuzz contained` does.
+fn states() -> Result<(), Failed> {
+    let (first, count) = seeds(1500);
+    let checker = Checker::new()?;
+    let mut checked = Checked::default();
+    for seed in first..first + count {
+        checked.add(checker.check(seed)?);
+    }
+    println!("{checked:?}");
+    if checked.programs > 0 { Ok(()) } else { Err("nothing was accepted".into()) }
 }
 
 fn seeds(otherwise: u64) -> (u64, u64) {

@@ -1,5 +1,6 @@
 //! `cargo xtask fuzz`: random programs on two engines, random bytes into every parser.
 
+mod contained;
 mod exec;
 mod input;
 mod verifier;
@@ -22,6 +23,8 @@ enum What {
     Object(input::Args),
     /// Feeds mutated objects through the linker to the verifier.
     Verify(input::Args),
+    /// Runs accepted programs and looks whether all they do lies in what the verifier said they may do.
+    Contained(contained::Args),
     /// Compares verdicts with the running kernel's, over random programs and mutants of the selftests.
     Verifier(verifier::Args),
 }
@@ -32,6 +35,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         What::Exec(args) => exec::run(args),
         What::Decode(args) => input::run(testkit::fuzz::Target::Decode, args),
         What::Object(args) => input::run(testkit::fuzz::Target::Object, args),
+        What::Contained(args) => contained::run(args),
         What::Verifier(args) => verifier::run(args),
         What::Verify(args) => input::run(testkit::fuzz::Target::Verify, args),
     }

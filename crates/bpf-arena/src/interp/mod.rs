@@ -12,6 +12,7 @@ use verifier::Verified;
 
 use crate::error::{RunError, TrapKind};
 use crate::runtime::{self, Executor, Invocation};
+use crate::user::Moment;
 
 /// What `lddw Func` loads: this tag over the function's first instruction. No memory lies there.
 const FUNCTION_TAG: u64 = 0x6270_6600 << 32;
@@ -91,6 +92,9 @@ impl Machine {
                 break;
             }
             invocation.instructions_left -= 1;
+            if invocation.trace.is_some() {
+                self.note(invocation);
+            }
             match self.step(&image.verified, invocation) {
                 Ok(Step::Next) => self.at = image.verified.program().code.next(self.at),
                 Ok(Step::Goto(target)) => {
@@ -109,6 +113,21 @@ impl Machine {
             }
         }
         None
+    }
+
+    /// Keeps what the machine looks like.
+    #[cold]
+    fn note(&self, invocation: &mut Invocation<'_>) {
+        let bytes = self.frame_bytes(&invocation.image.verified);
+        let start = self.get(Reg::R10).wrapping_sub(bytes);
+        let stack = match bytes {
+            0 => Vec::new(),
+            _ => invocation.memory(start, bytes, false).map_or_else(|_| Vec::new(), |place| place.to_vec()),
+        };
+        let (at, depth, registers) = (self.at, invocation.calls.len(), self.regs);
+        if let Some(trace) = invocation.trace.as_mut().filter(|trace| trace.moments.len() < trace.most) {
+            trace.moments.push(Moment { at, depth, registers, stack });
+        }
     }
 
     /// Executes one instruction.

@@ -13,7 +13,7 @@ use crate::enter::Entered;
 use crate::error::{RunError, Trap, TrapKind};
 use crate::fault::Frame;
 use crate::interp;
-use crate::user::{Image, LoopLimit};
+use crate::user::{Image, LoopLimit, Trace};
 
 /// Iterations of `may_goto` loops between two questions, as in the kernel (`BPF_MAX_TIMED_LOOPS`).
 const LOOPS_PER_QUESTION: u64 = 0xffff;
@@ -37,6 +37,8 @@ pub(crate) struct Invocation<'r> {
     pub(crate) faults: FaultLog,
     /// The lock the program holds.
     pub(crate) lock: Option<Place<'r>>,
+    /// What the interpreter does, where someone wants to know.
+    pub(crate) trace: Option<Trace>,
     loop_begin: Option<u64>,
     loops_left: u64,
     random: Option<fastrand::Rng>,
@@ -90,6 +92,7 @@ impl<'r> Invocation<'r> {
             calls: Vec::new(),
             faults: FaultLog::default(),
             lock: None,
+            trace: None,
             loop_begin: None,
             loops_left,
             random: None,

@@ -9,6 +9,7 @@ use verifier::Verified;
 
 use super::options::Options;
 use super::state::{Borrowed, RunState};
+use super::trace::{Moment, Trace};
 use crate::Outcome;
 use crate::access::Regions;
 use crate::arena::UserAddr;
@@ -132,6 +133,27 @@ impl Instance {
         let offset = (state.stack.len() as u64).saturating_sub(frame);
         let stack = state.stack.place(offset, frame).map_or_else(Vec::new, |place| place.to_vec());
         Ok(Remains { outcome: outcome?, stack })
+    }
+
+    /// Interprets the program, also where it was compiled, and tells the first `most` moments of the run. A run that is
+    /// ended early has told what it did until then.
+    ///
+    /// # Errors
+    /// The context does not fit.
+    pub fn trace(&self, ctx: &mut [u8], most: usize) -> Result<Vec<Moment>, RunError> {
+        self.check_ctx(ctx.len())?;
+        let mut borrowed = self.run_state()?;
+        let RunState { stack, .. } = borrowed.get().ok_or_else(no_memory)?;
+        clear_stack(stack, self.facts.stack_bytes);
+        let has_ctx = !ctx.is_empty();
+        let regions = Regions::new(stack, ctx, self.image.maps.table());
+        let r1 = if has_ctx { regions.ctx_address() } else { 0 };
+        let r10 = stack.address() + stack.len() as u64;
+        let mut run = Invocation::new(&self.image, regions);
+        run.trace = Some(Trace { moments: Vec::new(), most });
+        interp::run(&mut run, r1, r10);
+        run.release_lock();
+        Ok(run.trace.take().unwrap_or_default().moments)
     }
 
     fn check_ctx(&self, given: usize) -> Result<(), RunError> {

@@ -4,8 +4,11 @@ mod image;
 mod load;
 mod options;
 mod state;
+mod trace;
 
 pub(crate) use image::Image;
 pub use image::{Instance, Remains};
 pub use load::Code;
 pub use options::{Cancel, LoopLimit, Output, Stream, UserEngine};
+pub use trace::Moment;
+pub(crate) use trace::Trace;
