@@ -15,6 +15,8 @@ pub(crate) struct Hook {
     params: Vec<Param>,
     /// What it returns, if the program may see that.
     result: Option<TypeId>,
+    /// The program is run for the tasks of a control group.
+    per_cgroup: bool,
 }
 
 /// What kind of place it is.
@@ -35,6 +37,24 @@ pub(crate) enum Argument {
     Pointer(RegType, Flags),
 }
 
+/// What a program must return to its hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HookReturns {
+    /// Anything.
+    Any,
+    /// Nothing: what is in the register does not matter.
+    Nothing,
+    /// A number in this range.
+    Range(i32, i32),
+    /// A number whose low half is in this range.
+    Low(i32, i32),
+}
+
+/// The lowest number that is an error to the kernel (`-MAX_ERRNO`).
+const LOWEST_ERROR: i32 = -4095;
+/// Security hooks that answer yes or no; the others say 0 or an error.
+const YES_OR_NO: [&str; 2] = ["audit_rule_known", "inode_xattr_skipcap"];
+
 /// Arguments a traced function has at most (`MAX_BPF_FUNC_ARGS`).
 const MAX_ARGUMENTS: i64 = 12;
 /// Bytes of an argument in the context.
@@ -44,6 +64,21 @@ impl Hook {
     /// Whether programs of this kind are attached to a function of the kernel that they name.
     pub(crate) fn is_named(kind: &ProgramKind) -> bool {
         matches!(kind.prog_type, Some(ProgType::Tracing | ProgType::Lsm)) && kind.target.is_some()
+    }
+
+    /// What a program must return to it (`bpf_lsm_get_retval_range`).
+    pub(crate) fn returns(&self) -> HookReturns {
+        if self.place != Place::Lsm {
+            return HookReturns::Any;
+        }
+        let nothing = self.result == Some(TypeId::VOID);
+        match (self.per_cgroup, nothing) {
+            (true, true) => HookReturns::Range(1, 1),
+            (true, false) => HookReturns::Range(0, 1),
+            (false, true) => HookReturns::Nothing,
+            (false, false) if YES_OR_NO.contains(&self.name.as_str()) => HookReturns::Low(0, 1),
+            (false, false) => HookReturns::Low(LOWEST_ERROR, 0),
+        }
     }
 
     /// The function a program of this kind is attached to, if the kernel has it.
@@ -69,7 +104,8 @@ impl Hook {
             AttachType::TraceFexit | AttachType::ModifyReturn | AttachType::LsmMac | AttachType::LsmCgroup
         );
         let name = target.to_owned();
-        Some(Self { place, name, params: params.to_vec(), result: sees_result.then_some(ret) })
+        let per_cgroup = attach == Some(AttachType::LsmCgroup);
+        Some(Self { place, name, params: params.to_vec(), result: sees_result.then_some(ret), per_cgroup })
     }
 
     /// `btf_trace_<name>` is the type of the tracepoint's function, whose first argument programs do not see. Only the
@@ -86,7 +122,13 @@ impl Hook {
             _ => return None,
         };
         let params = params.get(1..)?.to_vec();
-        Some(Self { place: Place::Tracepoint, name: name.to_owned(), params, result: None })
+        Some(Self {
+            place: Place::Tracepoint,
+            name: name.to_owned(),
+            params,
+            result: None,
+            per_cgroup: false,
+        })
     }
 
     /// What a load of `size` bytes at `offset` of the context finds (`btf_ctx_access`); `None` if it is not admitted.
@@ -191,4 +233,31 @@ fn context_bytes(kernel: &Btf, ty: TypeId) -> Option<u32> {
         _ => u32::try_from(kernel.size_of(ty)?).ok()?,
     };
     bytes.checked_next_multiple_of(SLOT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn security_hooks_say_what_programs_return() {
+        let hook = |name: &str, result, per_cgroup| Hook {
+            place: Place::Lsm,
+            name: name.to_owned(),
+            params: Vec::new(),
+            result: Some(result),
+            per_cgroup,
+        };
+        let int = TypeId(1);
+        let cases = [
+            (hook("file_open", int, false), HookReturns::Low(LOWEST_ERROR, 0)),
+            (hook("inode_xattr_skipcap", int, false), HookReturns::Low(0, 1)),
+            (hook("task_free", TypeId::VOID, false), HookReturns::Nothing),
+            (hook("socket_bind", int, true), HookReturns::Range(0, 1)),
+            (hook("sk_alloc_security", TypeId::VOID, true), HookReturns::Range(1, 1)),
+        ];
+        for (hook, returns) in cases {
+            assert_eq!(hook.returns(), returns, "{}", hook.name);
+        }
+    }
 }

@@ -3,25 +3,43 @@
 use isa::Reg;
 
 use super::Step;
+use crate::hook::{Hook, HookReturns};
 use crate::reason::{Reason, ReturnPlace};
 use crate::rules::programs::Returns;
 
 impl Step<'_> {
     /// What the program, or a global function, returns: in `R0`, or in `R1` of what throws an exception.
     pub(super) fn check_result(&mut self, reg: Reg) -> Result<(), Reason> {
-        let result = self.read(reg)?;
         let subprog = self.state.frame_at(0).map(|f| f.subprog);
         let handler = subprog.is_some() && subprog == self.plan.functions.exception_callback;
-        if subprog != Some(0) && !handler {
+        let entry = subprog == Some(0) || handler;
+        let returns = match self.plan.rules.returns(self.plan.attach) {
+            Returns::Hook => self.plan.hook.as_ref().map_or(HookReturns::Any, Hook::returns),
+            Returns::Range(min, max) => HookReturns::Range(min, max),
+            Returns::Any => HookReturns::Any,
+        };
+        if entry && returns == HookReturns::Nothing {
+            return Ok(());
+        }
+        let result = self.read(reg)?;
+        if !entry {
             return if result.is_scalar() {
                 Ok(())
             } else {
                 Err(Reason::SubprogReturn { reg, found: result.type_name() })
             };
         }
-        match self.plan.rules.returns(self.plan.attach) {
-            Returns::Range(min, max) => self.check_return(ReturnPlace::Program, reg, min, max),
-            Returns::Any | Returns::Hook => Ok(()),
+        match returns {
+            HookReturns::Range(min, max) => self.check_return(ReturnPlace::Program, reg, min, max),
+            HookReturns::Low(min, max) => {
+                let low = &result.scalar.low;
+                if result.is_scalar() && min <= low.smin && low.smax <= max {
+                    self.depend_on(&result);
+                    return Ok(());
+                }
+                self.check_return(ReturnPlace::Program, reg, min, max)
+            }
+            HookReturns::Any | HookReturns::Nothing => Ok(()),
         }
     }
 
