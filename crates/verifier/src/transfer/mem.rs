@@ -167,14 +167,17 @@ impl Step<'_> {
     }
 
     /// On the stack, atomics work at known offsets only.
-    fn check_fixed(&self, place: Place, pointer: &RegState) -> Result<(), Reason> {
-        if !matches!(pointer.kind, RegType::PtrToStack { .. }) || pointer.scalar.as_constant().is_some() {
+    fn check_fixed(&mut self, place: Place, pointer: &RegState) -> Result<(), Reason> {
+        let RegType::PtrToStack { frame } = pointer.kind else { return Ok(()) };
+        if pointer.scalar.as_constant().is_some() {
             return Ok(());
         }
         self.check_alignment(place, pointer)?;
+        let (reg, size) = (place.reg, u32::from(place.size.bytes()));
+        self.stack_bounds(frame, reg, pointer, i64::from(place.offset), u64::from(size), place.access)?;
         let offset = i64::from(pointer.offset) + i64::from(place.offset);
-        let (bits, size) = (pointer.scalar.bits.into(), u32::from(place.size.bytes()));
-        Err(MemoryFault::StackVariableAtomic { reg: place.reg, bits, offset, size }.into())
+        let bits = pointer.scalar.bits.into();
+        Err(MemoryFault::StackVariableAtomic { reg, bits, offset, size }.into())
     }
 
     /// Atomics work on memory whose bytes are what the program sees.
