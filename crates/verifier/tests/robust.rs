@@ -38,3 +38,39 @@ proptest! {
         }
     }
 }
+
+/// Programs as large and as twisted as they may be, on a stack a quarter of what a thread usually has: nothing in the
+/// verifier recurses along the program.
+#[test]
+fn large_programs_need_little_native_stack() {
+    const STACK_BYTES: usize = 512 << 10;
+    let repeat = |text: &str, times: usize| text.repeat(times);
+    let shapes = [
+        // One path.
+        format!("{}r0 = 0\nexit\n", repeat("r0 = 1\n", 400_000)),
+        // A branch every other instruction, all of them open.
+        format!(
+            "r6 = *(u64 *)(r1 +0)\nr0 = 0\n{}exit\n",
+            repeat("if r6 > 7 goto +1\nr0 += 1\nr6 = *(u64 *)(r1 +0)\n", 60_000)
+        ),
+        // Loops that lead into each other: one component of the whole program.
+        format!(
+            "r6 = *(u64 *)(r1 +0)\nr0 = 0\nagain:\n{}r0 += 1\nif r0 < 5 goto again\nexit\n",
+            repeat("if r6 == 3 goto +0\n", 30_000)
+        ),
+        // Jumps from the front to the back and the other way round.
+        format!("r0 = 0\n{}exit\n", repeat("goto +1\ngoto +1\ngoto -2\n", 40_000)),
+    ];
+    let verify_all = move || {
+        for text in shapes {
+            let code = isa::assemble(&text).unwrap().code;
+            let program = Program::from_code("large", "syscall", code);
+            let verdict = verify(&program, &Env::default());
+            if let Err(rejection) = verdict {
+                assert!(rejection.insns_walked() <= bpf_arena_verifier::limits::MAX_WALKED + 1);
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(verify_all);
+    assert!(thread.is_ok_and(|t| t.join().is_ok()));
+}
