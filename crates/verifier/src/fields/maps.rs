@@ -1,8 +1,9 @@
 //! The records of the values of maps: what creating the map makes of its BTF.
 
-use bpf_object::{BPF_F_RDONLY_PROG, Btf, Kind, MapOrigin, MapSpec, MapType, TypeId};
+use bpf_object::{BPF_F_RDONLY_PROG, Btf, Kind, MapSpec, MapType, TypeId};
 
 use super::{Malformed, Record, Set, Structs, Tag, search};
+use crate::rules::maps::is_frozen;
 
 /// `BPF_F_WRONLY_PROG`.
 const BPF_F_WRONLY_PROG: u32 = 1 << 8;
@@ -70,8 +71,7 @@ fn record(btf: &Btf, kernel: Option<&Btf>, structs: &Structs, map: &MapSpec) -> 
         Err(Malformed::Refused) => Record::default(),
         other => other?,
     };
-    let frozen = matches!(map.origin, MapOrigin::Data { read_only: true, .. } | MapOrigin::Kconfig);
-    let one_way = frozen || map.flags & (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG) != 0;
+    let one_way = is_frozen(map) || map.flags & (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG) != 0;
     let placed = record.fields.iter().all(|f| holds(map.map_type, f.tag));
     if !record.is_empty() && (one_way || !placed) || !structs.completes(&record) {
         return Err(Malformed::Refused);

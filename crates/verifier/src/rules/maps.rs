@@ -1,6 +1,6 @@
 //! Map types: which helpers take them, and which of them a helper takes; whether their value has a fixed address.
 
-use bpf_object::{BPF_F_RDONLY_PROG, MapSpec, MapType, ProgType, ProgramKind};
+use bpf_object::{BPF_F_RDONLY_PROG, MapOrigin, MapSpec, MapType, ProgType, ProgramKind};
 
 use super::helpers::callers::{attach, attach_type};
 use super::helpers::id;
@@ -31,6 +31,11 @@ pub(crate) fn compatible(kind: &ProgramKind, map_type: MapType, helper: u32) -> 
         || is_socket_map(map_type) && may_update_sockets(kind, helper);
     let from_helper = HELPERS.iter().find(|(helpers, _)| helpers.contains(&helper));
     from_map && from_helper.is_none_or(|(_, maps)| maps.contains(&map_type))
+}
+
+/// Whether nobody changes what is in the map once the program is loaded.
+pub(crate) fn is_frozen(map: &MapSpec) -> bool {
+    matches!(map.origin, MapOrigin::Data { read_only: true, .. } | MapOrigin::Kconfig)
 }
 
 /// Whether programs may not write the map's values: the map's flags say so, or its values are the kernel's own.

@@ -1,6 +1,5 @@
 //! Loads, stores and atomics.
 
-use bpf_object::MapOrigin;
 use isa::{AtomicOp, Operand, Reg, Size};
 
 use super::Step;
@@ -290,15 +289,13 @@ impl Step<'_> {
     }
 
     pub(super) fn is_read_only(&self, map: u32) -> bool {
-        self.plan.map(map).is_some_and(|m| {
-            maps::is_read_only(m) || matches!(m.origin, MapOrigin::Data { read_only: true, .. })
-        })
+        self.plan.map(map).is_some_and(|m| maps::is_read_only(m) || maps::is_frozen(m))
     }
 
     /// The bytes a read-only data section holds there: nobody changes them once the program is loaded.
     fn constant_value(&self, map: u32, place: Place, pointer: &RegState) -> Option<u64> {
         let spec = self.plan.map(map)?;
-        if !matches!(spec.origin, MapOrigin::Data { read_only: true, .. }) {
+        if !maps::is_frozen(spec) {
             return None;
         }
         let offset = pointer.scalar.as_constant()?.cast_signed();

@@ -1,6 +1,5 @@
 //! Constant strings as arguments.
 
-use bpf_object::MapOrigin;
 use isa::Reg;
 
 use super::Step;
@@ -13,7 +12,7 @@ impl Step<'_> {
     pub(super) fn check_const_string(&mut self, reg: Reg, value: &RegState) -> Result<(), Reason> {
         let RegType::PtrToMapValue { map } = value.kind else { return Err(Reason::NotConstString { reg }) };
         let Some(spec) = self.plan.map(map) else { return Err(Reason::Internal { what: "no such map" }) };
-        if !matches!(spec.origin, MapOrigin::Data { read_only: true, .. }) {
+        if !maps::is_frozen(spec) {
             return Err(CallFault::StringNotReadOnly { reg }.into());
         }
         let Some(known) = value.scalar.as_constant() else {

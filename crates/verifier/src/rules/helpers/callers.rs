@@ -14,7 +14,12 @@ pub(crate) fn may_call(kind: &ProgramKind, number: u32) -> bool {
     let somewhere = WHERE
         .iter()
         .any(|w| w.prog_type == prog_type && w.helpers.contains(&number) && w.attach_types.contains(&attach));
+    // Iterators over sockets that are given whole ones.
+    let sockets = attach == attach::TRACE_ITER
+        && prog_type == P::Tracing
+        && matches!(kind.target.as_deref(), Some("tcp" | "unix"));
     somewhere
+        || (sockets && SOCKOPT.contains(&number))
         || CALLERS
             .iter()
             .find(|c| c.prog_type == prog_type)
