@@ -55,6 +55,19 @@ const LOWEST_ERROR: i32 = -4095;
 /// Security hooks that answer yes or no; the others say 0 or an error.
 const YES_OR_NO: [&str; 2] = ["audit_rule_known", "inode_xattr_skipcap"];
 
+/// Why a program cannot be attached to a security hook.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "fields are the names and numbers that the message gives")]
+#[non_exhaustive]
+pub enum HookFault {
+    #[error("{name} is not sleepable")]
+    NotSleepable { name: String },
+    #[error("LSM programs must have a GPL compatible license")]
+    License,
+    #[error("attach_btf_id {id} points to disabled hook {name}")]
+    Disabled { id: u32, name: String },
+}
+
 /// Arguments a traced function has at most (`MAX_BPF_FUNC_ARGS`).
 const MAX_ARGUMENTS: i64 = 12;
 /// Bytes of an argument in the context.
@@ -129,6 +142,23 @@ impl Hook {
             result: None,
             per_cgroup: false,
         })
+    }
+
+    /// The rule of the hook that a program breaks, if it does (`bpf_lsm_verify_prog`).
+    pub(crate) fn refuses(&self, kernel: &Btf, gpl: bool, sleepable: bool) -> Option<HookFault> {
+        let name = || format!("bpf_lsm_{}", self.name);
+        if self.place != Place::Lsm {
+            None
+        } else if sleepable && !hooks::lsm_may_sleep(&self.name) {
+            Some(HookFault::NotSleepable { name: name() })
+        } else if !gpl {
+            Some(HookFault::License)
+        } else if hooks::lsm_is_enabled(&self.name) {
+            None
+        } else {
+            let id = kernel.function(&name()).map_or(0, |id| id.0);
+            Some(HookFault::Disabled { id, name: name() })
+        }
     }
 
     /// What a load of `size` bytes at `offset` of the context finds (`btf_ctx_access`); `None` if it is not admitted.

@@ -55,6 +55,7 @@ pub use env::{Env, LoadFlags, MapMember, MapStruct};
 pub use error::{Cause, Rejection, errno_name};
 pub use events::{Detail, Event, Observer};
 pub use explain::Explanation;
+pub use hook::HookFault;
 pub use kernel_types::WalkFault;
 pub use reason::{
     Access, BoundsFault, CallFault, ContextFault, FunctionFault, KfuncFault, KnownBits, LoadFault,

@@ -60,6 +60,12 @@ impl<'a> Plan<'a> {
             let target = program.kind.target.clone().unwrap_or_default();
             return Err((None, KfuncFault::NoHook { target }.into()));
         }
+        let known = hook.as_ref().zip(env.kernel.as_deref());
+        let (gpl, sleepable) = (is_gpl(&program.license), program.kind.sleepable);
+        let refused = known.and_then(|(hook, kernel)| hook.refuses(kernel, gpl, sleepable));
+        if let Some(fault) = refused {
+            return Err((None, KfuncFault::Hook(fault).into()));
+        }
         let externs = Externs::new(program, env, is_gpl(&program.license))?;
         let structural = |reason| (place(&reason), reason);
         cfg::check_subprogs(program).map_err(structural)?;

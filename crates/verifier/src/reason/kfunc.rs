@@ -3,6 +3,7 @@
 use isa::Reg;
 
 use super::{EACCES, EFAULT, EINVAL, Reason, TypeName};
+use crate::hook::HookFault;
 use crate::kernel_types::WalkFault;
 
 /// What is wrong with a call of a kernel function, or with an access to memory that BTF describes.
@@ -23,6 +24,8 @@ pub enum KfuncFault {
     TooMany,
     #[error("the kernel has nothing that programs of this kind could be attached to of name '{target}'")]
     NoHook { target: String },
+    #[error("{0}")]
+    Hook(HookFault),
     #[error("unexpected __bpf_trap() due to uninitialized variable?")]
     Trap,
     #[error("program must be sleepable to call sleepable kfunc {name}")]

@@ -193,6 +193,122 @@ pub(crate) fn lsm_arguments_are_valid(hook: &str) -> bool {
     !UNTRUSTED_LSM.contains(&hook)
 }
 
+/// Hooks of security modules in which programs may sleep.
+#[rustfmt::skip]
+static SLEEPABLE_LSM: [&str; 84] = [
+    "bpf",
+    "bpf_map",
+    "bpf_map_create",
+    "bpf_map_free",
+    "bpf_prog",
+    "bpf_prog_load",
+    "bpf_token_capable",
+    "bpf_token_cmd",
+    "bpf_token_create",
+    "bpf_token_free",
+    "bprm_check_security",
+    "bprm_committed_creds",
+    "bprm_committing_creds",
+    "bprm_creds_for_exec",
+    "bprm_creds_from_file",
+    "capget",
+    "capset",
+    "cred_prepare",
+    "current_getsecid_subj",
+    "file_ioctl",
+    "file_lock",
+    "file_open",
+    "file_post_open",
+    "file_receive",
+    "inode_create",
+    "inode_free_security",
+    "inode_getattr",
+    "inode_getxattr",
+    "inode_mknod",
+    "inode_need_killpriv",
+    "inode_post_setxattr",
+    "inode_readlink",
+    "inode_rename",
+    "inode_rmdir",
+    "inode_setattr",
+    "inode_setxattr",
+    "inode_symlink",
+    "inode_unlink",
+    "kernel_module_request",
+    "kernel_read_file",
+    "kernfs_init_security",
+    "mmap_file",
+    "netlink_send",
+    "path_chmod",
+    "path_chown",
+    "path_link",
+    "path_mkdir",
+    "path_notify",
+    "path_rename",
+    "path_rmdir",
+    "path_symlink",
+    "path_truncate",
+    "path_unlink",
+    "release_secctx",
+    "sb_alloc_security",
+    "sb_eat_lsm_opts",
+    "sb_kern_mount",
+    "sb_mount",
+    "sb_remount",
+    "sb_set_mnt_opts",
+    "sb_show_options",
+    "sb_statfs",
+    "sb_umount",
+    "settime",
+    "socket_accept",
+    "socket_bind",
+    "socket_connect",
+    "socket_create",
+    "socket_getpeername",
+    "socket_getpeersec_dgram",
+    "socket_getsockname",
+    "socket_getsockopt",
+    "socket_listen",
+    "socket_post_create",
+    "socket_recvmsg",
+    "socket_sendmsg",
+    "socket_shutdown",
+    "socket_socketpair",
+    "syslog",
+    "task_alloc",
+    "task_getsecid_obj",
+    "task_prctl",
+    "task_setscheduler",
+    "userns_create",
+];
+
+/// Hooks of security modules that no program may be attached to.
+#[rustfmt::skip]
+static DISABLED_LSM: [&str; 12] = [
+    "audit_rule_match",
+    "getprocattr",
+    "getselfattr",
+    "inode_copy_up_xattr",
+    "inode_getsecurity",
+    "inode_listsecurity",
+    "inode_need_killpriv",
+    "ismaclabel",
+    "key_getsecurity",
+    "setprocattr",
+    "vm_enough_memory",
+    "xfrm_decode_session",
+];
+
+/// Whether programs attached to the hook may sleep.
+pub(crate) fn lsm_may_sleep(hook: &str) -> bool {
+    SLEEPABLE_LSM.binary_search(&hook).is_ok()
+}
+
+/// Whether programs may be attached to the hook.
+pub(crate) fn lsm_is_enabled(hook: &str) -> bool {
+    !DISABLED_LSM.contains(&hook)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,5 +322,11 @@ mod tests {
         assert_eq!(iterator_parameter("task", 1), Some(TRUSTED_OR_NULL));
         assert_eq!(iterator_parameter("bpf_map_elem", 3), Some(BUFFER));
         assert_eq!(iterator_parameter("task", 0), None);
+    }
+
+    #[test]
+    fn hooks_of_security_modules_are_found() {
+        assert!(SLEEPABLE_LSM.is_sorted() && lsm_may_sleep("file_open") && !lsm_may_sleep("task_free"));
+        assert!(lsm_is_enabled("file_open") && !lsm_is_enabled("ismaclabel"));
     }
 }
