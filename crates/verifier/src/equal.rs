@@ -1,5 +1,7 @@
 //! When one state covers another: whatever is safe from the old one is safe from the new.
 
+use std::rc::Rc;
+
 use isa::{InsnIdx, Reg};
 
 use crate::live::RegSet;
@@ -53,7 +55,7 @@ impl Ids {
     /// For numbers: those linked in the old state must be linked in the new, by the same difference. One without an id is
     /// linked to none; if it is the old one, nothing rests on what the new one is linked to.
     #[doc(alias = "check_scalar_ids")]
-    fn pair_numbers(&mut self, old: &RegState, new: &RegState) -> bool {
+    pub(crate) fn pair_numbers(&mut self, old: &RegState, new: &RegState) -> bool {
         if old.id == 0 {
             return true;
         }
@@ -250,22 +252,20 @@ pub(crate) fn iterators_advanced(old: &State, new: &State) -> bool {
     })
 }
 
-/// Pairs of numbers (old, new) at the same place, for which precision must carry over.
-pub(crate) fn number_pairs(plan: &Plan<'_>, at: InsnIdx, old: &State, new: &State) -> Vec<(Origin, Origin)> {
-    let mut pairs = Vec::new();
-    for (i, (o, n)) in old.frames().iter().zip(new.frames()).enumerate() {
+/// Pairs of numbers (old, new) at the same place that may still be read: precision must carry over from one to the other.
+pub(crate) fn scalar_pairs<'s>(
+    plan: &Plan<'_>,
+    at: InsnIdx,
+    old: &'s State,
+    new: &'s State,
+) -> impl Iterator<Item = (&'s RegState, &'s RegState)> {
+    let frames = old.frames().iter().zip(new.frames()).enumerate();
+    let of_frame = move |(i, (o, n)): (usize, (&'s Rc<Frame>, &'s Rc<Frame>))| {
         let at = old.frames().get(i + 1).map_or(at, |callee| callee.callsite);
         let live = plan.live.before(at);
-        for r in Reg::ALL.into_iter().filter(|r| live & 1 << r.number() != 0) {
-            if o.reg(r).is_scalar() && n.reg(r).is_scalar() {
-                pairs.push((o.reg(r).origin, n.reg(r).origin));
-            }
-        }
-        for (o, n) in o.stack.slots().iter().zip(n.stack.slots()) {
-            if o.spill.is_scalar() && n.spill.is_scalar() {
-                pairs.push((o.spill.origin, n.spill.origin));
-            }
-        }
-    }
-    pairs
+        let regs = Reg::ALL.into_iter().filter(move |r| live & 1 << r.number() != 0);
+        let spills = o.stack.slots().iter().zip(n.stack.slots()).map(|(o, n)| (&o.spill, &n.spill));
+        regs.map(|r| (o.reg(r), n.reg(r))).chain(spills).collect::<Vec<_>>()
+    };
+    frames.flat_map(of_frame).filter(|(o, n)| o.is_scalar() && n.is_scalar())
 }

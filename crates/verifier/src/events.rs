@@ -113,9 +113,10 @@ pub enum Event<'a> {
         /// Where.
         at: InsnIdx,
     },
-    /// Everything starts over: one instruction works on arena pointers on one path and on numbers on another.
+    /// Everything starts over: one instruction works on arena pointers on one path and on numbers on another, or callbacks
+    /// need a closer look.
     Restart {
-        /// That instruction.
+        /// That instruction, or where the function begins.
         at: InsnIdx,
     },
     /// Everything has been walked, or the walk has failed: what values were found to matter is final.

@@ -17,10 +17,10 @@ use isa::{CallTarget, Insn, InsnIdx, Reg};
 
 use crate::cfg::{Mark, callee};
 use crate::clean::clean;
-use crate::equal::{Comparison, Match, iterators_advanced, maybe_looping, number_pairs, same_callsites};
+use crate::equal::{Comparison, Match, iterators_advanced, maybe_looping, same_callsites, scalar_pairs};
 use crate::events::{Event, Listener};
 use crate::facts::{Conflict, Facts};
-use crate::limits::{MAX_HISTORY, MAX_PENDING, MAX_STATE_BYTES, MAX_WALKED};
+use crate::limits::{MAX_HISTORY, MAX_PENDING, MAX_STATE_BYTES, MAX_WALKED, MAX_WALKED_IN_ALL};
 use crate::origin::Origins;
 use crate::plan::Plan;
 use crate::reason::Reason;
@@ -29,6 +29,7 @@ use crate::saved::{LoopKey, Saved};
 use crate::stack_live::StackLive;
 use crate::state::{Frame, NodeId, State};
 use crate::transfer::{Next, Step, iterator_at};
+use crate::trust::Trust;
 use crate::verified::Stats;
 use crate::view::{FrameView, StateView};
 
@@ -48,6 +49,8 @@ pub(crate) enum Stop {
     Refused(Reason),
     /// The walk must start over.
     Restart(Conflict),
+    /// The walk must start over, with callbacks treated like all loops.
+    Callbacks,
 }
 
 impl<T: Into<Reason>> From<T> for Stop {
@@ -68,6 +71,8 @@ pub(crate) struct Failure {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Work {
     pub(crate) walked: u64,
+    /// Instructions walked in vain, before it started over.
+    in_vain: u64,
     jumps: u64,
     /// The same when the last state was saved.
     walked_at_save: u64,
@@ -81,6 +86,11 @@ pub(crate) struct Work {
 }
 
 impl Work {
+    /// The walk starts over.
+    pub(crate) fn restart(&mut self) {
+        *self = Self { in_vain: self.in_vain + self.walked, ..Self::default() };
+    }
+
     /// The same, to be told.
     pub(crate) fn stats(&self) -> Stats {
         Stats {
@@ -105,6 +115,8 @@ pub(crate) struct Explorer<'a> {
     pub(crate) ids: u32,
     saved: Saved,
     live: StackLive,
+    /// `None`: callbacks are treated like all loops.
+    trust: Option<Trust>,
     waiting: Vec<Waiting>,
 }
 
@@ -122,9 +134,10 @@ impl<'a> Explorer<'a> {
         origins: &'a mut Origins,
         work: &'a mut Work,
         listener: Listener<'a>,
+        trust: Option<Trust>,
     ) -> Self {
         let (saved, live) = (Saved::new(plan.program.code.len()), StackLive::new(plan));
-        Self { plan, facts, origins, work, listener, ids: 0, saved, live, waiting: Vec::new() }
+        Self { plan, facts, origins, work, listener, ids: 0, saved, live, trust, waiting: Vec::new() }
     }
 
     /// Walks everything from `state` at `start`.
@@ -145,7 +158,8 @@ impl<'a> Explorer<'a> {
             }
         }
         self.count_states();
-        Ok(())
+        let holds = self.trust.as_ref().is_none_or(|t| t.holds(self.plan, self.origins, &mut self.live));
+        if holds { Ok(()) } else { Err(Failure { stop: Stop::Callbacks, at: start, state: None }) }
     }
 
     fn count_states(&mut self) {
@@ -158,7 +172,7 @@ impl<'a> Explorer<'a> {
     fn walk(&mut self, at: &mut InsnIdx, state: &mut State) -> Result<(), Stop> {
         loop {
             self.work.walked += 1;
-            if self.work.walked > MAX_WALKED {
+            if self.work.walked > MAX_WALKED || self.work.walked + self.work.in_vain > MAX_WALKED_IN_ALL {
                 return Err(Reason::TooComplex { walked: self.work.walked }.into());
             }
             let mark = self.plan.shape.mark(*at);
@@ -276,6 +290,7 @@ impl<'a> Explorer<'a> {
             };
             match found {
                 Found::Covers => {
+                    self.rely_on(at, id, state);
                     self.carry_precision(at, id, state);
                     self.saved.hit(id);
                     return Ok(Visit::Covered);
@@ -319,7 +334,11 @@ impl<'a> Explorer<'a> {
         }
         if mark.has(Mark::CALLS_BACK) {
             // What follows the loop has been walked before its body: the kernel takes this for complete.
-            return Ok(if compare(Match::Within) { Found::Covers } else { Found::InProgress });
+            return Ok(match compare(Match::Within) {
+                true if self.trust.is_none() => Found::CoversInLoop,
+                true => Found::Covers,
+                false => Found::InProgress,
+            });
         }
         if maybe_looping(old, state)
             && compare(Match::Same)
@@ -354,15 +373,26 @@ impl<'a> Explorer<'a> {
     fn clean(&mut self, id: NodeId, like: &State) {
         let Some(node) = self.saved.node(id).filter(|n| !n.cleaned) else { return };
         let Some(old) = node.state.as_ref().filter(|old| same_callsites(old, like)) else { return };
+        if let Some(trust) = &mut self.trust {
+            trust.cleaned(self.plan, &mut self.live, node.at, old);
+        }
         let cleaned = clean(self.plan, &mut self.live, node.at, old);
         self.saved.replace(id, cleaned);
+    }
+
+    /// Notes what is relied on when the old state is taken to cover the new one.
+    fn rely_on(&mut self, at: InsnIdx, id: NodeId, state: &State) {
+        let old = self.saved.node(id).and_then(|n| n.state.as_ref());
+        if let (Some(trust), Some(old)) = (&mut self.trust, old) {
+            trust.covered(self.plan, self.origins, at, old, state);
+        }
     }
 
     /// Whatever is or becomes precise in the old state must be precise in what led to the new one.
     fn carry_precision(&mut self, at: InsnIdx, id: NodeId, state: &State) {
         let Some(old) = self.saved.node(id).and_then(|n| n.state.as_ref()) else { return };
-        for (old, new) in number_pairs(self.plan, at, old, state) {
-            self.origins.depend(old, new);
+        for (old, new) in scalar_pairs(self.plan, at, old, state) {
+            self.origins.depend(old.origin, new.origin);
         }
     }
 
@@ -376,7 +406,8 @@ impl<'a> Explorer<'a> {
         let id = self.saved.save(at, state.clone(), in_loop);
         state.parent = Some(id);
         self.listener.event(&Event::Save { at });
-        let bytes = self.saved.bytes() + self.origins.bytes() + self.live.bytes();
+        let notes = self.trust.as_ref().map_or(0, Trust::bytes);
+        let bytes = self.saved.bytes() + self.origins.bytes() + self.live.bytes() + notes;
         self.work.bytes = self.work.bytes.max(bytes);
         if bytes > MAX_STATE_BYTES {
             return Err(Reason::TooManyStates { limit: MAX_STATE_BYTES }.into());
@@ -388,8 +419,12 @@ impl<'a> Explorer<'a> {
     fn loop_of(&mut self, at: InsnIdx, state: &State) -> Option<LoopKey> {
         let frames = state.frames();
         let place = |i: usize| frames.get(i + 1).map_or(at, |callee| callee.callsite);
-        let (frame, component) =
-            (0..frames.len()).find_map(|i| Some((i, self.plan.shape.component(place(i))?)))?;
+        let component = |at: InsnIdx| {
+            let shape = &self.plan.shape;
+            let calls_back = self.trust.is_none() && shape.mark(at).has(Mark::CALLS_BACK);
+            shape.component(at).or_else(|| calls_back.then_some(u32::MAX - at.0))
+        };
+        let (frame, component) = (0..frames.len()).find_map(|i| Some((i, component(place(i))?)))?;
         Some((self.live.chain(self.plan, state, frame + 1)?, component))
     }
 }

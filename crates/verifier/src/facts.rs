@@ -59,10 +59,10 @@ impl Facts {
         }
     }
 
-    /// Forgets everything but that `conflict` is mixed.
-    pub(crate) fn restart(&mut self, conflict: Conflict) {
+    /// Forgets everything but what is mixed, with `conflict` from now on.
+    pub(crate) fn restart(&mut self, conflict: Option<Conflict>) {
         let mut mixed = std::mem::take(&mut self.mixed);
-        mixed.push(conflict.0);
+        mixed.extend(conflict.map(|c| c.0));
         *self = Self::new(self.insns.len(), self.frames.len());
         self.mixed = mixed;
     }

@@ -47,6 +47,7 @@ mod stack_live;
 mod state;
 mod tnum;
 mod transfer;
+mod trust;
 mod verified;
 mod verify;
 pub mod view;

@@ -2,6 +2,8 @@
 
 /// Instructions walked over all paths before a program counts as too complex (`BPF_COMPLEXITY_LIMIT_INSNS`).
 pub const MAX_WALKED: u64 = 1_000_000;
+/// The same, with what was walked before verification started over. Ours.
+pub const MAX_WALKED_IN_ALL: u64 = 4 * MAX_WALKED;
 /// Instructions a program may have (privileged loads).
 pub const MAX_INSNS: usize = 1_000_000;
 /// Bytes of stack of a whole call chain (`MAX_BPF_STACK`).

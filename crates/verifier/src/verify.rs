@@ -17,6 +17,7 @@ use crate::plan::Plan;
 use crate::reason::{FunctionFault, Reason, Unsupported};
 use crate::reg::{RegState, RegType};
 use crate::state::{Frame, State};
+use crate::trust::Trust;
 use crate::verified::{Inner, Stats};
 use crate::view::{PlanView, ValuesView};
 use crate::{Env, Verified};
@@ -43,10 +44,10 @@ pub fn verify_with(program: &Program, env: &Env, observer: &mut dyn Observer) ->
     })?;
     Listener::new(observer).event(&Event::Planned { plan: PlanView::new(&plan) });
     let mut facts = Facts::new(program.code.len(), program.subprograms.len());
-    let mut work = Work::default();
+    let (mut work, mut trust) = (Work::default(), true);
     for _ in 0..=MAX_RESTARTS {
         let mut origins = Origins::new();
-        let result = walk(&plan, &mut facts, &mut origins, &mut work, observer);
+        let result = walk(&plan, &mut facts, &mut origins, &mut work, trust, observer);
         Listener::new(observer)
             .event(&Event::Walked { values: ValuesView::new(&origins), frames: &facts.frames });
         let failure = match result {
@@ -56,7 +57,14 @@ pub fn verify_with(program: &Program, env: &Env, observer: &mut dyn Observer) ->
         match failure.stop {
             Stop::Restart(conflict) => {
                 Listener::new(observer).event(&Event::Restart { at: conflict.0 });
-                facts.restart(conflict);
+                facts.restart(Some(conflict));
+                work.restart();
+            }
+            Stop::Callbacks => {
+                Listener::new(observer).event(&Event::Restart { at: failure.at });
+                trust = false;
+                facts.restart(None);
+                work.restart();
             }
             Stop::Refused(reason) => {
                 let (state, origins) = (failure.state.as_deref(), Some(&origins));
@@ -77,6 +85,7 @@ fn walk(
     facts: &mut Facts,
     origins: &mut Origins,
     work: &mut Work,
+    trust: bool,
     observer: &mut dyn Observer,
 ) -> Result<(), Failure> {
     facts.reach_function(0, false);
@@ -91,7 +100,8 @@ fn walk(
         }
         Listener::new(observer).event(&Event::Function { subprog: index });
         let start = plan.subprog(index).map_or(InsnIdx(0), |s| s.start);
-        let mut explorer = Explorer::new(plan, facts, origins, work, Listener::new(observer));
+        let trust = trust.then(Trust::default);
+        let mut explorer = Explorer::new(plan, facts, origins, work, Listener::new(observer), trust);
         let state = entry_state(plan, index, &mut explorer).map_err(|reason| Failure {
             stop: Stop::Refused(reason),
             at: start,
