@@ -1,6 +1,6 @@
 //! What is known of a program before any path is walked.
 
-use bpf_object::{AttachType, Btf, MapSpec, Program, Subprogram};
+use bpf_object::{AttachType, Btf, MapSpec, ProgType, Program, Subprogram};
 use isa::InsnIdx;
 
 use crate::Env;
@@ -77,6 +77,11 @@ impl<'a> Plan<'a> {
         let arena = references::check(program, rules, &fields)?;
         let shape = cfg::check(program).map_err(structural)?;
         rules.check_sleep(attach, program.kind.sleepable).map_err(|fault| (None, fault.into()))?;
+        if rules.prog_type == ProgType::StructOps && program.kind.sleepable {
+            // Which callbacks may sleep is decided by the code of each structure, not by its type.
+            let what = "a sleepable callback of a struct_ops";
+            return Err((None, Unsupported::Feature { what }.into()));
+        }
         let flow = Flow::new(program);
         let live = Liveness::compute(program, &flow);
         let effects = effects::compute(program, &externs);
@@ -112,7 +117,6 @@ impl<'a> Plan<'a> {
     }
 
     /// The number of the map that a map of maps holds.
-    #[allow(dead_code, reason = "for lookups in maps of maps")]
     pub(crate) fn inner_map(&self, index: u32) -> Option<u32> {
         let outer = self.program.maps.get(index as usize)?;
         outer.inner.as_ref()?;
