@@ -5,6 +5,7 @@ use bpf_object::{AttachType, Btf, Kind, KindTag, Param, ProgType, ProgramKind, T
 use crate::kernel_types::is_number;
 use crate::reg::{BtfOwner, Flags, RegType};
 use crate::rules::hooks::{self, IterValue};
+use crate::rules::struct_ops;
 
 /// A function of the kernel.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ enum Place {
     Iterator,
     Lsm,
     Function,
+    /// A function of a table that programs fill in.
+    Table(HookReturns),
 }
 
 /// What a program finds in its context.
@@ -81,8 +84,10 @@ impl Hook {
 
     /// What a program must return to it (`bpf_lsm_get_retval_range`).
     pub(crate) fn returns(&self) -> HookReturns {
-        if self.place != Place::Lsm {
-            return HookReturns::Any;
+        match self.place {
+            Place::Lsm => {}
+            Place::Table(returns) => return returns,
+            Place::Tracepoint | Place::Iterator | Place::Function => return HookReturns::Any,
         }
         let nothing = self.result == Some(TypeId::VOID);
         match (self.per_cgroup, nothing) {
@@ -92,6 +97,12 @@ impl Hook {
             (false, false) if YES_OR_NO.contains(&self.name.as_str()) => HookReturns::Low(0, 1),
             (false, false) => HookReturns::Low(LOWEST_ERROR, 0),
         }
+    }
+
+    /// A function of the table of this name.
+    pub(crate) fn of_table(table: &str, params: Vec<Param>, returns: HookReturns) -> Self {
+        let (place, name) = (Place::Table(returns), table.to_owned());
+        Self { place, name, params, result: None, per_cgroup: false }
     }
 
     /// The function a program of this kind is attached to, if the kernel has it.
@@ -109,7 +120,7 @@ impl Hook {
             Place::Iterator if !hooks::is_iterator(target) => return None,
             Place::Iterator => format!("bpf_iter_{target}"),
             Place::Lsm => format!("bpf_lsm_{target}"),
-            Place::Function => target.to_owned(),
+            Place::Function | Place::Table(_) => target.to_owned(),
         };
         let (params, ret) = prototype(kernel, kernel.function(&function)?)?;
         let sees_result = matches!(
@@ -213,7 +224,12 @@ impl Hook {
         if let Some(IterValue::Buffer(flags)) = in_iterator {
             return Some(Argument::Pointer(RegType::PtrToBuf, flags));
         }
-        let structure = kernel.resolve(target);
+        let mut structure = kernel.resolve(target);
+        if let Place::Table(_) = self.place
+            && let Some(promoted) = struct_ops::promoted(&self.name, kernel.name(structure))
+        {
+            structure = kernel.find(promoted, KindTag::Struct)?;
+        }
         match kernel.kind(structure)? {
             Kind::Void | Kind::Int(_) => return Some(Argument::Number),
             Kind::Struct(_) | Kind::Union(_) => {}
@@ -232,7 +248,7 @@ impl Hook {
     /// How far a pointer may be trusted.
     fn flags(&self, kernel: &Btf, index: usize, target: TypeId) -> Flags {
         let mut flags = match self.place {
-            Place::Tracepoint | Place::Iterator => Flags::TRUSTED,
+            Place::Tracepoint | Place::Iterator | Place::Table(_) => Flags::TRUSTED,
             Place::Lsm if hooks::lsm_arguments_are_valid(&self.name) => Flags::TRUSTED,
             Place::Lsm | Place::Function => Flags::NONE,
         };

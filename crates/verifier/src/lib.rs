@@ -45,6 +45,7 @@ mod scalar;
 mod stack;
 mod stack_live;
 mod state;
+mod struct_ops;
 mod tnum;
 mod transfer;
 mod trust;

@@ -12,10 +12,11 @@ use crate::flow::Flow;
 use crate::functions::Functions;
 use crate::hook::Hook;
 use crate::live::Liveness;
-use crate::reason::{KfuncFault, Reason, Unsupported};
+use crate::reason::{KfuncFault, LoadFault, Reason, Unsupported};
 use crate::references;
 use crate::reg::{BtfOwner, Flags, RegState, RegType};
 use crate::rules::programs::{self, ProgRules};
+use crate::struct_ops;
 
 /// The unchanging side of a verification.
 #[derive(Debug)]
@@ -55,7 +56,13 @@ impl<'a> Plan<'a> {
         let attach = rules.attach_type(program.kind.attach_type);
         let number = program.kind.attach_type.unwrap_or(0);
         rules.check_attach(attach, number).map_err(|fault| (None, fault.into()))?;
-        let hook = env.kernel.as_deref().and_then(|k| Hook::find(k, &program.kind, attach));
+        let mut hook = env.kernel.as_deref().and_then(|k| Hook::find(k, &program.kind, attach));
+        if let (Some(kernel), ProgType::StructOps) = (env.kernel.as_deref(), rules.prog_type) {
+            if !is_gpl(&program.license) {
+                return Err((None, LoadFault::TableLicense.into()));
+            }
+            hook = struct_ops::find(program, kernel).map_err(|reason| (None, reason))?;
+        }
         if hook.is_none() && env.kernel.is_some() && Hook::is_named(&program.kind) {
             let target = program.kind.target.clone().unwrap_or_default();
             return Err((None, KfuncFault::NoHook { target }.into()));

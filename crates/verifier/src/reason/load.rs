@@ -16,6 +16,10 @@ pub enum LoadFault {
     MustSleep,
     #[error("Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable")]
     CannotSleep,
+    #[error("struct ops programs must have a GPL compatible license")]
+    TableLicense,
+    #[error("attach to unsupported member {member} of struct {table}")]
+    TableMember { table: String, member: String, errno: i32 },
     #[error("fd {fd} is not pointing to valid bpf_map")]
     NotAMap { fd: i32 },
     #[error("no map #{map}")]
@@ -48,7 +52,7 @@ impl LoadFault {
     #[must_use]
     pub fn errno(&self) -> i32 {
         match self {
-            Self::ValueAddress { errno, .. } => *errno,
+            Self::ValueAddress { errno, .. } | Self::TableMember { errno, .. } => *errno,
             Self::TooManyMaps { .. } => E2BIG,
             Self::TwoArenas { .. } | Self::TwoCgroupStorages => EBUSY,
             _ => EINVAL,

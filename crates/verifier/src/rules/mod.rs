@@ -5,4 +5,5 @@ pub(crate) mod hooks;
 pub(crate) mod kfuncs;
 pub(crate) mod maps;
 pub(crate) mod programs;
+pub(crate) mod struct_ops;
 pub(crate) mod structs;
