@@ -18,6 +18,8 @@ pub(crate) struct Hook {
     result: Option<TypeId>,
     /// The program is run for the tasks of a control group.
     per_cgroup: bool,
+    /// Helpers that may not be called here.
+    forbidden: &'static [u32],
 }
 
 /// What kind of place it is.
@@ -99,10 +101,16 @@ impl Hook {
         }
     }
 
-    /// A function of the table of this name.
-    pub(crate) fn of_table(table: &str, params: Vec<Param>, returns: HookReturns) -> Self {
+    /// A member of the table of this name.
+    pub(crate) fn of_table(table: &str, member: &str, params: Vec<Param>, returns: HookReturns) -> Self {
         let (place, name) = (Place::Table(returns), table.to_owned());
-        Self { place, name, params, result: None, per_cgroup: false }
+        let forbidden = struct_ops::forbidden_helpers(table, member);
+        Self { place, name, params, result: None, per_cgroup: false, forbidden }
+    }
+
+    /// Whether programs attached here may not call the helper although others of their type may.
+    pub(crate) fn forbids(&self, helper: u32) -> bool {
+        self.forbidden.contains(&helper)
     }
 
     /// The function a program of this kind is attached to, if the kernel has it.
@@ -129,7 +137,14 @@ impl Hook {
         );
         let name = target.to_owned();
         let per_cgroup = attach == Some(AttachType::LsmCgroup);
-        Some(Self { place, name, params: params.to_vec(), result: sees_result.then_some(ret), per_cgroup })
+        Some(Self {
+            place,
+            name,
+            params: params.to_vec(),
+            result: sees_result.then_some(ret),
+            per_cgroup,
+            forbidden: &[],
+        })
     }
 
     /// `btf_trace_<name>` is the type of the tracepoint's function, whose first argument programs do not see. Only the
@@ -152,6 +167,7 @@ impl Hook {
             params,
             result: None,
             per_cgroup: false,
+            forbidden: &[],
         })
     }
 
@@ -293,6 +309,7 @@ mod tests {
             params: Vec::new(),
             result: Some(result),
             per_cgroup,
+            forbidden: &[],
         };
         let int = TypeId(1);
         let cases = [

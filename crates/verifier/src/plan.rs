@@ -61,7 +61,7 @@ impl<'a> Plan<'a> {
             if !is_gpl(&program.license) {
                 return Err((None, LoadFault::TableLicense.into()));
             }
-            hook = struct_ops::find(program, kernel).map_err(|reason| (None, reason))?;
+            hook = Some(struct_ops::find(program, kernel).map_err(|reason| (None, reason))?);
         }
         if hook.is_none() && env.kernel.is_some() && Hook::is_named(&program.kind) {
             let target = program.kind.target.clone().unwrap_or_default();

@@ -3,21 +3,22 @@
 use bpf_object::{Btf, Composite, Kind, KindTag, MapType, Member, Param, Program, TypeId, essential_name};
 
 use crate::hook::{Hook, HookReturns};
-use crate::reason::{EINVAL, LoadFault, Reason};
+use crate::reason::{EINVAL, KfuncFault, LoadFault, Reason};
 use crate::rules::struct_ops;
 
-/// The function of the kernel's table that the program is for; `None` if the object has no table with the program in it,
-/// or the kernel no such table.
+/// The function of the kernel's table that the program is for.
 ///
 /// # Errors
-/// The kernel has the function but not for programs, or not for this one.
-pub(crate) fn find(program: &Program, kernel: &Btf) -> Result<Option<Hook>, Reason> {
-    let Some((table, name)) = own_member(program) else { return Ok(None) };
+/// The object has no table with the program in it, or the kernel no such table; or it has the function, but not for
+/// programs or not for this one.
+pub(crate) fn find(program: &Program, kernel: &Btf) -> Result<Hook, Reason> {
+    let nothing = |target: String| Err(KfuncFault::NoHook { target }.into());
+    let Some((table, name)) = own_member(program) else { return nothing(program.name.clone()) };
     let known = kernel.find(&format!("bpf_struct_ops_{table}"), KindTag::Struct).is_some();
     let structure = kernel.find(&table, KindTag::Struct).filter(|_| known);
-    let Some(structure) = structure else { return Ok(None) };
-    let Some((member, _)) = kernel.member(structure, &name) else { return Ok(None) };
-    let Some((params, ret)) = function_pointer(kernel, member) else { return Ok(None) };
+    let member = structure.and_then(|ty| kernel.member(ty, &name));
+    let function = member.and_then(|(member, _)| function_pointer(kernel, member));
+    let Some((params, ret)) = function else { return nothing(format!("{table}.{name}")) };
     let refuse =
         |errno| Err(LoadFault::TableMember { table: table.clone(), member: name.clone(), errno }.into());
     match struct_ops::member(&table, &name) {
@@ -37,7 +38,7 @@ pub(crate) fn find(program: &Program, kernel: &Btf) -> Result<Option<Hook>, Reas
         Some(Kind::Ptr(_)) => HookReturns::Range(0, 0),
         Some(_) => HookReturns::Any,
     };
-    Ok(Some(Hook::of_table(&table, params, returns)))
+    Ok(Hook::of_table(&table, &name, params, returns))
 }
 
 /// Table and member the object puts the program into, by the names of its types.

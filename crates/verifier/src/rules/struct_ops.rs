@@ -1,6 +1,8 @@
 //! Tables of functions of the kernel that programs may fill in: which functions, and which of those may sleep. Tables that
 //! are missing here have no rules of their own.
 
+use super::helpers::id;
+
 /// Whether a program may be a function of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MemberRule {
@@ -53,6 +55,12 @@ pub(crate) fn member(table: &str, member: &str) -> MemberRule {
     } else {
         MemberRule::Any
     }
+}
+
+/// Helpers that a member of a table may not call although others may.
+pub(crate) fn forbidden_helpers(table: &str, member: &str) -> &'static [u32] {
+    // A socket that is being released would be given another congestion control.
+    if (table, member) == ("tcp_congestion_ops", "release") { &[id::SETSOCKOPT] } else { &[] }
 }
 
 /// In the functions of congestion control every socket is a TCP socket.

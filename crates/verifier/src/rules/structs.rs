@@ -41,17 +41,35 @@ pub(crate) fn map_structure(map_type: MapType) -> &'static str {
 struct Writable {
     prog_types: &'static [ProgType],
     structure: &'static str,
+    /// Paths of members.
     fields: &'static [&'static str],
 }
 
-/// Packet filters may set the mark of a connection.
-static WRITABLE: [Writable; 2] = [
+/// Packet filters may set the mark of a connection; congestion control has its state in the socket.
+static WRITABLE: [Writable; 4] = [
     Writable { prog_types: &[ProgType::SchedCls, ProgType::Xdp], structure: "nf_conn", fields: &["mark"] },
     Writable {
         prog_types: &[ProgType::SchedCls, ProgType::Xdp],
         structure: "nf_conn___init",
         fields: &["mark"],
     },
+    Writable {
+        prog_types: &[ProgType::StructOps],
+        structure: "tcp_sock",
+        fields: &[
+            "inet_conn.icsk_inet.sk.sk_pacing_rate",
+            "inet_conn.icsk_inet.sk.sk_pacing_status",
+            "inet_conn.icsk_ca_priv",
+            "inet_conn.icsk_ack.pending",
+            "snd_cwnd",
+            "snd_cwnd_cnt",
+            "snd_cwnd_stamp",
+            "snd_ssthresh",
+            "ecn_flags",
+            "app_limited",
+        ],
+    },
+    Writable { prog_types: &[ProgType::StructOps], structure: "bpf_dummy_ops_state", fields: &["val"] },
 ];
 
 /// The fields of a structure that programs of this type may write.

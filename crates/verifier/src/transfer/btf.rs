@@ -1,6 +1,6 @@
 //! Memory that BTF describes: structures of the kernel, allocated objects, maps themselves, variables of the kernel.
 
-use bpf_object::{Btf, TypeId};
+use bpf_object::{Btf, Kind, TypeId};
 use isa::Reg;
 
 use super::Step;
@@ -143,15 +143,17 @@ impl Step<'_> {
         for field in fields {
             // A connection that is being made is a whole one to begin with.
             let inner = btf.composite(ty).and_then(|c| c.members.first()).map(|m| m.ty);
-            let found = btf.member(ty, field).or_else(|| btf.member(inner?, field));
+            let found = member_at_path(btf, ty, field).or_else(|| member_at_path(btf, inner?, field));
             let Some((member, bits)) = found else { continue };
-            let (Ok(start), Some(bytes)) = (u32::try_from(bits / 8), btf.size_of(member.ty)) else {
+            let (Ok(start), Some(bytes)) = (u32::try_from(bits / 8), btf.size_of(member)) else {
                 continue;
             };
-            if offset != start {
+            let end = start.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+            // Private bytes are written anywhere.
+            let anywhere = matches!(btf.kind(btf.resolve(member)), Some(Kind::Array(_)));
+            if offset != start && !(anywhere && (start..end).contains(&offset)) {
                 continue;
             }
-            let end = start.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
             if offset.saturating_add(size) > end {
                 let name = name.to_owned();
                 return Err(KfuncFault::WriteEnd { reg, name, offset, size, end }.into());
@@ -245,4 +247,12 @@ fn field_flags(field: &Field<'_>) -> Flags {
         None => Flags::NONE,
     };
     if field.in_union { tag.with(Flags::UNTRUSTED) } else { tag }
+}
+
+/// The type of a member, named by the path to it, and its offset in bits.
+fn member_at_path(btf: &Btf, ty: TypeId, path: &str) -> Option<(TypeId, u64)> {
+    path.split('.').try_fold((ty, 0_u64), |(ty, bits), name| {
+        let (member, at) = btf.member(btf.resolve(ty), name)?;
+        Some((member.ty, bits.checked_add(at)?))
+    })
 }

@@ -92,7 +92,8 @@ impl Step<'_> {
         let Some(helper) = helpers::find_for(kind, number) else {
             return Err(CallFault::NoSuchHelper { number: number.cast_signed() }.into());
         };
-        if !helpers::may_call(kind, number) {
+        let forbidden = self.plan.hook.as_ref().is_some_and(|hook| hook.forbids(number));
+        if forbidden || !helpers::may_call(kind, number) {
             return Err(CallFault::NotForProgram { name: helper.name(), number }.into());
         }
         self.check_helper_here(helper)?;
