@@ -7,6 +7,7 @@ pub mod filetest;
 pub mod fuzz;
 pub mod generate;
 pub mod kernel;
+pub mod log_lines;
 pub mod mutate;
 pub mod program;
 pub mod selftests;

@@ -33,6 +33,7 @@ pub(crate) fn rejection(program: &Program, reason: Reason, site: &Site<'_>) -> R
         register,
         registers: registers.unwrap_or([RegState::NOT_INIT; Reg::ALL.len()]),
         held: held(&reason, site),
+        alone: site.state.and_then(|s| s.frame_at(0)).map(|frame| frame.subprog).filter(|s| *s != 0),
         causes,
         function: site.at.and_then(|at| function(program, at)),
         line: site.at.and_then(|at| program.line_at(at)).cloned(),

@@ -26,6 +26,8 @@ pub(crate) struct Inner {
     pub(crate) registers: [RegState; Reg::ALL.len()],
     pub(crate) causes: Vec<Cause>,
     pub(crate) held: Vec<Held>,
+    /// The function that was being verified on its own, if it is not the entry.
+    pub(crate) alone: Option<u32>,
     pub(crate) stats: Stats,
 }
 
@@ -111,6 +113,11 @@ impl Rejection {
     /// What the value at fault was last loaded from.
     pub(crate) fn loaded_from(&self) -> Option<LoadedFrom> {
         self.inner.causes.iter().find_map(|cause| cause.loaded)
+    }
+
+    /// The function that was being verified on its own, if it is not the entry.
+    pub(crate) fn alone(&self) -> Option<u32> {
+        self.inner.alone
     }
 
     /// What is held where it must not be.

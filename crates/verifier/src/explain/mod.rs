@@ -27,7 +27,7 @@ pub struct Explanation {
     pub label: String,
     /// Earlier lines that led to it, the nearest first. No line twice, nor the line at fault.
     pub steps: Vec<Step>,
-    /// What is known of the registers that matter.
+    /// What else is to be known: of the registers that matter, and of the function.
     pub values: Vec<String>,
     /// What usually helps.
     pub help: Option<String>,
@@ -54,6 +54,7 @@ impl Rejection {
         let steps = about.steps(mistake.explains_value);
         let mut values = about.values();
         values.retain(|_| !mistake.label.contains(&about.subject()));
+        values.extend(about.alone());
         Explanation { title: mistake.title, label: mistake.label, steps, values, help: mistake.help }
     }
 }
@@ -116,6 +117,15 @@ impl About<'_> {
         });
         let Some(name) = nearest.and_then(|cause| callee(self.program, cause.at)) else { return false };
         help::is_acquired(&name)
+    }
+
+    /// That the function is not verified as its callers call it.
+    fn alone(&self) -> Option<String> {
+        let function = self.program.subprograms.get(self.rejection.alone()? as usize)?;
+        Some(format!(
+            "`{}` is a global function: it is verified on its own, for any arguments of its types, whoever calls it",
+            function.name
+        ))
     }
 
     fn steps(&self, explains_value: bool) -> Vec<Step> {
