@@ -5,6 +5,7 @@
 
 mod arena;
 mod stats;
+mod verify;
 
 use std::process::Command;
 
@@ -21,6 +22,8 @@ pub(crate) struct Args {
 enum What {
     /// Page allocation, first touch, faults, calls and creation, beside the running kernel's arena.
     Arena(arena::Args),
+    /// Time, instructions, states and memory of verification, beside the running kernel's.
+    Verify(verify::Args),
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -29,6 +32,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     match &args.what {
         What::Arena(args) => arena::run(args),
+        What::Verify(args) => verify::run(args),
     }
 }
 

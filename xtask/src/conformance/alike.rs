@@ -110,7 +110,7 @@ impl Question {
             Err(_) => Ours { message: "panicked".to_owned(), ..Ours::default() },
         };
         let refused = self.kernel.verdict == "rejected";
-        let walked = self.kernel.counters.get("processed").copied().unwrap_or_default();
+        let walked = self.kernel.counters.get("processed");
         let verdict = ours.accepted != refused;
         let errno = verdict && (!refused || ours.errno == self.kernel.errno);
         let message = verdict && (!refused || one_line(&ours.message) == one_line(&self.kernel.message));

@@ -45,7 +45,7 @@ pub(super) struct KernelAnswer {
     /// Everything it said before the counters.
     pub(super) words: Vec<String>,
     /// `processed`, `total_states`, `peak_states`, ..., as the verifier names them.
-    pub(super) counters: BTreeMap<String, u64>,
+    pub(super) counters: KernelCounters,
     /// The log of level 2, when it was asked for.
     pub(super) log: Option<String>,
 }
@@ -185,7 +185,7 @@ impl KernelAnswer {
         };
         for line in log.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
             if line.starts_with("processed ") {
-                self.counters = counters(line);
+                self.counters = KernelCounters::of_line(line);
             } else if !["verification time ", "stack depth "].iter().any(|start| line.starts_with(start)) {
                 self.words.push(line.to_owned());
             }
@@ -209,14 +209,29 @@ fn is_verdict(error: &KernelError) -> bool {
     }
 }
 
-/// `processed N insns (limit N) max_states_per_insn N total_states N peak_states N mark_read N`.
-fn counters(line: &str) -> BTreeMap<String, u64> {
-    let words: Vec<&str> = line.split(|c: char| c.is_whitespace() || c == '(' || c == ')').collect();
-    let pairs = words.windows(2);
-    pairs
-        .filter_map(|pair| match pair {
+/// What the verifier counts: `processed N insns (limit N) max_states_per_insn N total_states N peak_states N mark_read N`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct KernelCounters(BTreeMap<String, u64>);
+
+impl KernelCounters {
+    /// The counters at the end of a log.
+    pub(crate) fn of_log(log: &str) -> Self {
+        log.lines().rev().find(|line| line.starts_with("processed ")).map(Self::of_line).unwrap_or_default()
+    }
+
+    fn of_line(line: &str) -> Self {
+        let words: Vec<&str> = line.split(|c: char| c.is_whitespace() || c == '(' || c == ')').collect();
+        let pairs = words.windows(2);
+        let pair = |pair: &[&str]| match pair {
             [name, number] => Some(((*name).to_owned(), number.parse().ok()?)),
             _ => None,
-        })
-        .collect()
+        };
+        Self(pairs.filter_map(pair).collect())
+    }
+
+    /// One of them; 0 if it is not there.
+    pub(crate) fn get(&self, name: &str) -> u64 {
+        self.0.get(name).copied().unwrap_or_default()
+    }
 }

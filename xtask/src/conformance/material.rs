@@ -40,15 +40,15 @@ const FLAGS: &[&str] = &[
 
 /// Where the compiled tests are.
 #[derive(Debug)]
-pub(super) struct Material {
+pub(crate) struct Material {
     /// Everything that was prepared.
-    pub(super) dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Tests that could not be compiled, with the compiler's first error.
-    pub(super) uncompiled: Vec<(String, String)>,
+    pub(crate) uncompiled: Vec<(String, String)>,
 }
 
 /// `NAME.bpf.o` for `-mcpu=v4`, `v3/NAME.bpf.o` for v3, `progs/NAME.bpf.o` for other annotated programs.
-pub(super) fn objects(dir: &Path) -> PathBuf {
+pub(crate) fn objects(dir: &Path) -> PathBuf {
     dir.join("objects")
 }
 
@@ -66,7 +66,7 @@ struct Unit {
 }
 
 /// Finds or makes everything; quick when it was made before.
-pub(super) fn prepare(root: &Path, install: bool) -> anyhow::Result<Material> {
+pub(crate) fn prepare(root: &Path, install: bool) -> anyhow::Result<Material> {
     let dir = root.join("target/conformance");
     let objects = objects(&dir);
     require_packages(install)?;
@@ -253,6 +253,29 @@ fn units(source: &Path, objects: &Path) -> anyhow::Result<Vec<Unit>> {
         units.push(unit("v4", objects.join(format!("{name}.bpf.o"))));
     }
     Ok(units)
+}
+
+/// The selftests whose programs are there to be long, compiled for v3 as the selftests' makefile does; gives their folder.
+pub(crate) fn scale(dir: &Path) -> anyhow::Result<PathBuf> {
+    let source = dir.join(SOURCE);
+    let objects = objects(dir).join("scale");
+    fs::create_dir_all(&objects)?;
+    let progs = source.join("tools/testing/selftests/bpf/progs");
+    for entry in fs::read_dir(&progs)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let Some(name) = name.strip_suffix(".c") else { continue };
+        if !(name.starts_with("test_verif_scale") || name.starts_with("pyperf")) {
+            continue;
+        }
+        let object = objects.join(format!("{name}.bpf.o"));
+        let unit = Unit { name: name.to_owned(), source: progs.join(format!("{name}.c")), object, cpu: "v3" };
+        if !unit.object.exists()
+            && let Some(error) = compile(dir, &source, &unit)?
+        {
+            eprintln!("not compiled: {name}: {error}");
+        }
+    }
+    Ok(objects)
 }
 
 /// Whether programs of a source say what is expected of them.

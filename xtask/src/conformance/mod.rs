@@ -5,9 +5,11 @@
 
 mod alike;
 mod answers;
-mod material;
+pub(crate) mod material;
 mod outcome;
 mod suites;
+
+pub(crate) use answers::KernelCounters;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
