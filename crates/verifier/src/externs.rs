@@ -138,3 +138,61 @@ fn is_per_cpu(kernel: &Btf, variable: TypeId) -> bool {
     let section = kernel.find(".data..percpu", KindTag::DataSec).and_then(|id| kernel.kind(id));
     matches!(section, Some(Kind::DataSec { vars, .. }) if vars.iter().any(|v| v.ty == variable))
 }
+
+#[cfg(test)]
+mod tests {
+    use bpf_object::{BtfLinkage, FuncProto, Int, SecVar, Type};
+
+    use super::*;
+
+    fn add(btf: &mut Btf, name: &str, kind: Kind) -> TypeId {
+        let name = btf.add_str(name);
+        btf.push(Type { name, kind })
+    }
+
+    /// A kernel with a number, a variable of each processor and two functions, one of them no kfunc.
+    fn kernel() -> Btf {
+        let mut btf = Btf::default();
+        let int = add(&mut btf, "int", Kind::Int(Int { size: 4, bits: 32, ..Int::default() }));
+        let linkage = BtfLinkage::Global;
+        add(&mut btf, "number", Kind::Var { ty: int, linkage });
+        let own = add(&mut btf, "own", Kind::Var { ty: int, linkage });
+        let vars = vec![SecVar { ty: own, offset: 0, size: 4 }];
+        add(&mut btf, ".data..percpu", Kind::DataSec { size: 4, vars });
+        let proto = add(&mut btf, "", Kind::FuncProto(FuncProto { ret: TypeId::VOID, params: Vec::new() }));
+        add(&mut btf, "bpf_preempt_disable", Kind::Func { proto, linkage });
+        add(&mut btf, "panic", Kind::Func { proto, linkage });
+        btf
+    }
+
+    fn found(kernel: Option<&Btf>, name: &str, kind: ExternKind, weak: bool) -> External {
+        let program = Program::from_code("main", "syscall", std::iter::empty().collect());
+        find(kernel, &program, &Extern { name: name.to_owned(), kind, weak, btf: None })
+    }
+
+    #[test]
+    fn functions_are_found_by_name() {
+        let kernel = kernel();
+        let function = |kernel, name, weak| found(kernel, name, ExternKind::Function, weak);
+        assert!(matches!(function(Some(&kernel), "bpf_preempt_disable", false), External::Function(_)));
+        assert!(matches!(function(None, "bpf_preempt_disable", false), External::Function(_)), "built in");
+        assert!(matches!(function(Some(&kernel), "panic", false), External::Forbidden));
+        assert!(matches!(function(Some(&kernel), "bpf_preempt_enable", true), External::Absent));
+        assert!(matches!(function(Some(&kernel), "bpf_preempt_enable", false), External::Unknown(_)));
+        assert!(matches!(function(None, "bpf_task_acquire", true), External::Unknown(_)), "needs a kernel");
+    }
+
+    #[test]
+    fn variables_are_memory_or_of_each_processor() {
+        let kernel = kernel();
+        let variable = |name| match found(Some(&kernel), name, ExternKind::TypedVariable, true) {
+            External::Variable { kind, flags } => Some((kind, flags)),
+            _ => None,
+        };
+        assert_eq!(variable("number"), Some((RegType::PtrToMem { size: 4 }, Flags::RDONLY)));
+        let ty = TypeId(1);
+        let of = BtfOwner::Kernel;
+        assert_eq!(variable("own"), Some((RegType::PtrToBtfId { of, ty }, Flags::PERCPU)));
+        assert_eq!(variable("missing"), None);
+    }
+}

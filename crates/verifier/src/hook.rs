@@ -299,7 +299,79 @@ fn context_bytes(kernel: &Btf, ty: TypeId) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use bpf_object::{BtfLinkage, Composite, FuncProto, Int, Type};
+
     use super::*;
+
+    /// A kernel with the tracepoint `kfree_skb(struct sk_buff *, void *, int, struct sock *)`, the iterator over tasks and the
+    /// hook `file_open`.
+    fn kernel() -> Btf {
+        let mut btf = Btf::default();
+        let mut add = |name: &str, kind: Kind| {
+            let name = btf.add_str(name);
+            btf.push(Type { name, kind })
+        };
+        let int = add("int", Kind::Int(Int { size: 4, bits: 32, signed: true, ..Int::default() }));
+        let bytes = add("", Kind::Ptr(TypeId::VOID));
+        let structure = add("sk_buff", Kind::Struct(Composite { size: 8, ..Composite::default() }));
+        let pointer = add("", Kind::Ptr(structure));
+        let param = |ty| Param { ty, ..Param::default() };
+        let proto = |types: &[TypeId], ret| {
+            Kind::FuncProto(FuncProto { ret, params: types.iter().map(|t| param(*t)).collect() })
+        };
+        let linkage = BtfLinkage::Static;
+        let traced = add("", proto(&[bytes, pointer, bytes, int, pointer], TypeId::VOID));
+        let traced = add("", Kind::Ptr(traced));
+        add("btf_trace_kfree_skb", Kind::Typedef(traced));
+        let iterator = add("", proto(&[pointer, pointer], int));
+        add("bpf_iter_task", Kind::Func { proto: iterator, linkage });
+        add("bpf_iter_helper", Kind::Func { proto: iterator, linkage });
+        let hook = add("", proto(&[pointer], int));
+        add("bpf_lsm_file_open", Kind::Func { proto: hook, linkage });
+        btf
+    }
+
+    fn hook(kernel: &Btf, section: &str) -> Option<Hook> {
+        let kind = ProgramKind::from_section(section);
+        Hook::find(kernel, &kind, kind.attach_type.and_then(AttachType::from_number))
+    }
+
+    fn flags(found: Option<Argument>) -> Option<Flags> {
+        match found {
+            Some(Argument::Pointer(RegType::PtrToBtfId { .. }, flags)) => Some(flags),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn arguments_lie_eight_bytes_apart() {
+        let kernel = kernel();
+        let hook = hook(&kernel, "tp_btf/kfree_skb").unwrap();
+        let at = |offset, size| hook.argument(&kernel, offset, size);
+        assert_eq!(flags(at(0, 8)), Some(Flags::TRUSTED));
+        assert_eq!((at(8, 8), at(16, 4)), (Some(Argument::Number), Some(Argument::Number)));
+        assert_eq!(flags(at(24, 8)), Some(Flags::TRUSTED.with(Flags::MAYBE_NULL)));
+        assert_eq!((at(32, 8), at(0, 4), at(4, 8), at(-8, 8)), (None, None, None, None));
+    }
+
+    #[test]
+    fn places_that_are_none_are_not_found() {
+        let kernel = kernel();
+        let task = hook(&kernel, "iter/task").unwrap();
+        let null = Flags::TRUSTED.with(Flags::MAYBE_NULL);
+        assert_eq!(flags(task.argument(&kernel, 8, 8)), Some(null));
+        assert!(hook(&kernel, "iter/helper").is_none() && hook(&kernel, "tp_btf/other").is_none());
+        assert!(hook(&kernel, "fentry/file_open").is_none());
+    }
+
+    #[test]
+    fn security_hooks_have_a_result() {
+        let kernel = kernel();
+        let open = hook(&kernel, "lsm/file_open").unwrap();
+        assert_eq!(open.argument(&kernel, 8, 8), Some(Argument::HookResult));
+        assert_eq!(open.refuses(&kernel, true, true), None);
+        assert_eq!(open.refuses(&kernel, false, false), Some(HookFault::License));
+    }
 
     #[test]
     fn security_hooks_say_what_programs_return() {

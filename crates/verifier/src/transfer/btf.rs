@@ -7,7 +7,7 @@ use super::Step;
 use super::kfunc::{TRUST, is_trusted};
 use super::mem::Place;
 use crate::externs::External;
-use crate::kernel_types::{Field, FieldTrust, Found, PointerTag, field_trust, member_at, shown_name};
+use crate::kernel_types::{Field, FieldTrust, Found, PointerTag, field_trust, member_at};
 use crate::reason::{Access, KfuncFault, MapStructFault, Reason, Unsupported};
 use crate::reg::{BtfOwner, Flags, RegState, RegType};
 use crate::rules::structs::{map_structure, writable_fields};
@@ -104,7 +104,7 @@ impl Step<'_> {
         place: Place,
         pointer: &RegState,
     ) -> Result<u32, Reason> {
-        let name = || shown_name(btf, ty).to_owned();
+        let name = || btf.name(ty).to_owned();
         let reg = place.reg;
         if of == BtfOwner::Kernel && !self.plan.is_gpl() {
             return Err(KfuncFault::StructLicense { name: name() }.into());
