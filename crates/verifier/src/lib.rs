@@ -7,7 +7,8 @@
 //!
 //! How the parts fit: `cfg` and `plan` check what needs no walk; `explore` walks, one instruction at a time through
 //! `transfer`, on a `state` of registers (`reg`, with numbers in `scalar` and `tnum`) and `stack`; `saved` and `equal` cut
-//! off paths that earlier ones cover; `origin` knows what every value was made of, for precision and for blame; `facts`
+//! off paths that earlier ones cover, `live` and `stack_live` say what still matters of a state, `loops` and `trust` when
+//! that is complete; `origin` knows what every value was made of, for precision and for blame; `facts`
 //! gathers what code generation needs; `rules` are the tables of helpers, kernel functions, maps and program types.
 #![forbid(unsafe_code)]
 

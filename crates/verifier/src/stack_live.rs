@@ -318,3 +318,92 @@ pub(crate) fn slots(start: i64, end: i64) -> Slots {
     }
     set
 }
+
+#[cfg(test)]
+mod tests {
+    use bpf_object::{Linkage, Program, Subprogram};
+    use isa::{CallTarget, Insn, Operand, Reg, Width};
+
+    use super::*;
+    use crate::Env;
+    use crate::state::Frame;
+
+    /// `0: r0 = 0; 1: call 3; 2: exit; 3: r0 = 0; 4: exit`.
+    fn program() -> Program {
+        let zero = Insn::Mov { width: Width::W64, dst: Reg::R0, src: Operand::Imm(0) };
+        let call = Insn::Call { target: CallTarget::Local(1) };
+        let code = [zero, call, Insn::Exit, zero, Insn::Exit].into_iter().collect();
+        let mut program = Program::from_code("test", "syscall", code);
+        program.subprograms = [(0, 3), (3, 5)]
+            .into_iter()
+            .map(|(start, end)| Subprogram {
+                name: format!("f{start}"),
+                start: InsnIdx(start),
+                end: InsnIdx(end),
+                btf_func: None,
+                linkage: Linkage::Static,
+            })
+            .collect();
+        program
+    }
+
+    /// What is live of the caller's frame before and after the call, when the callee does this to it.
+    fn around_call(reads: Slots, writes: Slots, read_later: Slots) -> [Slots; 2] {
+        let (program, env) = (program(), Env::default());
+        let plan = Plan::new(&program, &env).unwrap();
+        let mut live = StackLive::new(&plan);
+        let outer = State::new(Frame::new(0, InsnIdx(0), 0));
+        let mut inner = outer.clone();
+        inner.push_frame(Frame::new(1, InsnIdx(1), 1));
+        live.follow(&plan, &outer);
+        live.commit(InsnIdx(0));
+        live.follow(&plan, &inner);
+        live.read(0, InsnIdx(3), reads);
+        live.write(0, writes);
+        live.commit(InsnIdx(3));
+        live.update(&plan, &inner);
+        live.follow(&plan, &outer);
+        // Read by the call itself: an argument, say.
+        live.read(0, InsnIdx(1), read_later);
+        live.update(&plan, &outer);
+        [live.live(&plan, &outer, InsnIdx(0), 0), live.live(&plan, &inner, InsnIdx(3), 0)]
+    }
+
+    #[test]
+    fn a_callee_reads_and_writes_for_its_caller() {
+        assert_eq!(around_call(0b1, 0, 0), [0b1, 0b1]);
+        assert_eq!(around_call(0, 0b1, 0), [0, 0]);
+        assert_eq!(around_call(0b10, 0b1, 0b100), [0b110, 0b10]);
+    }
+
+    #[test]
+    fn what_is_certainly_written_shrinks() {
+        let (program, env) = (program(), Env::default());
+        let plan = Plan::new(&program, &env).unwrap();
+        let mut live = StackLive::new(&plan);
+        let state = State::new(Frame::new(0, InsnIdx(0), 0));
+        live.follow(&plan, &state);
+        live.write(0, 0b11);
+        live.commit(InsnIdx(0));
+        live.read(0, InsnIdx(1), 0b11);
+        live.commit(InsnIdx(1));
+        live.update(&plan, &state);
+        assert_eq!(live.live(&plan, &state, InsnIdx(0), 0), 0);
+        // Another path writes one slot only.
+        live.write(0, 0b1);
+        live.commit(InsnIdx(0));
+        live.update(&plan, &state);
+        assert_eq!(live.live(&plan, &state, InsnIdx(0), 0), 0b10);
+        assert_eq!(live.live(&plan, &state, InsnIdx(1), 0), 0b11);
+    }
+
+    #[test]
+    fn bytes_are_in_slots() {
+        assert_eq!(slots(-8, 0), 0b1);
+        assert_eq!(slots(-9, -8), 0b10);
+        assert_eq!(slots(-12, -4), 0b11);
+        assert_eq!(slots(-512, 0), Slots::MAX);
+        assert_eq!(slots(-8, -8), 0);
+        assert_eq!(slots(-600, -512), 0);
+    }
+}

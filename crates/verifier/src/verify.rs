@@ -94,7 +94,9 @@ fn walk(
         facts.call_later(handler);
     }
     let mut done = vec![false; plan.program.subprograms.len()];
-    while let Some(index) = next_function(plan, facts, &done) {
+    let mut last = None;
+    while let Some(index) = next_function(plan, facts, &done, last) {
+        last = Some(index);
         if let Some(done) = done.get_mut(index as usize) {
             *done = true;
         }
@@ -113,13 +115,17 @@ fn walk(
     Ok(())
 }
 
-/// The next function to be verified on its own: the entry, then global ones that are called.
-fn next_function(plan: &Plan<'_>, facts: &Facts, done: &[bool]) -> Option<u32> {
+/// The next function to be verified on its own: the entry, then global ones that are called, round and round from the `last`
+/// one.
+fn next_function(plan: &Plan<'_>, facts: &Facts, done: &[bool], last: Option<u32>) -> Option<u32> {
+    let subprograms = &plan.program.subprograms;
     let wanted = |i: usize| {
-        let global = plan.program.subprograms.get(i).is_some_and(|s| s.linkage != Linkage::Static);
-        (i == 0 || global) && facts.frames.get(i).is_some_and(|f| f.reached)
+        let global = subprograms.get(i).is_some_and(|s| s.linkage != Linkage::Static);
+        let reached = facts.frames.get(i).is_some_and(|f| f.reached);
+        (i == 0 || global) && reached && done.get(i) == Some(&false)
     };
-    let index = (0..plan.program.subprograms.len()).find(|&i| wanted(i) && done.get(i) == Some(&false))?;
+    let first = last.map_or(0, |last| last as usize + 1);
+    let index = (first..subprograms.len()).chain(0..first).find(|&i| wanted(i))?;
     u32::try_from(index).ok()
 }
 
