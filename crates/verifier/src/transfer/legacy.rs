@@ -1,7 +1,6 @@
 //! `BPF_LD_[ABS|IND]`: loads of a packet's bytes as the first filters had them. The context is in `R6`; a load behind the
 //! packet's end makes the function return 0.
 
-use bpf_object::ProgType;
 use isa::{PacketBase, Reg};
 
 use super::ctx::check_unmodified;
@@ -16,8 +15,7 @@ const NAME: &str = "BPF_LD_[ABS|IND]";
 
 impl Step<'_> {
     pub(super) fn load_packet(&mut self, from: PacketBase) -> Result<Next, Stop> {
-        let prog_type = self.plan.rules.prog_type;
-        if !matches!(prog_type, ProgType::SocketFilter | ProgType::SchedCls | ProgType::SchedAct) {
+        if !self.plan.rules.classic_loads {
             return Err(ContextFault::NoPacketLoads.into());
         }
         if self.state.frames().iter().skip(1).any(|f| f.callback.is_some()) {

@@ -84,9 +84,9 @@ pub(crate) struct Layout {
 impl Layout {
     /// What the access gives; `None` if it is not admitted.
     pub(crate) fn find(&self, query: &Query) -> Option<Gives> {
-        let rows = self.fields.iter().filter(|f| !self.hidden.contains(&f.name));
-        let mut rows = rows.filter(|f| !query.write || self.writable.contains(&f.name));
-        rows.find_map(|f| f.admits(query))
+        let seen =
+            |f: &Field| !self.hidden.contains(&f.name) && (!query.write || self.writable.contains(&f.name));
+        self.fields.iter().find_map(|f| f.admits(query).filter(|_| seen(f)))
     }
 }
 

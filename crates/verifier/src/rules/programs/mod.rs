@@ -65,7 +65,6 @@ pub(crate) struct ProgRules {
     /// What no attach type (0) stands for.
     default_attach: Option<A>,
     /// Packet loads of classic BPF (`BPF_LD_ABS`, `BPF_LD_IND`).
-    #[allow(dead_code, reason = "for the rules of packet loads")]
     pub(crate) classic_loads: bool,
     /// May run anywhere in the kernel, so that locks could be taken twice.
     pub(crate) anywhere: bool,
