@@ -1,6 +1,9 @@
 //! Any stream of instructions ends in a verdict.
 
-use bpf_arena_verifier::{Env, verify};
+use std::time::Duration;
+
+use bpf_arena_verifier::log::{KernelLog, LogLevel};
+use bpf_arena_verifier::{Env, verify, verify_with};
 use bpf_object::Program;
 
 use proptest::prelude::*;
@@ -34,7 +37,12 @@ proptest! {
             let verdict = verify(&program, &Env::default());
             if let Err(rejection) = verdict {
                 prop_assert!(!rejection.to_string().is_empty());
+                prop_assert!(!rejection.explain(&program, None).title.is_empty());
             }
+            let env = Env::default();
+            let mut log = KernelLog::new(&program, &env, LogLevel::PATHS);
+            let verdict = verify_with(&program, &env, &mut log);
+            prop_assert!(log.finish(&verdict, Duration::ZERO).contains("processed "));
         }
     }
 }
