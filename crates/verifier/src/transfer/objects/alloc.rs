@@ -5,13 +5,12 @@ use isa::Reg;
 
 use super::super::Step;
 use crate::fields::{Set, Tag};
+use crate::kernel_types::is_struct_of_numbers;
 use crate::reason::{ObjectFault, Reason};
 use crate::reg::{BtfOwner, Flags, RegState, RegType};
 
 /// Bytes of a per-CPU object at most (`BPF_GLOBAL_PERCPU_MA_MAX_SIZE`).
 const MAX_PERCPU: u32 = 512;
-/// Structs of numbers may be nested so deep.
-const MAX_NESTING: u32 = 3;
 
 impl Step<'_> {
     /// A new object of the type of this number in the program's BTF, not NULL yet.
@@ -26,7 +25,7 @@ impl Step<'_> {
             if composite.size > MAX_PERCPU {
                 return Err(ObjectFault::PercpuSize { size: composite.size, max: MAX_PERCPU }.into());
             }
-            if !is_plain(btf, ty, 0) {
+            if !is_struct_of_numbers(btf, ty) {
                 return Err(ObjectFault::PercpuPointers.into());
             }
             if self.plan.fields.object(ty).is_some() {
@@ -77,16 +76,4 @@ impl Step<'_> {
         let another = self.pointer(RegType::PtrToBtfId { of: BtfOwner::Object, ty }).with(Flags::ALLOC);
         Ok((another, owned))
     }
-}
-
-/// Whether a struct has numbers and arrays of numbers only.
-fn is_plain(btf: &bpf_object::Btf, ty: TypeId, depth: u32) -> bool {
-    let number =
-        |ty| matches!(btf.kind(btf.resolve(ty)), Some(Kind::Int(_) | Kind::Enum(_) | Kind::Enum64(_)));
-    let Some(composite) = btf.composite(ty) else { return false };
-    composite.members.iter().all(|member| match btf.kind(btf.resolve(member.ty)) {
-        Some(Kind::Struct(_) | Kind::Union(_)) => depth < MAX_NESTING && is_plain(btf, member.ty, depth + 1),
-        Some(Kind::Array(array)) => array.len > 0 && number(array.element),
-        _ => number(member.ty),
-    })
 }
