@@ -10,6 +10,7 @@ pub(crate) use depth::check_stack;
 pub(crate) use traits::Functions;
 
 use crate::kernel_types::{is_number, kind_name, shown_name};
+use crate::origin::Origin;
 use crate::plan::Plan;
 use crate::reason::{FunctionFault, Reason};
 use crate::reg::{BtfOwner, Flags, RegState, RegType};
@@ -38,11 +39,11 @@ pub(crate) enum Parameter {
 impl Parameter {
     /// The register a function verified on its own finds in it. `fresh` gives identities.
     pub(crate) fn register(self, fresh: &mut dyn FnMut() -> u32) -> RegState {
-        let of = |kind| RegState::pointer(kind, crate::origin::Origin::NONE);
+        let of = |kind| RegState::pointer(kind, Origin::NONE);
         let or_null = |nullable: bool| if nullable { Flags::MAYBE_NULL } else { Flags::NONE };
         let structure = |ty| of(RegType::PtrToBtfId { of: BtfOwner::Kernel, ty });
         match self {
-            Self::Number | Self::Arena => RegState::number(Scalar::UNKNOWN, crate::origin::Origin::NONE),
+            Self::Number | Self::Arena => RegState::number(Scalar::UNKNOWN, Origin::NONE),
             Self::Ctx => of(RegType::PtrToCtx),
             Self::Dynptr => RegState { id: fresh(), ..of(RegType::ConstPtrToDynptr) },
             Self::Mem { size, nullable } => {
@@ -125,6 +126,10 @@ impl Tags {
 
     fn has(self, tag: Self) -> bool {
         self.0 & tag.0 != 0
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     fn without(self, tag: Self) -> Self {
@@ -225,12 +230,6 @@ impl Argument<'_> {
         let tag = self.btf.kind(pointee).map(Kind::tag);
         let found = tag.and_then(|tag| self.plan.kernel()?.find(essential_name(&name), tag));
         found.ok_or(FunctionFault::NotInKernel { argument: self.index, kind, name })
-    }
-}
-
-impl Tags {
-    fn or(self, other: Self) -> Self {
-        Self(self.0 | other.0)
     }
 }
 
