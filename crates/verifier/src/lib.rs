@@ -9,7 +9,9 @@
 //! `transfer`, on a `state` of registers (`reg`, with numbers in `scalar` and `tnum`) and `stack`; `saved` and `equal` cut
 //! off paths that earlier ones cover, `live` and `stack_live` say what still matters of a state, `loops` and `trust` when
 //! that is complete; `origin` knows what every value was made of, for precision and for blame; `facts`
-//! gathers what code generation needs; `rules` are the tables of helpers, kernel functions, maps and program types.
+//! gathers what code generation needs; `rules` are the tables of helpers, kernel functions, maps and program types. What a
+//! program refers to in the kernel is found by `externs` (functions and variables), `hook` (what it is attached to) and
+//! `kernel_types` (structures), in the BTF that [`Env`] may carry.
 #![forbid(unsafe_code)]
 
 mod cfg;

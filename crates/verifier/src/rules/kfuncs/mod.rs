@@ -11,7 +11,7 @@ mod prototype;
 mod resolve;
 mod table;
 
-use bpf_object::{ProgType, ProgramKind};
+use bpf_object::{AttachType, ProgType, ProgramKind};
 
 pub(crate) use context::kernel_context;
 pub(crate) use iters::ITERS;
@@ -177,8 +177,8 @@ pub(crate) enum Filter {
     Lsm,
     /// Iterators (`iter/..`) only.
     Iterator,
-    /// `kprobe.session` only.
-    KprobeSession,
+    /// `kprobe.session` and `uprobe.session` only.
+    Session,
     /// Programs bound to a network device, which needs one.
     DeviceBound,
 }
@@ -234,11 +234,6 @@ pub(crate) enum Special {
     CssTaskNew,
 }
 
-/// `BPF_TRACE_ITER`.
-const TRACE_ITER: u32 = 28;
-/// `BPF_TRACE_KPROBE_SESSION`.
-const TRACE_KPROBE_SESSION: u32 = 56;
-
 /// The kfunc of this name, if there are rules for it.
 pub(crate) fn find(name: &str) -> Option<&'static Kfunc> {
     let found = table::KFUNCS.binary_search_by(|k| k.name.cmp(name)).ok()?;
@@ -248,11 +243,14 @@ pub(crate) fn find(name: &str) -> Option<&'static Kfunc> {
 /// Whether a program of this kind may call it.
 pub(crate) fn allowed(kfunc: &Kfunc, kind: &ProgramKind) -> bool {
     let hooks = Hooks::of(kind.prog_type);
+    let attached = |to: AttachType| kind.attach_type == Some(to as u32);
     let passes = match kfunc.filter {
         Filter::None | Filter::DeviceBound => true,
         Filter::Lsm => kind.prog_type == Some(ProgType::Lsm),
-        Filter::Iterator => kind.attach_type == Some(TRACE_ITER),
-        Filter::KprobeSession => kind.attach_type == Some(TRACE_KPROBE_SESSION),
+        Filter::Iterator => attached(AttachType::TraceIter),
+        Filter::Session => {
+            attached(AttachType::TraceKprobeSession) || attached(AttachType::TraceUprobeSession)
+        }
     };
     kfunc.hooks.0 & hooks.0 != 0 && passes
 }
@@ -276,6 +274,7 @@ mod tests {
         assert!(may("bpf_task_acquire", "tp_btf/x") && !may("bpf_task_acquire", "raw_tp/x"));
         assert!(may("bpf_put_file", "lsm/file_open") && !may("bpf_put_file", "fentry/x"));
         assert!(may("bpf_sock_destroy", "iter/tcp") && !may("bpf_sock_destroy", "fentry/x"));
+        assert!(may("bpf_session_cookie", "uprobe.session/x:y"));
         assert!(may("bpf_session_cookie", "kprobe.session/x") && !may("bpf_session_cookie", "kprobe/x"));
     }
 }

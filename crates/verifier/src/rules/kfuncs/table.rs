@@ -2,7 +2,7 @@
 //!
 //! Sets and flags are what the kernel registers for them; what their parameters mean is in its BTF.
 
-use super::Filter::{DeviceBound, Iterator, KprobeSession, Lsm};
+use super::Filter::{DeviceBound, Iterator, Lsm, Session};
 use super::Special::{
     CastToKernCtx, CssTaskNew, DynptrClone, DynptrFromSkb, DynptrFromSkbMeta, DynptrFromXdp, DynptrSlice,
     DynptrSliceWritable, IrqRestore, IrqSave, KmemCache, ListPeek, ListPop, ListPush, ObjDrop, ObjNew,
@@ -197,8 +197,8 @@ pub(super) static KFUNCS: [Kfunc; 201] = [
     row("bpf_res_spin_unlock", 1, NONE, COMMON).does(ResSpinUnlock),
     row("bpf_res_spin_unlock_irqrestore", 2, NONE, COMMON).does(ResSpinUnlockIrq),
     row("bpf_send_signal_task", 4, TRUSTED_ARGS, GENERIC),
-    row("bpf_session_cookie", 0, NONE, KPROBE).does(SessionCookie).only(KprobeSession),
-    row("bpf_session_is_return", 0, NONE, KPROBE).only(KprobeSession),
+    row("bpf_session_cookie", 0, NONE, KPROBE).does(SessionCookie).only(Session),
+    row("bpf_session_is_return", 0, NONE, KPROBE).only(Session),
     row("bpf_set_dentry_xattr", 4, TRUSTED_ARGS.with(SLEEPABLE), TRACING).only(Lsm),
     row("bpf_sk_assign_tcp_reqsk", 4, TRUSTED_ARGS, TC),
     row("bpf_skb_ct_alloc", 5, ACQUIRE.with(RET_NULL), XDP.with(TC)),

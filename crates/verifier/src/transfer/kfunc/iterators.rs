@@ -1,5 +1,6 @@
 //! Open-coded iterators: the slots of stack they live in, and the two ways `next` may go.
 
+use bpf_object::{AttachType, ProgType};
 use isa::Reg;
 
 use super::super::Step;
@@ -172,13 +173,10 @@ impl Step<'_> {
 
     /// Where tasks of a cgroup may be iterated over (`check_css_task_iter_allowlist`).
     pub(super) fn check_css_task_iterator(&self) -> Result<(), Reason> {
-        use bpf_object::ProgType;
-        /// `BPF_TRACE_ITER`.
-        const TRACE_ITER: u32 = 28;
         let kind = &self.plan.program.kind;
         let allowed = match kind.prog_type {
             Some(ProgType::Lsm) => true,
-            Some(ProgType::Tracing) if kind.attach_type == Some(TRACE_ITER) => true,
+            Some(ProgType::Tracing) if self.plan.attach == Some(AttachType::TraceIter) => true,
             _ => self.may_sleep(),
         };
         if allowed { Ok(()) } else { Err(KfuncFault::CssTaskIterator.into()) }
