@@ -52,6 +52,7 @@ mod struct_ops;
 mod tnum;
 mod transfer;
 mod trust;
+mod undecoded;
 mod verified;
 mod verify;
 pub mod view;
@@ -67,5 +68,6 @@ pub use reason::{
     MapStructFault, MemoryFault, ObjectFault, OtherStruct, Reason, ReturnPlace, TypeName, Unsupported,
 };
 pub use stack::SlotByte;
+pub use undecoded::undecoded;
 pub use verified::{FrameFacts, InsnFacts, Memory, Stats, Verified};
 pub use verify::{verify, verify_with};

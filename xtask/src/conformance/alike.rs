@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
-use bpf_object::{LinkOptions, Linked, Object};
+use bpf_object::{LinkError, LinkOptions, Linked, Object};
 use sys::bpf::Capability;
 use testkit::tables::TableTest;
 use verifier::{Env, LoadFlags};
@@ -145,6 +145,9 @@ impl Question {
         };
         let mut program = match linked {
             Ok(program) => program,
+            Err(LinkError::Decode { error, .. }) => {
+                return Ours { errno: EINVAL, message: verifier::undecoded(&error), ..Ours::default() };
+            }
             Err(error) => return Ours { errno: EINVAL, message: error.to_string(), ..Ours::default() },
         };
         let flags = self.kernel.flags;

@@ -190,9 +190,17 @@ impl KernelAnswer {
                 self.words.push(line.to_owned());
             }
         }
-        // A fault in an access to the context is followed by its source line.
-        let last = self.words.iter().rev().find(|line| !line.starts_with("; "));
-        self.message = last.cloned().unwrap_or_default();
+        // A few objections do not end their line, so that the statistics follow in it.
+        for line in &mut self.words {
+            if let Some((objection, _)) = line.split_once("verification time ") {
+                *line = objection.to_owned();
+            }
+        }
+        // Behind an objection there may be the source line, and the states of a loop that does not end.
+        let aside = ["; ", "cur state:", "old state:"];
+        let objection =
+            self.words.iter().rev().find(|line| !aside.iter().any(|start| line.starts_with(start)));
+        self.message = objection.cloned().unwrap_or_default();
     }
 }
 
