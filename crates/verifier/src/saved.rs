@@ -44,8 +44,10 @@ struct Visit {
 #[derive(Debug, Default)]
 pub(crate) struct Saved {
     nodes: Vec<Node>,
-    /// For each slot and each call its function was entered by, the states that are compared with what comes by, newest last.
-    lists: Vec<Vec<(InsnIdx, Vec<NodeId>)>>,
+    /// For each slot, the states that are compared with what comes by outside of calls, newest last.
+    lists: Vec<Vec<NodeId>>,
+    /// The same in functions, by the call they were entered by.
+    called: HashMap<(InsnIdx, InsnIdx), Vec<NodeId>>,
     loops: HashMap<LoopKey, Visit>,
     bytes: usize,
     /// Most states held at once.
@@ -69,18 +71,18 @@ impl Saved {
 
     /// States saved at an instruction in a function entered by the same call, newest last.
     pub(crate) fn at(&self, at: InsnIdx, like: &State) -> &[NodeId] {
-        let callsite = callsite(like);
-        let mut lists = self.lists.get(at.index()).into_iter().flatten();
-        lists.find(|(c, _)| *c == callsite).map_or(&[], |(_, list)| list.as_slice())
+        let list = match callsite(like) {
+            InsnIdx(0) => self.lists.get(at.index()),
+            callsite => self.called.get(&(at, callsite)),
+        };
+        list.map_or(&[], Vec::as_slice)
     }
 
     fn list_mut(&mut self, at: InsnIdx, callsite: InsnIdx) -> Option<&mut Vec<NodeId>> {
-        let lists = self.lists.get_mut(at.index())?;
-        let index = lists.iter().position(|(c, _)| *c == callsite).unwrap_or(lists.len());
-        if index == lists.len() {
-            lists.push((callsite, Vec::new()));
+        match callsite {
+            InsnIdx(0) => self.lists.get_mut(at.index()),
+            callsite => Some(self.called.entry((at, callsite)).or_default()),
         }
-        lists.get_mut(index).map(|(_, list)| list)
     }
 
     /// Saves a state under `parent`; one path goes on from it.
