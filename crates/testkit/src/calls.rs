@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use bpf_object::{Linkage, MapSpec, MapType, Program, Subprogram};
+use bpf_object::{KindTag, Linkage, MapSpec, MapType, Program, Subprogram};
 use isa::{Endian, InsnIdx};
 use sys::bpf::{BpfError, LogMode, Map, MapOptions, Prog, ProgSpec};
 use verifier::{Env, verify};
@@ -39,7 +39,7 @@ const MAPS: [(MapType, u32, u32, u32); 21] = [
 ];
 
 /// Sections whose programs are judged: one of each type, and of each place where it makes a difference.
-pub const SECTIONS: [&str; 44] = [
+pub const SECTIONS: [&str; 50] = [
     "socket",
     "kprobe/f",
     "kprobe.multi/f",
@@ -84,6 +84,12 @@ pub const SECTIONS: [&str; 44] = [
     "sk_lookup",
     "syscall",
     "netfilter",
+    "tp_btf/sched_switch",
+    "iter/task",
+    "iter.s/bpf_map",
+    "iter/tcp",
+    "iter/unix",
+    "iter/udp",
 ];
 
 /// Highest number of a helper.
@@ -194,6 +200,17 @@ impl Calls {
         Ok(())
     }
 
+    /// What of the kernel a program is for, if its section says so.
+    fn attach_id(&self, program: &Program) -> u32 {
+        let (Some(btf), Some(target)) = (&self.env.kernel, &program.kind.target) else { return 0 };
+        let found = match program.section.split_once('/') {
+            Some(("tp_btf", _)) => btf.find(&format!("btf_trace_{target}"), KindTag::Typedef),
+            Some(("iter" | "iter.s", _)) => btf.function(&format!("bpf_iter_{target}")),
+            _ => None,
+        };
+        found.map_or(0, |id| id.0)
+    }
+
     /// The kernel's verdict and ours.
     fn judge(&mut self, section: &str, text: &str) -> Result<(Verdict, Verdict), OracleError> {
         self.judged += 1;
@@ -207,6 +224,7 @@ impl Calls {
             insns: &insns,
             license: "GPL",
             flags: if program.kind.sleepable { 1 << 4 } else { 0 },
+            attach_btf_id: self.attach_id(&program),
             fd_array: &fds,
             log: LogMode::OnRejection,
             ..ProgSpec::default()

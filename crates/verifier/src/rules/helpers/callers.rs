@@ -11,15 +11,14 @@ use ProgType as P;
 pub(crate) fn may_call(kind: &ProgramKind, number: u32) -> bool {
     let Some(prog_type) = kind.prog_type else { return false };
     let attach = attach_type(kind);
-    let somewhere = WHERE
-        .iter()
-        .any(|w| w.prog_type == prog_type && w.helpers.contains(&number) && w.attach_types.contains(&attach));
-    // Iterators over sockets that are given whole ones.
-    let sockets = attach == attach::TRACE_ITER
-        && prog_type == P::Tracing
-        && matches!(kind.target.as_deref(), Some("tcp" | "unix"));
+    let target = kind.target.as_deref().unwrap_or("");
+    let somewhere = WHERE.iter().any(|w| {
+        w.prog_type == prog_type
+            && w.helpers.contains(&number)
+            && w.attach_types.contains(&attach)
+            && (w.targets.is_empty() || w.targets.contains(&target))
+    });
     somewhere
-        || (sockets && SOCKOPT.contains(&number))
         || CALLERS
             .iter()
             .find(|c| c.prog_type == prog_type)
@@ -82,30 +81,31 @@ struct Where {
     prog_type: ProgType,
     helpers: &'static [u32],
     attach_types: &'static [u32],
+    /// To one of these things there; to anything if there is none.
+    targets: &'static [&'static str],
+}
+
+const fn attached(prog_type: ProgType, helpers: &'static [u32], attach_types: &'static [u32]) -> Where {
+    Where { prog_type, helpers, attach_types, targets: &[] }
 }
 
 #[rustfmt::skip]
 static WHERE: &[Where] = &[
-    Where { prog_type: P::CgroupDevice, helpers: RETVAL, attach_types: &[attach::CGROUP_DEVICE] },
-    Where { prog_type: P::CgroupSysctl, helpers: RETVAL, attach_types: &[attach::CGROUP_SYSCTL] },
-    Where { prog_type: P::CgroupSockopt, helpers: SOCKOPT, attach_types: &[attach::CGROUP_SETSOCKOPT] },
-    Where {
-        prog_type: P::CgroupSockAddr, helpers: &[id::BIND],
-        attach_types: &[attach::CGROUP_INET4_CONNECT, attach::CGROUP_INET6_CONNECT],
-    },
-    Where {
-        prog_type: P::CgroupSockAddr, helpers: RETVAL,
-        attach_types: &[
+    attached(P::CgroupDevice, RETVAL, &[attach::CGROUP_DEVICE]),
+    attached(P::CgroupSysctl, RETVAL, &[attach::CGROUP_SYSCTL]),
+    attached(P::CgroupSockopt, SOCKOPT, &[attach::CGROUP_SETSOCKOPT]),
+    attached(P::CgroupSockAddr, &[id::BIND], &[attach::CGROUP_INET4_CONNECT, attach::CGROUP_INET6_CONNECT]),
+    attached(P::CgroupSockAddr, RETVAL, &[
             attach::CGROUP_INET4_BIND, attach::CGROUP_INET6_BIND, attach::CGROUP_INET4_CONNECT,
             attach::CGROUP_INET6_CONNECT, attach::CGROUP_UNIX_CONNECT, attach::CGROUP_UDP4_SENDMSG,
             attach::CGROUP_UDP6_SENDMSG, attach::CGROUP_UNIX_SENDMSG,
-        ],
-    },
-    Where { prog_type: P::Tracing, helpers: SEQUENCE, attach_types: &[attach::TRACE_ITER] },
-    Where { prog_type: P::Tracing, helpers: &[id::GET_ATTACH_COOKIE], attach_types: &[attach::TRACE_RAW_TP] },
-    Where { prog_type: P::Tracing, helpers: TRAMPOLINE, attach_types: attach::TRAMPOLINES },
-    Where { prog_type: P::Lsm, helpers: TRAMPOLINE, attach_types: attach::TRAMPOLINES },
-    Where { prog_type: P::Lsm, helpers: LSM_CGROUP, attach_types: &[attach::LSM_CGROUP] },
+        ]),
+    attached(P::Tracing, SEQUENCE, &[attach::TRACE_ITER]),
+    attached(P::Tracing, &[id::GET_ATTACH_COOKIE], &[attach::TRACE_RAW_TP]),
+    attached(P::Tracing, TRAMPOLINE, attach::TRAMPOLINES),
+    attached(P::Lsm, TRAMPOLINE, attach::TRAMPOLINES),
+    attached(P::Lsm, LSM_CGROUP, &[attach::LSM_CGROUP]),
+    Where { targets: &["tcp", "unix"], ..attached(P::Tracing, SOCKOPT, &[attach::TRACE_ITER]) },
 ];
 
 static RETVAL: &[u32] = &[id::GET_RETVAL, id::SET_RETVAL];

@@ -42,9 +42,10 @@ pub(super) static VARIANTS: &[Variant] = &[
     variant(&[P::CgroupSockopt, P::Lsm, P::StructOps, P::Tracing],
         helper(id::GETSOCKOPT, &[SK, ANY, ANY, OUT, SIZE], INT)),
     variant(&[P::CgroupSock], helper(id::SK_STORAGE_GET, &[MAP, CTX, VALUE_OR_NULL, ANY], MAP_VALUE_OR_NULL)),
-    variant(TRACING, helper(id::SK_STORAGE_GET,
+    // Programs at security hooks have those of the network.
+    variant(&[P::Tracing, P::Syscall], helper(id::SK_STORAGE_GET,
         &[MAP, btf_or_null("sock_common"), VALUE_OR_NULL, ANY], MAP_VALUE_OR_NULL).only(Allowed::SocketStorage)),
-    variant(TRACING, helper(id::SK_STORAGE_DELETE,
+    variant(&[P::Tracing, P::Syscall], helper(id::SK_STORAGE_DELETE,
         &[MAP, btf_or_null("sock_common")], INT).only(Allowed::SocketStorage)),
     variant(&[P::SkLookup], helper(id::SK_ASSIGN, &[CTX, SOCKET_OR_NULL, ANY], INT)),
     variant(TRACING, helper(id::XDP_GET_BUFF_LEN, &[btf("xdp_buff")], INT)),
