@@ -151,5 +151,16 @@ fn same_verdicts() -> Result<(), Failed> {
         assert_eq!(code, Some(0), "{out}{err}");
         assert!(out.ends_with(" programs, 0 verdicts differ\n"), "{out}");
     }
+    // Mistakes are refused with the same error number and final message.
+    for object in ["values", "context", "resources", "arena"] {
+        let (code, out, err) = run(&format!("verify bpf/mistakes/{object}.bpf.o --engine both"));
+        assert_eq!(code, Some(0), "{out}{err}");
+        let said = |by: &str| -> Vec<String> {
+            out.lines().filter(|line| line.contains(by)).map(|line| line.replacen(by, "", 1)).collect()
+        };
+        let (ours, theirs) = (said(": refused by user"), said(": refused by kernel"));
+        assert!(!ours.is_empty());
+        assert_eq!(ours, theirs);
+    }
     Ok(())
 }
