@@ -2,7 +2,7 @@
 
 use isa::{AtomicOp, Insn, Operand, PacketBase, Reg};
 
-use crate::stack::SLOT;
+use crate::stack::{SLOT, Slot};
 use crate::view::{Snapshot, StateView, ValueKind};
 
 /// Registers and stack slots (of whichever frame), with the state they were taken in.
@@ -89,6 +89,7 @@ impl Touched {
             Insn::Call { .. } => {
                 self.add(&[Reg::R0]);
                 self.add(&Reg::ARGS);
+                Reg::ARGS.into_iter().for_each(|reg| self.object(state, reg));
             }
             _ => {}
         }
@@ -112,6 +113,27 @@ impl Touched {
             if let Some(index) = slot_index(offset) {
                 self.slots |= 1 << index;
             }
+        }
+    }
+
+    /// The slots of the dynptr or iterator that a register points to.
+    fn object(&mut self, state: StateView<'_>, argument: Reg) {
+        let Some(value) = state.frame().map(|f| f.register(argument)) else { return };
+        let ValueKind::Stack { frame } = value.kind() else { return };
+        let (min, max) = value.signed();
+        let Some(frame) = state.frame_at(frame).filter(|_| min == max) else { return };
+        let start = min.saturating_add(value.offset());
+        let owner = |slot: &Slot| {
+            let dynptr = slot.dynptr.map(|d| d.first);
+            dynptr.or_else(|| slot.iter.map(|i| i.id != 0))
+        };
+        // From the lowest address up: the first slot, then those that belong to it.
+        let slots: Vec<_> = frame.slots().map(|(at, slot)| (i64::from(at), owner(slot.slot()))).collect();
+        let mut object = slots.iter().rev().skip_while(|(at, _)| *at != start);
+        let Some((at, _)) = object.next().filter(|(_, owner)| *owner == Some(true)) else { return };
+        let rest = object.take_while(|(_, owner)| *owner == Some(false)).map(|(at, _)| *at);
+        for index in rest.chain([*at]).filter_map(slot_index) {
+            self.slots |= 1 << index;
         }
     }
 

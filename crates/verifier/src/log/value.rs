@@ -87,7 +87,11 @@ impl FrameText<'_> {
         if bytes.iter().all(|b| *b == SlotByte::Invalid) {
             return Ok(());
         }
+        // Of objects that take several slots, the one at the lowest address speaks for all.
         if let Some(iterator) = slot.slot().iter {
+            if iterator.id == 0 {
+                return Ok(());
+            }
             return write_iterator(f, offset, &iterator);
         }
         if let Some(dynptr) = slot.slot().dynptr {
@@ -216,6 +220,10 @@ impl ValueText<'_> {
         }
         if let RegType::PtrToMem { size } = reg.kind {
             list.add(format_args!("sz={}", Unsigned(u64::from(size))))?;
+        }
+        if reg.kind == RegType::ConstPtrToDynptr {
+            // What the kernel hands out is always of this kind.
+            list.add(format_args!("type=local"))?;
         }
         Ok(())
     }
