@@ -2,9 +2,9 @@
 
 use isa::InsnIdx;
 
-use crate::error::LoadedFrom;
-use crate::reason::Reason;
-use crate::reg::RegType;
+use crate::report::error::LoadedFrom;
+use crate::report::reason::Reason;
+use crate::state::reg::RegType;
 use crate::verified::{FrameFacts, InsnFacts, Memory};
 
 /// How 64-bit arithmetic at one instruction has been seen.

@@ -5,69 +5,40 @@
 //! Linux 6.18's, with the privileges of `CAP_BPF` and `CAP_PERFMON`; what is not understood is refused by name
 //! ([`Unsupported`]).
 //!
-//! How the parts fit: `cfg` and `plan` check what needs no walk; `explore` walks, one instruction at a time through
-//! `transfer`, on a `state` of registers (`reg`, with numbers in `scalar` and `tnum`) and `stack`; `saved` and `equal` cut
-//! off paths that earlier ones cover, `live` and `stack_live` say what still matters of a state, `loops` and `trust` when
-//! that is complete; `origin` knows what every value was made of, for precision and for blame; `facts`
-//! gathers what code generation needs; `rules` are the tables of helpers, kernel functions, maps and program types. What a
-//! program refers to in the kernel is found by `externs` (functions and variables), `hook` (what it is attached to) and
-//! `kernel_types` (structures), in the BTF that [`Env`] may carry.
+//! How the parts fit: `plan` is what is known of a program before any path is walked; `walk` follows the paths, one
+//! instruction at a time through `transfer`, on a `state` of registers and stack whose numbers are in `domain`; `facts`
+//! gathers what code generation needs; `rules` are the tables of helpers, kernel functions, maps and program types, and
+//! `kernel_types` reads the structures in the BTF that [`Env`] may carry. `report` is what comes out besides the verdict: broken
+//! rules, explanations, events and the log.
 #![forbid(unsafe_code)]
 
-mod cfg;
-mod clean;
-mod diagnose;
-mod effects;
+mod domain;
 mod env;
-mod equal;
-mod error;
-pub mod events;
-pub mod explain;
-mod explore;
-mod externs;
 mod facts;
-mod fields;
-mod flow;
-mod functions;
-mod held;
-mod hook;
 mod kernel_types;
 pub mod limits;
-mod live;
-pub mod log;
-mod loops;
-mod origin;
 mod plan;
-mod reason;
-mod references;
-#[allow(dead_code, reason = "every kind of register the kernel has; rules for some are still to come")]
-mod reg;
+mod report;
 mod rules;
-mod saved;
-mod scalar;
-mod stack;
-mod stack_live;
 mod state;
-mod struct_ops;
-mod tnum;
 mod transfer;
-mod trust;
 mod undecoded;
 mod verified;
 mod verify;
-pub mod view;
+mod walk;
 
 pub use env::{Env, LoadFlags, MapMember, MapStruct};
-pub use error::{Cause, Rejection, errno_name};
-pub use events::{Detail, Event, Observer};
-pub use explain::Explanation;
-pub use hook::HookFault;
 pub use kernel_types::WalkFault;
-pub use reason::{
+pub use plan::hook::HookFault;
+pub use report::error::{Cause, Rejection, errno_name};
+pub use report::events::{Detail, Event, Observer};
+pub use report::explain::Explanation;
+pub use report::reason::{
     Access, BoundsFault, CallFault, ContextFault, FunctionFault, KfuncFault, KnownBits, LoadFault,
     MapStructFault, MemoryFault, ObjectFault, OtherStruct, Reason, ReturnPlace, TypeName, Unsupported,
 };
-pub use stack::SlotByte;
+pub use report::{events, explain, log, view};
+pub use state::stack::SlotByte;
 pub use undecoded::undecoded;
 pub use verified::{FrameFacts, InsnFacts, Memory, Stats, Verified};
 pub use verify::{verify, verify_with};

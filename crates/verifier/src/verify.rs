@@ -5,21 +5,21 @@ use std::sync::Arc;
 use bpf_object::{Linkage, Program};
 use isa::{InsnIdx, Reg};
 
-use crate::diagnose::{self, Site};
-use crate::error::Rejection;
-use crate::events::{Event, Listener, Observer};
-use crate::explore::{Explorer, Failure, Stop, Work};
 use crate::facts::Facts;
-use crate::functions::{Parameter, check_stack, parameters};
 use crate::limits::MAX_RESTARTS;
-use crate::origin::{Origin, Origins};
 use crate::plan::Plan;
-use crate::reason::{FunctionFault, Reason, Unsupported};
-use crate::reg::{RegState, RegType};
+use crate::plan::functions::{Parameter, check_stack, parameters};
+use crate::report::diagnose::{self, Site};
+use crate::report::error::Rejection;
+use crate::report::events::{Event, Listener, Observer};
+use crate::report::reason::{FunctionFault, Reason, Unsupported};
+use crate::report::view::{PlanView, ValuesView};
+use crate::state::reg::{RegState, RegType};
 use crate::state::{Frame, State};
-use crate::trust::Trust;
 use crate::verified::{Inner, Stats};
-use crate::view::{PlanView, ValuesView};
+use crate::walk::explore::{Explorer, Failure, Stop, Work};
+use crate::walk::origin::{Origin, Origins};
+use crate::walk::trust::Trust;
 use crate::{Env, Verified};
 
 /// Verifies a linked program.

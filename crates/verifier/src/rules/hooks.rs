@@ -1,6 +1,6 @@
 //! What is known of the places in the kernel that tracing and security programs are attached to, besides their types.
 
-use crate::reg::Flags;
+use crate::state::reg::Flags;
 
 /// Parameters of tracepoints that may be NULL, by the numbers of the parameters.
 #[rustfmt::skip]

@@ -3,12 +3,12 @@
 use isa::{AluOp, ByteOrder, Imm64, Operand, Reg, Size, SwapBits, Width};
 
 use super::Step;
-use crate::cfg::callee;
-use crate::explore::Stop;
+use crate::domain::scalar::Scalar;
 use crate::limits::MAX_OFFSET;
-use crate::reason::{LoadFault, Reason};
-use crate::reg::{Flags, RegState, RegType};
-use crate::scalar::Scalar;
+use crate::plan::cfg::callee;
+use crate::report::reason::{LoadFault, Reason};
+use crate::state::reg::{Flags, RegState, RegType};
+use crate::walk::explore::Stop;
 
 impl Step<'_> {
     pub(super) fn alu(&mut self, width: Width, op: AluOp, dst: Reg, src: Operand) -> Result<(), Stop> {
@@ -330,7 +330,7 @@ fn check_immediate(width: Width, op: AluOp, imm: i32) -> Result<(), Reason> {
 }
 
 /// Offsets that could leave the range in which sums stay exact are refused.
-fn check_sane(reg: &RegState, found: crate::reason::TypeName) -> Result<(), Reason> {
+fn check_sane(reg: &RegState, found: crate::report::reason::TypeName) -> Result<(), Reason> {
     if let Some(value) = reg.scalar.as_constant().map(u64::cast_signed)
         && (value >= MAX_OFFSET || value <= -MAX_OFFSET)
     {

@@ -6,12 +6,12 @@ use isa::Reg;
 use super::Step;
 use super::kfunc::{TRUST, is_trusted};
 use super::mem::Place;
-use crate::externs::External;
+use crate::domain::scalar::Scalar;
 use crate::kernel_types::{Field, FieldTrust, Found, PointerTag, field_trust, member_at};
-use crate::reason::{Access, KfuncFault, MapStructFault, Reason, Unsupported};
-use crate::reg::{BtfOwner, Flags, RegState, RegType};
+use crate::plan::externs::External;
+use crate::report::reason::{Access, KfuncFault, MapStructFault, Reason, Unsupported};
 use crate::rules::structs::{map_structure, writable_fields};
-use crate::scalar::Scalar;
+use crate::state::reg::{BtfOwner, Flags, RegState, RegType};
 
 impl Step<'_> {
     /// What a load finds, if the pointer is to something that BTF describes.

@@ -5,13 +5,13 @@ use isa::{CallTarget, InsnIdx, Reg};
 
 use super::objects::EXIT;
 use super::{Next, Step};
-use crate::cfg::callee;
-use crate::explore::Stop;
 use crate::limits::MAX_FRAMES;
-use crate::reason::{FunctionFault, Reason, ReturnPlace};
-use crate::reg::{BtfOwner, RegState, RegType};
+use crate::plan::cfg::callee;
+use crate::report::reason::{FunctionFault, Reason, ReturnPlace};
 use crate::rules::helpers::{Callback, CallbackArg, id};
+use crate::state::reg::{BtfOwner, RegState, RegType};
 use crate::state::{Frame, State};
+use crate::walk::explore::Stop;
 
 /// The opcode of calls by register, which are no part of the kernel's instruction set.
 const CALLX: u8 = 0x8d;

@@ -5,11 +5,11 @@ use isa::Reg;
 
 use super::Step;
 use super::mem::Place;
-use crate::hook::Argument;
-use crate::reason::{Access, ContextFault, Reason, Unsupported};
-use crate::reg::{BtfOwner, Flags, RegState, RegType};
+use crate::domain::scalar::Scalar;
+use crate::plan::hook::Argument;
+use crate::report::reason::{Access, ContextFault, Reason, Unsupported};
 use crate::rules::programs::{Ctx, Gives, Query};
-use crate::scalar::Scalar;
+use crate::state::reg::{BtfOwner, Flags, RegState, RegType};
 
 impl Step<'_> {
     /// Checks an access by an instruction; gives what a load of it gives.

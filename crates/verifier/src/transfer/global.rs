@@ -5,11 +5,11 @@ use isa::Reg;
 
 use super::Step;
 use super::ctx::check_unmodified;
-use crate::explore::Stop;
-use crate::functions::{Parameter, parameters};
 use crate::kernel_types::holds_at_start;
-use crate::reason::{Access, FunctionFault, Reason};
-use crate::reg::{BtfOwner, Flags, RegState, RegType};
+use crate::plan::functions::{Parameter, parameters};
+use crate::report::reason::{Access, FunctionFault, Reason};
+use crate::state::reg::{BtfOwner, Flags, RegState, RegType};
+use crate::walk::explore::Stop;
 
 impl Step<'_> {
     pub(super) fn call_global(&mut self, index: u32) -> Result<(), Stop> {

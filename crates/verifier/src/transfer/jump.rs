@@ -5,12 +5,12 @@ use isa::{Cond, Operand, Reg, Width};
 use super::linked::Links;
 use super::null::{not_null, resolve_null};
 use super::{Next, Step, packet};
-use crate::explore::Stop;
-use crate::origin::Origin;
-use crate::reason::Reason;
-use crate::reg::{Flags, RegState, RegType};
-use crate::scalar::{Scalar, outcome, refine, refine_same};
+use crate::domain::scalar::{Scalar, outcome, refine, refine_same};
+use crate::report::reason::Reason;
 use crate::state::State;
+use crate::state::reg::{Flags, RegState, RegType};
+use crate::walk::explore::Stop;
+use crate::walk::origin::Origin;
 
 /// A comparison that may come out either way.
 #[derive(Clone, Copy, Debug)]

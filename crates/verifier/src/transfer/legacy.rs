@@ -5,10 +5,10 @@ use isa::{PacketBase, Reg};
 
 use super::ctx::check_unmodified;
 use super::{Next, Step};
-use crate::explore::Stop;
-use crate::reason::{ContextFault, FunctionFault};
-use crate::reg::RegType;
-use crate::scalar::Scalar;
+use crate::domain::scalar::Scalar;
+use crate::report::reason::{ContextFault, FunctionFault};
+use crate::state::reg::RegType;
+use crate::walk::explore::Stop;
 
 /// How messages name the instructions.
 const NAME: &str = "BPF_LD_[ABS|IND]";

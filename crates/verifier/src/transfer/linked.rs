@@ -3,10 +3,10 @@
 
 use isa::{InsnIdx, Reg};
 
-use crate::live::Liveness;
-use crate::origin::Origin;
-use crate::reg::{Flags, RegState};
+use crate::plan::live::Liveness;
+use crate::state::reg::{Flags, RegState};
 use crate::state::{Frame, State};
+use crate::walk::origin::Origin;
 
 /// Most numbers that learn from one comparison (`LINKED_REGS_MAX`).
 const MAX_LINKED: usize = 6;

@@ -2,8 +2,8 @@
 
 use super::Step;
 use super::mem::Place;
-use crate::reason::{Access, MapStructFault, Reason};
-use crate::reg::RegState;
+use crate::report::reason::{Access, MapStructFault, Reason};
+use crate::state::reg::RegState;
 
 impl Step<'_> {
     /// Checks a read of a member of the structure that stands for the map.

@@ -4,13 +4,13 @@ use isa::{AtomicOp, Operand, Reg, Size};
 
 use super::Step;
 use super::region::Region;
-use crate::explore::Stop;
-use crate::reason::{Access, ContextFault, MemoryFault, Reason};
-use crate::reg::{Flags, RegState, RegType};
+use crate::domain::scalar::Scalar;
+use crate::domain::tnum::Tnum;
+use crate::report::reason::{Access, ContextFault, MemoryFault, Reason};
 use crate::rules::maps;
 use crate::rules::programs::Gives;
-use crate::scalar::Scalar;
-use crate::tnum::Tnum;
+use crate::state::reg::{Flags, RegState, RegType};
+use crate::walk::explore::Stop;
 
 /// `BPF_F_WRONLY_PROG`: programs may not read the map.
 const BPF_F_WRONLY_PROG: u32 = 1 << 8;

@@ -26,16 +26,16 @@ use isa::{Insn, InsnIdx, Operand, Reg};
 
 pub(crate) use kfunc::iterator_at;
 
-use crate::explore::Stop;
+use crate::domain::scalar::Scalar;
 use crate::facts::Facts;
-use crate::origin::{Origin, Origins};
 use crate::plan::Plan;
-use crate::reason::{Reason, Unsupported};
-use crate::reg::{RegState, RegType};
-use crate::saved::Saved;
-use crate::scalar::Scalar;
-use crate::stack_live::{self, StackLive};
+use crate::report::reason::{Reason, Unsupported};
 use crate::state::State;
+use crate::state::reg::{RegState, RegType};
+use crate::walk::explore::Stop;
+use crate::walk::origin::{Origin, Origins};
+use crate::walk::saved::Saved;
+use crate::walk::stack_live::{self, StackLive};
 
 /// Where the path goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use bpf_object::MapType;
 
-use crate::fields::{Set, Tag};
+use crate::domain::scalar::Scalar;
 use crate::plan::Plan;
-use crate::reg::{Flags, RegState, RegType};
-use crate::scalar::Scalar;
+use crate::plan::fields::{Set, Tag};
 use crate::state::State;
+use crate::state::reg::{Flags, RegState, RegType};
 
 /// All pointers that are NULL together with `pointer` turned out to be NULL, or not.
 pub(super) fn resolve_null(plan: &Plan<'_>, state: &mut State, pointer: &RegState, null: bool) {

@@ -9,10 +9,10 @@ use isa::{Cond, Reg};
 use super::Step;
 use super::jump::Comparison;
 use crate::limits::MAX_PACKET_OFFSET;
-use crate::reason::{Access, ContextFault, Reason};
-use crate::reg::{RegState, RegType};
+use crate::report::reason::{Access, ContextFault, Reason};
 use crate::rules::programs::Packet;
 use crate::state::State;
+use crate::state::reg::{RegState, RegType};
 
 /// [`RegState::range`] of a pointer that is at the packet's end or behind it.
 const AT_END: i32 = -1;

@@ -3,8 +3,8 @@
 use isa::Reg;
 
 use crate::limits::MAX_OFFSET;
-use crate::reason::{BoundsFault, Reason};
-use crate::reg::RegState;
+use crate::report::reason::{BoundsFault, Reason};
+use crate::state::reg::RegState;
 
 /// A region of so many bytes.
 #[derive(Clone, Copy, Debug)]
@@ -44,9 +44,9 @@ impl Region {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::origin::Origin;
-    use crate::reg::RegType;
-    use crate::scalar::Scalar;
+    use crate::domain::scalar::Scalar;
+    use crate::state::reg::RegType;
+    use crate::walk::origin::Origin;
 
     fn at(scalar: Scalar, offset: i32) -> RegState {
         let kind = RegType::PtrToMapValue { map: 0 };

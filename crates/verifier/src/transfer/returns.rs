@@ -3,8 +3,8 @@
 use isa::Reg;
 
 use super::Step;
-use crate::hook::{Hook, HookReturns};
-use crate::reason::{Reason, ReturnPlace};
+use crate::plan::hook::{Hook, HookReturns};
+use crate::report::reason::{Reason, ReturnPlace};
 use crate::rules::programs::Returns;
 
 impl Step<'_> {

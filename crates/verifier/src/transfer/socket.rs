@@ -5,9 +5,9 @@ use isa::Reg;
 
 use super::Step;
 use super::mem::Place;
-use crate::reason::{Access, ContextFault, Reason};
-use crate::reg::{Flags, RegState, RegType};
+use crate::report::reason::{Access, ContextFault, Reason};
 use crate::rules::programs::{Query, SOCK_COMMON, SOCKET, TCP_SOCK, XDP_SOCK};
+use crate::state::reg::{Flags, RegState, RegType};
 
 /// `sizeof(struct bpf_flow_keys)`.
 const FLOW_KEYS_BYTES: i64 = 56;

@@ -4,11 +4,11 @@ use isa::{Operand, Reg, Size};
 
 use super::Step;
 use super::mem::Place;
+use crate::domain::scalar::Scalar;
 use crate::limits::{MAX_OFFSET, MAX_STACK};
-use crate::reason::{Access, MemoryFault, Reason};
-use crate::reg::{RegState, RegType};
-use crate::scalar::Scalar;
-use crate::stack::{SLOT, Slot, SlotByte, Stack};
+use crate::report::reason::{Access, MemoryFault, Reason};
+use crate::state::reg::{RegState, RegType};
+use crate::state::stack::{SLOT, Slot, SlotByte, Stack};
 
 /// Bytes of a frame that an access may touch, from its frame pointer.
 #[derive(Clone, Copy, Debug)]

@@ -3,9 +3,9 @@
 use isa::Reg;
 
 use super::Step;
-use crate::reason::{Access, CallFault, Reason};
-use crate::reg::{RegState, RegType};
+use crate::report::reason::{Access, CallFault, Reason};
 use crate::rules::maps;
+use crate::state::reg::{RegState, RegType};
 
 impl Step<'_> {
     /// A zero-terminated string at a known place of a read-only data section (`check_reg_const_str`).

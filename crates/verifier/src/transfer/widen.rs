@@ -3,11 +3,11 @@
 use isa::InsnIdx;
 
 use super::Step;
-use crate::equal::{Ids, exact};
-use crate::origin::Origins;
-use crate::reg::RegState;
-use crate::scalar::Scalar;
+use crate::domain::scalar::Scalar;
 use crate::state::State;
+use crate::state::reg::RegState;
+use crate::walk::equal::{Ids, exact};
+use crate::walk::origin::Origins;
 
 impl Step<'_> {
     /// Forgets the numbers in `state` that changed since the last time around this loop and that nothing depends on.

@@ -1,7 +1,7 @@
 //! What helpers want in their arguments and leave in `R0`. The names are the kernel's (`enum bpf_arg_type`,
 //! `enum bpf_return_type`).
 
-use crate::stack::DynptrKind;
+use crate::state::stack::DynptrKind;
 
 /// What a helper wants in one register; registers a row does not name may hold anything, even nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

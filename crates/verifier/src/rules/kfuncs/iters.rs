@@ -13,7 +13,7 @@ const fn kind(name: &'static str, slots: u32) -> IterKind {
     IterKind { name, slots }
 }
 
-/// Every kind of iterator; a [`crate::stack::Iterator`] names its row.
+/// Every kind of iterator; a [`crate::state::stack::Iterator`] names its row.
 pub(crate) static ITERS: [IterKind; 10] = [
     kind("num", 1),
     kind("bits", 2),

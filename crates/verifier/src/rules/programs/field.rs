@@ -3,7 +3,7 @@
 //! A structure is a list of rows. An access is admitted if some row admits it: it lies in the row's bytes, is aligned to
 //! its own size, and the row lists that size for loads or for stores.
 
-use crate::hook::Argument;
+use crate::plan::hook::Argument;
 use bpf_object::AttachType;
 
 /// A set of access sizes: the sum of those in it.

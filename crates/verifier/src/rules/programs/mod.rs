@@ -9,7 +9,7 @@ mod socket;
 
 use bpf_object::{AttachType as A, MapType, ProgType as P};
 
-use crate::reason::LoadFault;
+use crate::report::reason::LoadFault;
 
 use field::Layout;
 pub(crate) use field::{Gives, Query};

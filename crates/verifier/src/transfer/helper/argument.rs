@@ -5,11 +5,11 @@ use isa::Reg;
 use super::super::Step;
 use super::memory::Request;
 use super::{Call, MapRef};
-use crate::reason::{Access, CallFault, Reason};
-use crate::reg::{RegState, RegType};
+use crate::report::reason::{Access, CallFault, Reason};
 use crate::rules::helpers::{Arg, ArgFlags, ArgKind, Traits, id};
 use crate::rules::maps;
-use crate::stack::{SLOT, SlotByte};
+use crate::state::reg::{RegState, RegType};
+use crate::state::stack::{SLOT, SlotByte};
 
 impl Step<'_> {
     /// Checks the argument with this index, and remembers what later ones and the result need of it.
@@ -70,7 +70,7 @@ impl Step<'_> {
             return self.check_released_dynptr(reg);
         }
         if value.ref_id == 0 && !value.is_null() {
-            return Err(crate::reason::ObjectFault::ReleaseUnowned { reg }.into());
+            return Err(crate::report::reason::ObjectFault::ReleaseUnowned { reg }.into());
         }
         Ok(())
     }

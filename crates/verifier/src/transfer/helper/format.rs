@@ -3,8 +3,8 @@
 use isa::Reg;
 
 use super::super::Step;
-use crate::reason::{CallFault, Reason};
-use crate::reg::RegType;
+use crate::report::reason::{CallFault, Reason};
+use crate::state::reg::RegType;
 
 /// Bytes of one datum.
 const DATUM: u64 = 8;

@@ -6,9 +6,9 @@ use super::super::Step;
 use super::super::region::Region;
 use super::Call;
 use crate::limits::MAX_SIZE_ARG;
-use crate::reason::{Access, BoundsFault, CallFault, Reason};
-use crate::reg::{Flags, RegState, RegType};
-use crate::stack::SlotByte;
+use crate::report::reason::{Access, BoundsFault, CallFault, Reason};
+use crate::state::reg::{Flags, RegState, RegType};
+use crate::state::stack::SlotByte;
 
 /// What a function does with memory.
 #[derive(Clone, Copy, Debug)]

@@ -15,13 +15,13 @@ use isa::Reg;
 use super::Step;
 use super::objects::LockKind;
 use super::stack::Span;
-use crate::explore::Stop;
-use crate::fields::Field;
-use crate::reason::{CallFault, Reason};
-use crate::reg::{BtfOwner, Flags, RegType};
+use crate::plan::fields::Field;
+use crate::report::reason::{CallFault, Reason};
 use crate::rules::helpers::callers::attach;
 use crate::rules::helpers::{self, Allowed, ArgKind, Effect, Helper, Traits, attach_type, id};
 use crate::rules::maps;
+use crate::state::reg::{BtfOwner, Flags, RegType};
+use crate::walk::explore::Stop;
 
 /// A map given to a helper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,7 +230,7 @@ impl Step<'_> {
             return Ok(());
         }
         let (function, number) = (call.helper.name().to_owned(), call.helper.number);
-        Err(crate::reason::ObjectFault::NotAcquired { function, number }.into())
+        Err(crate::report::reason::ObjectFault::NotAcquired { function, number }.into())
     }
 
     fn take_effect(&mut self, call: &mut Call) -> Result<(), Stop> {

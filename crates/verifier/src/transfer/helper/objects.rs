@@ -4,11 +4,11 @@ use isa::Reg;
 
 use super::super::Step;
 use super::{Call, MapRef};
-use crate::fields::Tag;
-use crate::reason::Reason;
-use crate::reg::{RegState, RegType};
+use crate::plan::fields::Tag;
+use crate::report::reason::Reason;
 use crate::rules::helpers::{Arg, ArgFlags};
-use crate::stack::DynptrKind;
+use crate::state::reg::{RegState, RegType};
+use crate::state::stack::DynptrKind;
 
 impl Step<'_> {
     /// A timer in a map's value: the map is remembered.

@@ -4,13 +4,13 @@ use isa::Reg;
 
 use super::super::Step;
 use super::{Call, MapRef};
-use crate::fields::{Set, Tag};
+use crate::domain::scalar::Scalar;
 use crate::limits::CPUS;
-use crate::reason::Reason;
-use crate::reg::{BtfOwner, Flags, RegState, RegType};
+use crate::plan::fields::{Set, Tag};
+use crate::report::reason::Reason;
 use crate::rules::helpers::{Ret, Traits, id};
 use crate::rules::maps;
-use crate::scalar::Scalar;
+use crate::state::reg::{BtfOwner, Flags, RegState, RegType};
 
 /// Largest error number (`MAX_ERRNO`).
 const MAX_ERRNO: i64 = 4095;

@@ -5,8 +5,8 @@ use isa::Reg;
 
 use super::super::Step;
 use crate::kernel_types::{holds_at_start, member_at, shown_name};
-use crate::reason::{CallFault, KfuncFault, Reason, Unsupported};
-use crate::reg::{BtfOwner, Flags, RegState, RegType};
+use crate::report::reason::{CallFault, KfuncFault, Reason, Unsupported};
+use crate::state::reg::{BtfOwner, Flags, RegState, RegType};
 
 impl Step<'_> {
     /// The types of the kernel, which everything here needs.

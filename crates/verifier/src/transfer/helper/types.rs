@@ -5,9 +5,9 @@ use isa::Reg;
 use super::super::Step;
 use super::super::ctx::check_unmodified;
 use super::Call;
-use crate::reason::{CallFault, Reason};
-use crate::reg::{Flags, RegState, RegType};
+use crate::report::reason::{CallFault, Reason};
 use crate::rules::helpers::{Arg, ArgFlags, ArgKind, id};
+use crate::state::reg::{Flags, RegState, RegType};
 
 /// The registers one kind of argument takes.
 struct Takes {

@@ -5,9 +5,9 @@ use isa::Reg;
 use super::super::Step;
 use super::KfuncCall;
 use crate::kernel_types::kind_name;
-use crate::reason::{Access, KfuncFault, Reason};
-use crate::reg::{Flags, RegState, RegType};
+use crate::report::reason::{Access, KfuncFault, Reason};
 use crate::rules::kfuncs::{Arg, KfuncFlags, Memory, Pointer, Role, SizeKind, Special};
+use crate::state::reg::{Flags, RegState, RegType};
 
 /// What a pointer parameter is checked as, now that the register is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

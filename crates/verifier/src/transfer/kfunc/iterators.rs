@@ -6,13 +6,13 @@ use isa::Reg;
 use super::super::Step;
 use super::super::objects::object_offset;
 use super::KfuncCall;
-use crate::held::RefKind;
-use crate::reason::{Access, KfuncFault, Reason};
-use crate::reg::{Flags, RegState, RegType};
+use crate::domain::scalar::Scalar;
+use crate::report::reason::{Access, KfuncFault, Reason};
 use crate::rules::kfuncs::{ITERS, IterRole, KfuncFlags};
-use crate::scalar::Scalar;
-use crate::stack::{IterGuard, Iterator as Iter, SLOT, SlotByte};
 use crate::state::State;
+use crate::state::held::RefKind;
+use crate::state::reg::{Flags, RegState, RegType};
+use crate::state::stack::{IterGuard, Iterator as Iter, SLOT, SlotByte};
 
 /// The iterator a register points to: frame, offset and itself.
 pub(crate) fn iterator_at(state: &State, reg: Reg) -> Option<(u8, i64, Iter)> {

@@ -12,13 +12,13 @@ pub(crate) use iterators::iterator_at;
 
 use super::Step;
 use super::objects::Graph;
-use crate::explore::Stop;
-use crate::externs::{External, KernelFunction};
-use crate::reason::{KfuncFault, Reason};
-use crate::reg::RegState;
+use crate::domain::scalar::Scalar;
+use crate::plan::externs::{External, KernelFunction};
+use crate::report::reason::{KfuncFault, Reason};
 use crate::rules::kfuncs::{self, Kfunc, KfuncFlags, Prototype, Special};
-use crate::scalar::Scalar;
-use crate::stack::{Dynptr, Iterator as Iter};
+use crate::state::reg::RegState;
+use crate::state::stack::{Dynptr, Iterator as Iter};
+use crate::walk::explore::Stop;
 
 /// One call of a kfunc: what its arguments turn out to be (`struct bpf_kfunc_call_arg_meta`).
 #[derive(Clone, Debug)]

@@ -8,9 +8,9 @@ use super::super::ctx::check_unmodified;
 use super::KfuncCall;
 use super::arguments::{TRUST, stands_for_structure};
 use crate::kernel_types::{holds_at_start, is_init_alias, is_projection, kind_name};
-use crate::reason::{KfuncFault, OtherStruct, Reason, TypeName};
-use crate::reg::{BtfOwner, Flags, RegState, RegType};
+use crate::report::reason::{KfuncFault, OtherStruct, Reason, TypeName};
 use crate::rules::kfuncs::KfuncFlags;
+use crate::state::reg::{BtfOwner, Flags, RegState, RegType};
 
 impl Step<'_> {
     /// A pointer to a structure, which must be `wanted` or begin with it.

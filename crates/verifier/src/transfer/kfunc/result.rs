@@ -5,14 +5,14 @@ use isa::Reg;
 
 use super::super::Step;
 use super::KfuncCall;
-use crate::explore::Stop;
-use crate::held::RefKind;
+use crate::domain::scalar::Scalar;
 use crate::kernel_types::kind_name;
-use crate::reason::{KfuncFault, Reason};
-use crate::reg::{BtfOwner, Flags, RegState, RegType};
+use crate::report::reason::{KfuncFault, Reason};
 use crate::rules::kfuncs::{self, KfuncFlags, Ret, Special};
-use crate::scalar::Scalar;
-use crate::stack::IterGuard;
+use crate::state::held::RefKind;
+use crate::state::reg::{BtfOwner, Flags, RegState, RegType};
+use crate::state::stack::IterGuard;
+use crate::walk::explore::Stop;
 
 impl Step<'_> {
     /// Clears the arguments and sets `R0`.

@@ -4,10 +4,10 @@ use bpf_object::{Kind, TypeId};
 use isa::Reg;
 
 use super::super::Step;
-use crate::fields::{Set, Tag};
 use crate::kernel_types::is_struct_of_numbers;
-use crate::reason::{ObjectFault, Reason};
-use crate::reg::{BtfOwner, Flags, RegState, RegType};
+use crate::plan::fields::{Set, Tag};
+use crate::report::reason::{ObjectFault, Reason};
+use crate::state::reg::{BtfOwner, Flags, RegState, RegType};
 
 /// Bytes of a per-CPU object at most (`BPF_GLOBAL_PERCPU_MA_MAX_SIZE`).
 const MAX_PERCPU: u32 = 512;

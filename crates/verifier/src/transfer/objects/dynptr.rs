@@ -6,9 +6,9 @@ use isa::{Reg, Size};
 use super::super::Step;
 use super::super::mem::Place;
 use super::super::stack::Span;
-use crate::reason::{Access, ObjectFault, Reason};
-use crate::reg::{Flags, RegState, RegType};
-use crate::stack::{Dynptr, DynptrKind, SLOT, Slot, SlotByte};
+use crate::report::reason::{Access, ObjectFault, Reason};
+use crate::state::reg::{Flags, RegState, RegType};
+use crate::state::stack::{Dynptr, DynptrKind, SLOT, Slot, SlotByte};
 
 /// Slots of a dynptr.
 const SLOTS: i64 = 2;

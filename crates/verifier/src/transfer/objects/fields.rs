@@ -3,9 +3,9 @@
 use isa::Reg;
 
 use super::super::Step;
-use crate::fields::Record;
-use crate::reason::{ObjectFault, Reason, Unsupported};
-use crate::reg::{RegState, RegType};
+use crate::plan::fields::Record;
+use crate::report::reason::{ObjectFault, Reason, Unsupported};
+use crate::state::reg::{RegState, RegType};
 
 impl Step<'_> {
     /// Checks `size` bytes of a map's value against its fields (`check_map_access`): only pointers may be touched, by whole

@@ -5,10 +5,10 @@ use bpf_object::TypeId;
 use isa::{CallTarget, Insn, Reg};
 
 use super::super::Step;
-use crate::fields::{Field, Refers, Set, Tag};
-use crate::held::LockIn;
-use crate::reason::{ObjectFault, Reason};
-use crate::reg::{BtfOwner, Flags, RegState, RegType};
+use crate::plan::fields::{Field, Refers, Set, Tag};
+use crate::report::reason::{ObjectFault, Reason};
+use crate::state::held::LockIn;
+use crate::state::reg::{BtfOwner, Flags, RegState, RegType};
 
 /// What a list or tree contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use isa::{Reg, Size};
 use super::super::Step;
 use super::super::mem::Place;
 use super::dynptr::object_offset;
-use crate::held::{GiveBack, RefKind};
-use crate::reason::{Access, ObjectFault, Reason};
-use crate::reg::{RegState, RegType};
-use crate::stack::{IrqFlag, Slot, SlotByte};
+use crate::report::reason::{Access, ObjectFault, Reason};
+use crate::state::held::{GiveBack, RefKind};
+use crate::state::reg::{RegState, RegType};
+use crate::state::stack::{IrqFlag, Slot, SlotByte};
 
 impl Step<'_> {
     /// Keeps the state of interrupts where `reg` points to; `by_lock`: taking a lock disables them.

@@ -6,13 +6,13 @@ use super::super::Step;
 use super::super::kfunc::KfuncCall;
 use super::graph::NodeUse;
 use super::locks::LockKind;
-use crate::fields::{Set, Tag};
-use crate::reason::{ObjectFault, Reason};
-use crate::reg::{Flags, RegState, RegType};
+use crate::plan::fields::{Set, Tag};
+use crate::report::reason::{ObjectFault, Reason};
 use crate::rules::helpers::{Callback, CallbackArg};
 use crate::rules::kfuncs::{Pointer, Role, Special};
 use crate::rules::programs::Packet;
-use crate::stack::DynptrKind;
+use crate::state::reg::{Flags, RegState, RegType};
+use crate::state::stack::DynptrKind;
 
 /// `bool (*less)(struct bpf_rb_node *a, const struct bpf_rb_node *b)` of `bpf_rbtree_add`; called back with the lock held.
 static LESS: Callback = Callback {

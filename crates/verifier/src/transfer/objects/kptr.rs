@@ -5,10 +5,10 @@ use isa::{Operand, Reg};
 use super::super::Step;
 use super::super::ctx::check_unmodified;
 use super::super::mem::Place;
-use crate::fields::{Field, Refers, Set, Tag};
 use crate::kernel_types::holds_at_start;
-use crate::reason::{Access, ObjectFault, Reason};
-use crate::reg::{BtfOwner, Flags, RegState, RegType};
+use crate::plan::fields::{Field, Refers, Set, Tag};
+use crate::report::reason::{Access, ObjectFault, Reason};
+use crate::state::reg::{BtfOwner, Flags, RegState, RegType};
 
 /// Kernel types whose objects stay while RCU readers may look (`rcu_protected_types`).
 const RCU_PROTECTED: [&str; 5] =

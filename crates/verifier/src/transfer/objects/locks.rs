@@ -3,10 +3,10 @@
 use isa::Reg;
 
 use super::super::Step;
-use crate::fields::{Set, Tag};
-use crate::held::{GiveBack, LockIn, RefKind};
-use crate::reason::{ObjectFault, Reason};
-use crate::reg::{Flags, RegState, RegType};
+use crate::plan::fields::{Set, Tag};
+use crate::report::reason::{ObjectFault, Reason};
+use crate::state::held::{GiveBack, LockIn, RefKind};
+use crate::state::reg::{Flags, RegState, RegType};
 
 /// Which kind of lock is taken or given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

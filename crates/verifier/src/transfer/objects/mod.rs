@@ -15,7 +15,7 @@ pub(super) use graph::Graph;
 pub(super) use locks::{EXIT, LockKind};
 
 use super::Step;
-use crate::held::RefKind;
+use crate::state::held::RefKind;
 
 impl Step<'_> {
     /// Takes a reference; gives its identity.
