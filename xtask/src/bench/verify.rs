@@ -239,12 +239,8 @@ fn table(rows: &[Row]) -> Table {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    for row in rows {
+    for row in rows.iter().filter(|row| row.refused.is_none()) {
         let ms = |spread: Option<Spread>| spread.map_or_else(String::new, |s| format!("{:.3}", s.median));
-        if let Some(reason) = &row.refused {
-            table.add_row([row.program.clone(), row.insns.to_string(), format!("refused {reason}")]);
-            continue;
-        }
         table.add_row([
             row.program.clone(),
             row.insns.to_string(),
@@ -274,6 +270,11 @@ fn print_totals(rows: &[Row], rounds: usize) {
     let slowest = measured.iter().filter_map(|row| Some((row.ratio?.median, row.program.as_str())));
     let slowest = slowest.max_by(|a, b| a.0.total_cmp(&b.0));
     let memory = measured.iter().filter_map(|row| row.peak_kib).max().unwrap_or_default();
+    for row in rows {
+        if let Some(reason) = &row.refused {
+            println!("{}: refused {reason}", row.program);
+        }
+    }
     println!(
         "{} programs, medians of up to {rounds} interleaved rounds; a ratio below 1 is faster than the kernel\n\
          total: ours {ours:.1} ms, kernel {kernel:.1} ms, ratio {:.2}; walked {walked} and {walked_kernel}; at most {memory} KiB",
