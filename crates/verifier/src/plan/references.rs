@@ -13,6 +13,7 @@ use crate::rules::programs::{self, ProgRules};
 const ERANGE: i32 = 34;
 /// The kernel's own `ENOTSUPP`: an array of more than one value.
 const ENOTSUPP: i32 = 524;
+const GOTOX: u8 = 0x0d;
 
 /// Checks every `lddw`; gives the one arena the program refers to.
 pub(crate) fn check(
@@ -22,8 +23,12 @@ pub(crate) fn check(
 ) -> Result<Option<u32>, (Option<InsnIdx>, Reason)> {
     let mut used = Used::default();
     for (at, insn) in program.code.iter() {
-        let Insn::LoadImm64 { value, .. } = insn else { continue };
         let fail = |reason: Reason| (Some(at), reason);
+        // No instruction of Linux 6.18, whether it is reached or not.
+        if matches!(insn, Insn::IndirectJump { .. }) {
+            return Err(fail(Reason::UnknownOpcode { opcode: GOTOX }));
+        }
+        let Insn::LoadImm64 { value, .. } = insn else { continue };
         let (map, offset) = match value {
             Imm64::MapIdx(map) => (map, None),
             Imm64::MapIdxValue { map, offset } => (map, Some(offset)),

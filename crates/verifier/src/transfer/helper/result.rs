@@ -79,8 +79,9 @@ impl Step<'_> {
         let entries = self.plan.map(map).map_or(0, |m| m.max_entries);
         let mut value = self.pointer(RegType::PtrToMapValue { map });
         value.map_uid = uid;
-        // A map that has a value for every key has one for this.
-        if or_null && call.key.is_none_or(|key| key >= u64::from(entries)) {
+        // A map that has a value for every key has one for this; of another processor it may have none.
+        let key = call.key.filter(|_| call.helper.number == id::MAP_LOOKUP_ELEM);
+        if or_null && key.is_none_or(|key| key >= u64::from(entries)) {
             value = value.with(Flags::MAYBE_NULL);
         } else if self
             .plan
