@@ -13,6 +13,10 @@ use verifier::{Env, LoadFlags, Rejection};
 
 use super::{Judge, Mutants, Original, Refusal, compose, generate, is_limit, link, maps, minimise, types};
 
+/// Programs of which more instructions than this are walked take the kernel as long as thousands of others ..
+const LONG_WALK: u64 = 20_000;
+/// .. so that it is asked about one in so many of them.
+const LONG_IN: u64 = 16;
 /// Programs taken at a time by a worker.
 const BATCH: u64 = 64;
 /// Of so many programs that both refuse, one is asked about again for the kernel's words.
@@ -57,6 +61,8 @@ pub struct Report {
     /// Of the programs both refuse: how many had the same error number and how many the same final message, of how many
     /// that were asked about.
     pub words: (u64, u64, u64),
+    /// Programs of a very long walk that the kernel was not asked about.
+    pub long: u64,
     /// Pairs of different final messages, numbers left out, with how often they came and a seed.
     pub wordings: BTreeMap<(String, String), (u64, u64)>,
     /// The kernel's final messages of those, numbers left out.
@@ -101,6 +107,7 @@ impl Report {
         self.refused += other.refused;
         self.limits += other.limits;
         self.undecided += other.undecided;
+        self.long += other.long;
         let (a, b, c) = other.words;
         self.words = (self.words.0 + a, self.words.1 + b, self.words.2 + c);
         for (pair, (count, seed)) in other.wordings {
@@ -135,6 +142,14 @@ impl fmt::Display for Report {
             self.limits,
             self.undecided
         )?;
+        if self.long > 0 {
+            let every = LONG_IN - 1;
+            writeln!(
+                f,
+                "besides, {} of more than {LONG_WALK} instructions walked: {every} in {LONG_IN} of those",
+                self.long
+            )?;
+        }
         let (errno, message, asked) = self.words;
         writeln!(
             f,
@@ -287,10 +302,15 @@ impl<'a> Worker<'a> {
         };
         // Instructions that cannot be decoded are refused by every verifier before it begins.
         let Some(ours) = ours else { return };
+        let walked = ours.as_ref().map_or_else(Rejection::insns_walked, |walked| *walked);
+        if walked > LONG_WALK && !(seed / 8).is_multiple_of(LONG_IN) {
+            self.report.long += 1;
+            return;
+        }
         let theirs = judge.verdict(&candidate.program, candidate.flags, LogMode::Never);
         match (ours, theirs) {
             (_, Err(_)) => self.report.undecided += 1,
-            (Ok(()), Ok(Ok(()))) => self.report.accepted += 1,
+            (Ok(_), Ok(Ok(()))) => self.report.accepted += 1,
             (Err(ours), Ok(Ok(()))) => {
                 let entry = self.report.lost.entry(class(&ours.reason().to_string()));
                 entry.or_insert((0, candidate.origin)).0 += 1;
@@ -301,7 +321,7 @@ impl<'a> Worker<'a> {
                     self.words(&candidate, &ours, seed);
                 }
             }
-            (Ok(()), Ok(Err(_))) => self.hole(candidate),
+            (Ok(_), Ok(Err(_))) => self.hole(candidate),
         }
     }
 
@@ -312,11 +332,11 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Our verdict; `None` if the slots are no instructions.
-    fn ours(&self, program: &Linked, flags: u32) -> Option<Result<(), Rejection>> {
+    /// Our verdict, with the instructions walked; `None` if the slots are no instructions.
+    fn ours(&self, program: &Linked, flags: u32) -> Option<Result<u64, Rejection>> {
         let program = program.clone().decode().ok()?;
         let env = self.env.clone().with_flags(LoadFlags::from_bits(flags));
-        Some(verifier::verify(&program, &env).map(|_| ()))
+        Some(verifier::verify(&program, &env).map(|verified| verified.stats().insns_walked))
     }
 
     /// Compares error numbers and final messages of a program that both refuse.
@@ -352,7 +372,7 @@ impl<'a> Worker<'a> {
         if self.minimise && !self.report.holes.contains_key(&message) {
             let mut interesting = |smaller: &Linked| {
                 let ours = catch_unwind(AssertUnwindSafe(|| self.ours(smaller, *flags)));
-                let Ok(Some(Ok(()))) = ours else { return false };
+                let Ok(Some(Ok(_))) = ours else { return false };
                 let theirs = judge.verdict(smaller, *flags, LogMode::Always(OBJECTIONS));
                 matches!(theirs, Ok(Err(refusal)) if class(&refusal.message) == message)
             };
