@@ -148,6 +148,30 @@ map_types! {
     Arena = 33, "arena";
 }
 
+impl MapType {
+    /// Whether the kernel takes BTF types of the elements of such a map (`map_check_btf`).
+    #[must_use]
+    pub fn takes_types(self) -> bool {
+        !matches!(
+            self,
+            Self::PerfEventArray
+                | Self::CgroupArray
+                | Self::StackTrace
+                | Self::ArrayOfMaps
+                | Self::HashOfMaps
+                | Self::Devmap
+                | Self::DevmapHash
+                | Self::Cpumap
+                | Self::Xskmap
+                | Self::Sockmap
+                | Self::Sockhash
+                | Self::Queue
+                | Self::Stack
+                | Self::Arena
+        )
+    }
+}
+
 /// Bytes of an arena page, whatever the machine's page size.
 pub(crate) const ARENA_PAGE_BYTES: u64 = 4096;
 

@@ -20,7 +20,13 @@ fn every_case_gets_its_verdict() -> Result<(), Box<dyn Error>> {
         let env = match (case.kernel_types, &kernel) {
             (false, _) => env(),
             (true, Some(kernel)) => env().with_kernel(Arc::clone(kernel)),
-            (true, None) => continue,
+            (true, None) => {
+                eprintln!(
+                    "{}: left out, there are no types of a kernel (/sys/kernel/btf/vmlinux)",
+                    case.name
+                );
+                continue;
+            }
         };
         let verdict = verify(&program, &env.with_flags(LoadFlags::from_bits(case.flags)));
         let fault = match (&case.expected, &verdict) {

@@ -128,7 +128,7 @@ impl Creator<'_> {
             _ => None,
         };
         let table = self.struct_ops_type(spec);
-        let types = self.btf.filter(|_| knows_types(spec.map_type)).and_then(|btf| {
+        let types = self.btf.filter(|_| spec.map_type.takes_types()).and_then(|btf| {
             let (key, value) = (spec.key_btf.map_or(0, |id| id.0), spec.value_btf.map_or(0, |id| id.0));
             (value != 0).then(|| match table {
                 Some((vmlinux_value, _)) => MapBtf { fd: btf.fd.as_fd(), key: 0, value: 0, vmlinux_value },
@@ -204,27 +204,6 @@ fn is_data(spec: &MapSpec) -> bool {
 
 fn holds_maps(kind: MapType) -> bool {
     matches!(kind, MapType::ArrayOfMaps | MapType::HashOfMaps)
-}
-
-/// Whether the kernel takes BTF types of a map's elements.
-fn knows_types(kind: MapType) -> bool {
-    !matches!(
-        kind,
-        MapType::PerfEventArray
-            | MapType::CgroupArray
-            | MapType::StackTrace
-            | MapType::ArrayOfMaps
-            | MapType::HashOfMaps
-            | MapType::Devmap
-            | MapType::DevmapHash
-            | MapType::Cpumap
-            | MapType::Xskmap
-            | MapType::Sockmap
-            | MapType::Sockhash
-            | MapType::Queue
-            | MapType::Stack
-            | MapType::Arena
-    )
 }
 
 impl LoadedMap for KernelMap {

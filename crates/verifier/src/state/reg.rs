@@ -125,6 +125,22 @@ impl RegType {
         self.is_pointer() && !matches!(self, Self::PtrToTpBuffer | Self::ConstPtrToDynptr)
     }
 
+    /// What functions take with anything added to it (`check_func_arg_reg_off`).
+    pub(crate) fn may_be_moved(self) -> bool {
+        matches!(
+            self,
+            Self::Scalar
+                | Self::PtrToStack { .. }
+                | Self::PtrToPacket
+                | Self::PtrToPacketMeta
+                | Self::PtrToMapKey { .. }
+                | Self::PtrToMapValue { .. }
+                | Self::PtrToMem { .. }
+                | Self::PtrToBuf
+                | Self::PtrToArena
+        )
+    }
+
     /// A pointer into a packet or its metadata (`type_is_pkt_pointer`).
     pub(crate) fn is_packet(self) -> bool {
         matches!(self, Self::PtrToPacket | Self::PtrToPacketMeta)

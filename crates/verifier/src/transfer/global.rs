@@ -130,19 +130,7 @@ impl Step<'_> {
 
 /// What may have been added to a pointer that is passed on (`check_func_arg_reg_off`).
 fn check_moved(reg: Reg, value: &RegState) -> Result<(), Reason> {
-    let any = match value.kind {
-        RegType::PtrToStack { .. }
-        | RegType::PtrToPacket
-        | RegType::PtrToPacketMeta
-        | RegType::PtrToMapKey { .. }
-        | RegType::PtrToMapValue { .. }
-        | RegType::PtrToMem { .. }
-        | RegType::PtrToBuf
-        | RegType::PtrToArena
-        | RegType::Scalar => !value.maybe_null(),
-        _ => false,
-    };
-    if any {
+    if value.kind.may_be_moved() && !value.maybe_null() {
         return Ok(());
     }
     let structure = matches!(value.kind, RegType::PtrToBtfId { .. }) && !value.maybe_null();

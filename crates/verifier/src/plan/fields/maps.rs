@@ -23,7 +23,7 @@ impl MapFields {
     /// Of one map of the object.
     pub(crate) fn new(btf: Option<&Btf>, kernel: Option<&Btf>, structs: &Structs, map: &MapSpec) -> Self {
         let Some(btf) = btf else { return Self::default() };
-        if without_btf(map.map_type) || map.value_btf.is_none() {
+        if !map.map_type.takes_types() || map.value_btf.is_none() {
             return Self::default();
         }
         match record(btf, kernel, structs, map) {
@@ -32,27 +32,6 @@ impl MapFields {
             Err(Malformed::NeedsKernel) => Self { has_btf: true, needs_kernel: true, ..Self::default() },
         }
     }
-}
-
-/// Types of maps that loaders create without BTF, because the kernel would not take it.
-fn without_btf(map_type: MapType) -> bool {
-    matches!(
-        map_type,
-        MapType::PerfEventArray
-            | MapType::CgroupArray
-            | MapType::StackTrace
-            | MapType::ArrayOfMaps
-            | MapType::HashOfMaps
-            | MapType::Devmap
-            | MapType::DevmapHash
-            | MapType::Cpumap
-            | MapType::Xskmap
-            | MapType::Sockmap
-            | MapType::Sockhash
-            | MapType::Queue
-            | MapType::Stack
-            | MapType::Arena
-    )
 }
 
 fn record(btf: &Btf, kernel: Option<&Btf>, structs: &Structs, map: &MapSpec) -> Result<Record, Malformed> {

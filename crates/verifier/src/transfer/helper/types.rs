@@ -189,19 +189,7 @@ impl Step<'_> {
             return if value.is_pointer() { check_unmodified(reg, value, false) } else { Ok(()) };
         }
         match value.kind {
-            RegType::PtrToStack { .. }
-            | RegType::PtrToPacket
-            | RegType::PtrToPacketMeta
-            | RegType::PtrToMapKey { .. }
-            | RegType::PtrToMapValue { .. }
-            | RegType::PtrToMem { .. }
-            | RegType::PtrToBuf
-            | RegType::PtrToArena
-            | RegType::Scalar
-                if !value.maybe_null() =>
-            {
-                Ok(())
-            }
+            kind if kind.may_be_moved() && !value.maybe_null() => Ok(()),
             RegType::PtrToBtfId { .. } => check_unmodified(reg, value, !value.maybe_null()),
             _ => check_unmodified(reg, value, false),
         }

@@ -89,20 +89,8 @@ impl Step<'_> {
         if released && value.offset != 0 {
             return Err(KfuncFault::ReleaseOffset { reg }.into());
         }
-        let any_offset = matches!(
-            value.kind,
-            RegType::Scalar
-                | RegType::PtrToStack { .. }
-                | RegType::PtrToPacket
-                | RegType::PtrToPacketMeta
-                | RegType::PtrToMapKey { .. }
-                | RegType::PtrToMapValue { .. }
-                | RegType::PtrToMem { .. }
-                | RegType::PtrToBuf
-                | RegType::PtrToArena
-        );
         let plain = value.flags.without(Flags::RDONLY.with(Flags::RINGBUF)) == Flags::NONE;
-        if any_offset && plain && !released {
+        if value.kind.may_be_moved() && plain && !released {
             return Ok(());
         }
         let fixed_ok = matches!(value.kind, RegType::PtrToBtfId { .. })
