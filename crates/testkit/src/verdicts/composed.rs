@@ -3,14 +3,10 @@
 //! Registers with a role: `r6` the context, `r7` some pointer, `r8` a packet or arena pointer, `r9` a number; the others are
 //! for the scene at hand.
 
-use std::sync::Arc;
-
-use bpf_object::{Extern, ExternKind, Program};
+use bpf_object::Program;
 use fastrand::Rng;
-use isa::{CallTarget, assemble_with};
 
-use super::maps::{ENTRY, FUNCTION};
-use super::{maps, types};
+use super::maps::{ENTRY, FUNCTION, assembled};
 use crate::program::subprograms;
 
 /// What scenes need to know of a program type.
@@ -199,25 +195,8 @@ impl Composer {
         for function in std::mem::take(&mut self.functions) {
             self.text.push_str(&function);
         }
-        let externs = std::cell::RefCell::new(Vec::<Extern>::new());
-        let symbols = |name: &str| {
-            if !name.starts_with("bpf_") || isa::helper_number(name).is_some() {
-                return None;
-            }
-            let mut externs = externs.borrow_mut();
-            let known = externs.iter().position(|e| e.name == name);
-            let index = known.unwrap_or(externs.len());
-            if known.is_none() {
-                let kind = ExternKind::Function;
-                externs.push(Extern { name: name.to_owned(), kind, weak: false, btf: None });
-            }
-            Some(CallTarget::Kfunc { btf_id: i32::try_from(index).ok()?, module: 0 })
-        };
-        let code = assemble_with(&self.text, &symbols).map_err(|e| format!("{e}\n{}", self.text))?.code;
-        let mut program = Program::from_code("composed", self.profile.section, code);
-        program.externs = externs.into_inner();
-        program.maps = maps();
-        program.btf = Some(Arc::new(types()));
+        let mut program = assembled("composed", self.profile.section, &self.text)
+            .map_err(|e| format!("{e}\n{}", self.text))?;
         if let Ok(linked) = super::link(&program) {
             program.subprograms = subprograms(&linked.slots);
         }

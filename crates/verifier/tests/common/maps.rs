@@ -1,12 +1,14 @@
-//! The maps that programs of the text cases and generated ones name.
+//! Programs from text, as the text cases and generated ones are written, and the maps that they name.
 
 #![allow(unreachable_pub, reason = "a module of two crates, one of which shows it")]
 
 use std::sync::Arc;
 
 use bpf_object::{
-    Btf, BtfLinkage, Composite, FuncProto, Int, Kind, MapSpec, MapType, Member, Param, StrId, Type, TypeId,
+    Btf, BtfLinkage, Composite, Extern, ExternKind, FuncProto, Int, Kind, MapSpec, MapType, Member, Param,
+    Program, StrId, Type, TypeId,
 };
+use isa::{AsmError, CallTarget, assemble_with};
 
 /// Types of [`types`].
 const LOCKED: TypeId = TypeId(3);
@@ -17,6 +19,33 @@ const GRAPH: TypeId = TypeId(23);
 pub const ENTRY: TypeId = TypeId(8);
 /// Any other function: callbacks have to have a type.
 pub const FUNCTION: TypeId = TypeId(9);
+
+/// A program from its text, with the maps and types of every case; kernel functions are called by name.
+///
+/// # Errors
+/// The text cannot be assembled.
+pub fn assembled(name: &str, section: &str, text: &str) -> Result<Program, AsmError> {
+    let externs = std::cell::RefCell::new(Vec::<Extern>::new());
+    let symbols = |name: &str| {
+        if !name.starts_with("bpf_") || isa::helper_number(name).is_some() {
+            return None;
+        }
+        let mut externs = externs.borrow_mut();
+        let known = externs.iter().position(|e| e.name == name);
+        let index = known.unwrap_or(externs.len());
+        if known.is_none() {
+            let kind = ExternKind::Function;
+            externs.push(Extern { name: name.to_owned(), kind, weak: false, btf: None });
+        }
+        Some(CallTarget::Kfunc { btf_id: i32::try_from(index).ok()?, module: 0 })
+    };
+    let code = assemble_with(text, &symbols)?.code;
+    let mut program = Program::from_code(name, section, code);
+    program.externs = externs.into_inner();
+    program.maps = maps();
+    program.btf = Some(Arc::new(types()));
+    Ok(program)
+}
 
 /// The maps of every case.
 #[must_use]

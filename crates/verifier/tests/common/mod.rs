@@ -25,12 +25,10 @@ mod maps;
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::Path;
-use std::sync::Arc;
 
-use bpf_object::{Extern, ExternKind, Linkage, Program, Subprogram};
-use isa::{CallTarget, Imm64, Insn, InsnIdx, assemble_with};
-
-pub(crate) use maps::{ENTRY, FUNCTION, maps, types};
+use bpf_object::{Linkage, Program, Subprogram};
+use isa::{CallTarget, Imm64, Insn, InsnIdx};
+use maps::{ENTRY, FUNCTION, assembled};
 
 /// What a case must come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,34 +112,17 @@ impl Case {
 
     /// The program.
     pub(crate) fn program(&self) -> Result<Program, Box<dyn Error>> {
-        let externs = std::cell::RefCell::new(Vec::<Extern>::new());
-        let symbols = |name: &str| {
-            if !name.starts_with("bpf_") || isa::helper_number(name).is_some() {
-                return None;
-            }
-            let mut externs = externs.borrow_mut();
-            let known = externs.iter().position(|e| e.name == name);
-            let index = known.unwrap_or(externs.len());
-            if known.is_none() {
-                let kind = ExternKind::Function;
-                externs.push(Extern { name: name.to_owned(), kind, weak: false, btf: None });
-            }
-            Some(CallTarget::Kfunc { btf_id: i32::try_from(index).ok()?, module: 0 })
-        };
-        let code = assemble_with(&self.text, &symbols).map_err(|e| format!("{}: {e}", self.name))?.code;
-        let mut program = Program::from_code("main", &self.section, code);
+        let mut program =
+            assembled("main", &self.section, &self.text).map_err(|e| format!("{}: {e}", self.name))?;
         program.subprograms = subprograms(&program);
         let has_callback =
             |(_, insn): (_, Insn)| matches!(insn, Insn::LoadImm64 { value: Imm64::Func(_), .. });
         // What functions allocate is of the types that come with the functions'.
-        if program.code.iter().any(has_callback) || !externs.borrow().is_empty() {
+        if program.code.iter().any(has_callback) || !program.externs.is_empty() {
             for (number, part) in program.subprograms.iter_mut().enumerate() {
                 part.btf_func = Some(if number == 0 { ENTRY } else { FUNCTION });
             }
         }
-        program.externs = externs.into_inner();
-        program.maps = maps();
-        program.btf = Some(Arc::new(types()));
         Ok(program)
     }
 }
