@@ -17,6 +17,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
+use elsa::FrozenVec;
 use isa::{AtomicOp, Size};
 
 /// Alignment of every block: what the strictest of the accesses and of C types needs.
@@ -133,13 +134,54 @@ pub(crate) struct Regions<'r> {
     ctx: Span,
     ctx_memory: PhantomData<&'r mut [u8]>,
     table: &'r BlockTable,
+    /// What joined the run while it went on.
+    joined: &'r Joined,
+}
+
+/// Memory that joins a run while it goes on: of maps inside of maps, packets, what the host lends. It stays until the run
+/// ends, whatever becomes of its owner.
+#[derive(Default)]
+pub(crate) struct Joined {
+    tables: FrozenVec<Box<BlockTable>>,
+}
+
+impl Joined {
+    /// Adds the blocks of a table.
+    pub(crate) fn add(&self, table: BlockTable) -> &BlockTable {
+        self.tables.push_get(Box::new(table))
+    }
+
+    /// Forgets everything, once the run is over.
+    pub(crate) fn clear(&mut self) {
+        self.tables.as_mut().clear();
+    }
+
+    fn find(&self, address: u64, len: u64, write: bool) -> Option<Place<'_>> {
+        self.tables.iter().find_map(|table| table.find(address, len, write))
+    }
+}
+
+impl std::fmt::Debug for Joined {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Joined").field("tables", &self.tables.len()).finish()
+    }
 }
 
 impl<'r> Regions<'r> {
     /// The memory of a run with this stack, context and these map values.
-    pub(crate) fn new(stack: &'r Block, ctx: &'r mut [u8], table: &'r BlockTable) -> Self {
+    pub(crate) fn new(
+        stack: &'r Block,
+        ctx: &'r mut [u8],
+        table: &'r BlockTable,
+        joined: &'r Joined,
+    ) -> Self {
         let ctx = Span { start: ctx.as_mut_ptr(), len: ctx.len() };
-        Self { stack, ctx, ctx_memory: PhantomData, table }
+        Self { stack, ctx, ctx_memory: PhantomData, table, joined }
+    }
+
+    /// The memory of another program that goes on with this run: with a stack and maps of its own, and the same context.
+    pub(crate) fn of_other(&self, stack: &'r Block, table: &'r BlockTable) -> Self {
+        Self { stack, table, ctx: self.ctx, ctx_memory: PhantomData, joined: self.joined }
     }
 
     /// Address of the context's first byte.
@@ -154,6 +196,7 @@ impl<'r> Regions<'r> {
             .find(address, len)
             .or_else(|| self.ctx.find(address, len))
             .or_else(|| self.table.find(address, len, write))
+            .or_else(|| self.joined.find(address, len, write))
     }
 }
 
@@ -422,7 +465,8 @@ mod tests {
         let (data, rodata) = (Arc::new(Block::new(8).unwrap()), Arc::new(Block::new(8).unwrap()));
         table.insert(data.clone(), true);
         table.insert(rodata.clone(), false);
-        let regions = Regions::new(&stack, &mut ctx, &table);
+        let mut joined = Joined::default();
+        let regions = Regions::new(&stack, &mut ctx, &table, &joined);
         assert!(regions.find(stack.address() + 56, 8, true).is_some());
         assert!(regions.find(stack.address() + 57, 8, true).is_none());
         assert!(regions.find(regions.ctx_address(), 8, true).is_some());
@@ -431,5 +475,13 @@ mod tests {
         assert!(regions.find(rodata.address(), 8, true).is_none());
         assert!(regions.find(0, 1, false).is_none());
         assert!(regions.find(u64::MAX, 1, false).is_none());
+        let late = Arc::new(Block::new(16).unwrap());
+        assert!(regions.find(late.address(), 16, false).is_none());
+        let mut table = BlockTable::default();
+        table.insert(late.clone(), true);
+        joined.add(table);
+        assert!(regions.find(late.address(), 16, true).is_some());
+        joined.clear();
+        assert!(joined.find(late.address(), 16, true).is_none());
     }
 }

@@ -14,7 +14,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use codegen::abi::{CallbackFn, EntryFn, RuntimeFn, VmContext};
+use codegen::abi::{self, CallbackFn, EntryFn, RuntimeFn, VmContext};
 use codegen::{Compiled, FaultSite, Import, Options};
 use isa::InsnIdx;
 use sys::code::CodeMemory;
@@ -22,7 +22,7 @@ use sys::fault::CodeRegion;
 use verifier::Verified;
 
 use crate::error::{RunError, TrapKind};
-use crate::runtime::{self, Invocation};
+use crate::runtime::{self, Invocation, Leave};
 
 /// A function of the runtime.
 pub(crate) trait Callee {
@@ -65,7 +65,21 @@ pub(crate) extern "C" fn trampoline<C: Callee>(
     let owner = unsafe { slot.read() };
     // SAFETY: the owner is the invocation that was lent for this entry; its lender waits for the code to return.
     let invocation = unsafe { &mut *owner.cast::<Invocation<'_>>() };
-    call::<C>(invocation, [r1, r2, r3, r4, r5])
+    let result = call::<C>(invocation, [r1, r2, r3, r4, r5]);
+    if let Some(leave) = invocation.leave {
+        let word = match leave {
+            Leave::Function => abi::LEAVE_FUNCTION,
+            Leave::Program(_) => abi::LEAVE_PROGRAM,
+        };
+        if leave == Leave::Function {
+            invocation.leave = None;
+        }
+        // SAFETY: as above.
+        let slot = unsafe { &raw mut (*vm).leave };
+        // SAFETY: as above.
+        unsafe { slot.write(word) };
+    }
+    result
 }
 
 /// A compiled program in executable memory.
@@ -142,6 +156,8 @@ impl Machine {
             imports: self.imports.as_ptr(),
             loop_budget: invocation.budget,
             callback_frame: 0,
+            leave: 0,
+            cpu: 0,
             owner: std::ptr::null_mut(),
         };
         let vm = &raw mut vm;

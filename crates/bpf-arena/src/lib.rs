@@ -58,6 +58,7 @@ mod app;
 pub mod arena;
 mod backend;
 mod context;
+pub mod cpu;
 mod engine;
 mod enter;
 pub mod error;

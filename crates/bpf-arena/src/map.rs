@@ -25,6 +25,18 @@ pub enum UpdateMode {
     Exist,
 }
 
+impl UpdateMode {
+    /// From the flags of an update; `None` if they are others than these.
+    pub(crate) fn from_flags(flags: u64) -> Option<Self> {
+        match flags {
+            0 => Some(Self::Any),
+            1 => Some(Self::NoExist),
+            2 => Some(Self::Exist),
+            _ => None,
+        }
+    }
+}
+
 impl Map {
     pub(crate) fn new(inner: Arc<dyn LoadedMap>) -> Self {
         Self { inner }

@@ -26,9 +26,19 @@ pub struct VmContext {
     /// stack the caller uses. Written before such a call if the program has callbacks at all; a callback overwrites
     /// it, so the runtime reads it once, before it enters the first.
     pub callback_frame: u64,
+    /// Set by a function of the runtime that ends more than itself: see [`LEAVE_FUNCTION`] and [`LEAVE_PROGRAM`].
+    pub leave: u64,
+    /// The processor that the run has leased, for programs that ask (see [`Options::leases_cpu`](crate::Options)).
+    pub cpu: u64,
     /// The runtime's own state; generated code never looks at it.
     pub owner: *mut core::ffi::c_void,
 }
+
+/// In [`VmContext::leave`]: a tail call was done. The calling function returns what the runtime gave, and clears the word.
+pub const LEAVE_FUNCTION: u64 = 1;
+
+/// In [`VmContext::leave`]: an exception was thrown. Every function returns, and leaves the word as it is.
+pub const LEAVE_PROGRAM: u64 = 2;
 
 /// A function of the runtime as generated code calls it: context, then `r1` to `r5`; the result is `r0`.
 pub type RuntimeFn = extern "C" fn(*mut VmContext, u64, u64, u64, u64, u64) -> u64;
@@ -39,6 +49,16 @@ pub type EntryFn = extern "C" fn(*mut VmContext, u64, u64) -> u64;
 
 /// A callback as the runtime enters it: context, `r1` to `r5`, and the `r10` of the new frame.
 pub type CallbackFn = extern "C" fn(*mut VmContext, u64, u64, u64, u64, u64, u64) -> u64;
+
+/// Where a context has the pointer that its field of 4 bytes at `offset` stands for (`data`, `data_end`, `data_meta`), from
+/// the start of the context. Such contexts have room for it behind the structure that programs know.
+#[must_use]
+pub const fn context_pointer(offset: i16) -> i16 {
+    CONTEXT_POINTERS.saturating_add(offset.saturating_mul(2))
+}
+
+/// Where the pointers of a context begin, in bytes. No context that has any is longer.
+pub const CONTEXT_POINTERS: i16 = 256;
 
 /// Bytes of BPF stack a run must provide: eight frames of 512.
 pub const STACK_BYTES: usize = 8 * 512;

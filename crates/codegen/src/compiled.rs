@@ -89,6 +89,13 @@ pub enum Import {
     /// Checked arena load, for arenas without fault support: `r1` window offset, `r3` instruction, result the
     /// zero-extended value, 0 if the page is missing.
     ArenaLoad(Size),
+    /// Guarded load of a kernel's memory: `r1` address, result the zero-extended value, 0 if nothing is there.
+    GuardedLoad(Size),
+    /// Guarded store: `r1` address, `r2` value. Dropped if nothing is there.
+    GuardedStore(Size),
+    /// Load of a packet's bytes (`ld_abs`, `ld_ind`): `r1` offset in the packet as a signed number. The result is the value in
+    /// host order, at most 32 bits; with a bit above those set there is no such byte, and the function returns 0.
+    PacketLoad(Size),
     /// Checked arena store: `r1` window offset, `r2` value (its low bytes are stored), `r3` instruction.
     ArenaStore(Size),
     /// Arena read-modify-write: `r1` window offset, `r2` operand, `r3` instruction, `r4` expected value (for

@@ -3,11 +3,11 @@
 //! Passes that improve code (forming selects, unrolling, inlining) work on a [`Body`]; lowering reads nothing else.
 
 use bpf_object::{Program, Subprogram};
-use isa::{CallTarget, Cond, Insn, InsnIdx, Operand, Reg, Width};
+use isa::{CallTarget, Cond, Insn, InsnIdx, Operand, Reg, Size, Width};
 use verifier::Memory;
 
-use crate::CompileError;
 use crate::source::Source;
+use crate::{CompileError, abi};
 
 /// One subprogram as basic blocks; execution begins at block 0.
 #[derive(Debug)]
@@ -182,7 +182,11 @@ impl Builder<'_> {
             if let Some(end) = self.end(at, insn)? {
                 break end;
             }
-            let insn = if facts.narrow { narrowed(insn) } else { insn };
+            let insn = match insn {
+                insn if facts.narrow => narrowed(insn),
+                insn if facts.context_pointer => context_pointer(insn),
+                insn => insn,
+            };
             steps.push(Step { at, insn, memory: facts.memory });
             let next = code.next(at);
             if let Some(to) = self.leaders.get(next) {
@@ -210,13 +214,22 @@ impl Builder<'_> {
                 self.uses_budget = true;
                 End::MayGoto { at, taken: taken.ok_or_else(|| bad.clone())?, next: next.ok_or(bad)? }
             }
-            Insn::IndirectJump { .. }
-            | Insn::LoadPacket { .. }
-            | Insn::Call { target: CallTarget::Register(_) } => {
+            Insn::IndirectJump { .. } | Insn::Call { target: CallTarget::Register(_) } => {
                 return Err(CompileError::UnsupportedInsn { at, insn });
             }
             _ => return Ok(None),
         }))
+    }
+}
+
+/// The load of the pointer for which a field of 4 bytes stands.
+fn context_pointer(insn: Insn) -> Insn {
+    match insn {
+        Insn::Load { dst, base, offset, .. } => {
+            let offset = abi::context_pointer(offset);
+            Insn::Load { size: Size::DW, sign_extend: false, dst, base, offset }
+        }
+        other => other,
     }
 }
 

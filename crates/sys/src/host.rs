@@ -2,10 +2,12 @@
 
 use rustix::time::ClockId;
 
-/// The processor this thread runs on. It may have moved by the time the caller looks.
+/// How many processors this machine may have, plugged in or not: at least 1.
 #[must_use]
-pub fn current_cpu() -> u32 {
-    u32::try_from(rustix::thread::sched_getcpu()).unwrap_or(u32::MAX)
+pub fn possible_cpus() -> usize {
+    // SAFETY: `sysconf` has no preconditions.
+    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
+    usize::try_from(count).unwrap_or(1).max(1)
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds.

@@ -4,7 +4,7 @@ use isa::InsnIdx;
 
 use crate::report::error::LoadedFrom;
 use crate::report::reason::Reason;
-use crate::state::reg::RegType;
+use crate::state::reg::{Flags, RegType};
 use crate::verified::{FrameFacts, InsnFacts, Memory};
 
 /// How 64-bit arithmetic at one instruction has been seen.
@@ -26,6 +26,15 @@ enum PointerClass {
     Other,
 }
 
+/// The map that a call was seen with.
+#[derive(Clone, Copy, Debug, Default)]
+enum CalledWith {
+    #[default]
+    Nothing,
+    /// On every path so far; `None` for several, and for those that are inside of others.
+    Map(Option<u32>),
+}
+
 /// What one path needs of an instruction and another forbids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Conflict(pub(crate) InsnIdx);
@@ -35,6 +44,7 @@ pub(crate) struct Conflict(pub(crate) InsnIdx);
 pub(crate) struct Facts {
     insns: Vec<InsnFacts>,
     classes: Vec<Option<PointerClass>>,
+    maps: Vec<CalledWith>,
     arithmetic: Vec<Arithmetic>,
     /// Instructions whose arithmetic is on arena pointers on some paths and on numbers on others. The code is narrow, so
     /// that nothing can be said of the numbers.
@@ -51,6 +61,7 @@ impl Facts {
         Self {
             insns: vec![InsnFacts::default(); insns],
             classes: vec![None; insns],
+            maps: vec![CalledWith::default(); insns],
             arithmetic: vec![Arithmetic::default(); insns],
             mixed: Vec::new(),
             frames: vec![FrameFacts::default(); subprogs],
@@ -98,17 +109,18 @@ impl Facts {
     }
 
     /// Records whose memory the instruction accesses; one instruction may not be used with different kinds.
-    /// With `converted` the kernel translates the access.
-    pub(crate) fn access(&mut self, at: InsnIdx, kind: RegType, converted: bool) -> Result<(), Reason> {
+    pub(crate) fn access(&mut self, at: InsnIdx, kind: RegType, flags: Flags) -> Result<(), Reason> {
         let alone = PointerClass::Alone(kind.name());
+        let guarded = flags.has(Flags::UNTRUSTED) || flags.has(Flags::USER);
         let (class, memory) = match kind {
             RegType::PtrToArena => (alone, Memory::Arena),
-            RegType::PtrToCtx if !converted => (alone, Memory::Proven),
-            RegType::PtrToCtx | RegType::PtrToBtfId { .. } => (alone, Memory::Kernel),
-            kind if kind.is_socket() => (alone, Memory::Kernel),
-            RegType::PtrToFlowKeys | RegType::PtrToTpBuffer | RegType::PtrToBuf => {
-                (PointerClass::Other, Memory::Kernel)
-            }
+            RegType::PtrToCtx => (alone, Memory::Proven),
+            // What the program allocated is memory like any other, unless it may be gone.
+            RegType::PtrToBtfId { .. } if flags.has(Flags::ALLOC) && !guarded => (alone, Memory::Proven),
+            RegType::PtrToBtfId { .. } => (alone, Memory::Kernel),
+            kind if kind.is_socket() => (alone, Memory::Proven),
+            RegType::PtrToTpBuffer | RegType::PtrToBuf => (PointerClass::Other, Memory::Kernel),
+            _ if guarded => (PointerClass::Other, Memory::Kernel),
             _ => (PointerClass::Other, Memory::Proven),
         };
         let (Some(facts), Some(known)) = (self.insns.get_mut(at.index()), self.classes.get_mut(at.index()))
@@ -119,8 +131,31 @@ impl Facts {
             return Err(Reason::MixedPointers);
         }
         *known = Some(class);
-        facts.memory = Some(memory);
+        // Guarded on one path, guarded on all.
+        if facts.memory != Some(Memory::Kernel) {
+            facts.memory = Some(memory);
+        }
         Ok(())
+    }
+
+    /// Records that a load of 4 bytes of context gives a pointer.
+    pub(crate) fn context_pointer(&mut self, at: InsnIdx) {
+        if let Some(facts) = self.insns.get_mut(at.index()) {
+            facts.context_pointer = true;
+        }
+    }
+
+    /// Records which map a call is given; `None` if it is none of the program's own.
+    pub(crate) fn called_with(&mut self, at: InsnIdx, map: Option<u32>) {
+        let Some(known) = self.maps.get_mut(at.index()) else { return };
+        *known = match *known {
+            CalledWith::Nothing => CalledWith::Map(map),
+            CalledWith::Map(before) if before == map => CalledWith::Map(map),
+            _ => CalledWith::Map(None),
+        };
+        if let (CalledWith::Map(map), Some(facts)) = (*known, self.insns.get_mut(at.index())) {
+            facts.map = map;
+        }
     }
 
     /// Whether the instruction is known to be mixed.

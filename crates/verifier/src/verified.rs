@@ -80,6 +80,10 @@ pub struct InsnFacts {
     pub memory: Option<Memory>,
     /// 64-bit arithmetic on an arena pointer, to be done in 32 bits with the result zero-extended, as the kernel does.
     pub narrow: bool,
+    /// A load of 4 bytes of context that gives a pointer to (or behind) a packet: the context has no room for all of it.
+    pub context_pointer: bool,
+    /// For a call of a helper: the map (by index in [`Program::maps`]) that it is given, if that is the same on every path.
+    pub map: Option<u32>,
 }
 
 /// Whose memory an instruction accesses.
@@ -88,10 +92,11 @@ pub struct InsnFacts {
 pub enum Memory {
     /// Arena memory: the address is `window base + u32(register) + offset`, the page may be missing.
     Arena,
-    /// Memory of the runtime (stack, context, map values and maps, packets): the register holds a real address, and the access was proved to be in
-    /// bounds.
+    /// Memory of the runtime (stack, context, map values and maps, packets, sockets in their public form, objects the program
+    /// allocated): the register holds a real address, and the access was proved to be in bounds.
     Proven,
-    /// Memory that only a kernel has: structures that it converts on access (most contexts), sockets, its own objects.
+    /// A kernel's own structures, and what may be gone: nothing was proved of the address. Loads are guarded: where there is nothing,
+    /// they give 0.
     Kernel,
 }
 

@@ -23,8 +23,26 @@ impl Machine {
                 Ok(())
             }
             Some(Memory::Proven) => self.access_proven(insn, invocation),
+            Some(Memory::Kernel) => self.access_guarded(insn, invocation),
             _ => Err(TrapKind::BadInstruction),
         }
+    }
+
+    fn access_guarded(&mut self, insn: Insn, invocation: &mut Invocation<'_>) -> Result<(), TrapKind> {
+        let address =
+            |machine: &Self, base, offset: i16| machine.get(base).wrapping_add_signed(i64::from(offset));
+        match insn {
+            Insn::Load { size, sign_extend, dst, base, offset } => {
+                let value = invocation.guarded_load(address(self, base, offset), size);
+                self.set(dst, extended(value, size, sign_extend));
+            }
+            Insn::Store { size, base, offset, src } => {
+                let value = self.operand(src);
+                invocation.guarded_store(address(self, base, offset), size, value);
+            }
+            _ => return Err(TrapKind::BadInstruction),
+        }
+        Ok(())
     }
 
     fn access_arena(&mut self, insn: Insn, invocation: &mut Invocation<'_>) {
@@ -109,6 +127,17 @@ impl Machine {
         };
         let width = if size == Size::DW { Width::W64 } else { Width::W32 };
         self.set(result, alu::truncate(width, old.unwrap_or_else(|| self.get(result))));
+    }
+}
+
+/// The load of the pointer for which a field of 4 bytes of the context stands.
+pub(super) fn context_pointer(insn: Insn) -> Insn {
+    match insn {
+        Insn::Load { dst, base, offset, .. } => {
+            let offset = codegen::abi::context_pointer(offset);
+            Insn::Load { size: Size::DW, sign_extend: false, dst, base, offset }
+        }
+        other => other,
     }
 }
 

@@ -7,11 +7,11 @@ mod alu;
 mod memory;
 
 use bpf_object::Subprogram;
-use isa::{CallTarget, Imm64, Insn, InsnIdx, Operand, Reg, Width};
+use isa::{CallTarget, Imm64, Insn, InsnIdx, Operand, PacketBase, Reg, Size, Width};
 use verifier::Verified;
 
 use crate::error::{RunError, TrapKind};
-use crate::runtime::{self, Executor, Invocation};
+use crate::runtime::{self, Executor, Invocation, Leave};
 use crate::user::Moment;
 
 /// What `lddw Func` loads: this tag over the function's first instruction. No memory lies there.
@@ -72,6 +72,8 @@ enum Step {
     Next,
     Goto(InsnIdx),
     Return,
+    /// Out of every function, after an exception.
+    Leave,
 }
 
 impl Machine {
@@ -109,6 +111,11 @@ impl Machine {
                         self.at = caller.resume;
                     }
                 },
+                Ok(Step::Leave) => {
+                    let entered = self.callers.len();
+                    invocation.calls.truncate(invocation.calls.len().saturating_sub(entered));
+                    return None;
+                }
                 Err(kind) => invocation.trap(kind, Some(self.at)),
             }
         }
@@ -163,7 +170,25 @@ impl Machine {
             | Insn::Store { .. }
             | Insn::Atomic { .. }
             | Insn::LoadAcquire { .. }
-            | Insn::StoreRelease { .. } => self.access(insn, facts.memory, invocation)?,
+            | Insn::StoreRelease { .. } => {
+                let insn = if facts.context_pointer { memory::context_pointer(insn) } else { insn };
+                self.access(insn, facts.memory, invocation)?;
+            }
+            Insn::LoadPacket { size, from, imm } => {
+                let offset = match from {
+                    // The sum is of 32 bits, and signed.
+                    PacketBase::Ind(reg) => {
+                        let sum = self.get(reg).wrapping_add(i64::from(imm).cast_unsigned());
+                        alu::sign_extend(Width::W64, Size::W, sum).cast_signed()
+                    }
+                    PacketBase::Abs => i64::from(imm),
+                };
+                let value = invocation.packet_load(offset, size);
+                self.set(Reg::R0, value.unwrap_or(0));
+                if value.is_none() {
+                    return Ok(Step::Return);
+                }
+            }
             Insn::Jump { offset, .. } => return self.goto(i64::from(offset)),
             Insn::Branch { width, cond, dst, src, offset } => {
                 if alu::compare(width, cond, self.get(dst), self.operand(src)) {
@@ -219,7 +244,14 @@ impl Machine {
         let result = (row.call)(invocation, args);
         invocation.calls.pop();
         self.set(Reg::R0, result);
-        Ok(Step::Next)
+        match invocation.leave {
+            None => Ok(Step::Next),
+            Some(Leave::Function) => {
+                invocation.leave = None;
+                Ok(Step::Return)
+            }
+            Some(Leave::Program(_)) => Ok(Step::Leave),
+        }
     }
 
     /// Bytes of stack that the current function uses.

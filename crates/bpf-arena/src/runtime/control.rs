@@ -3,8 +3,19 @@
 use isa::{AtomicOp, Size};
 
 use super::iterate::MAX_LOOPS;
+use super::registry::{Row, rows};
 use super::{E2BIG, EINVAL, Invocation, errno, low32};
 use crate::error::TrapKind;
+
+pub(super) static ROWS: &[Row] = rows! {
+    Some(93), "bpf_spin_lock" => spin_lock;
+    Some(94), "bpf_spin_unlock" => spin_unlock;
+    Some(181), "bpf_loop" => bpf_loop;
+    None, "bpf_preempt_disable" => nothing;
+    None, "bpf_preempt_enable" => nothing;
+    None, "bpf_rcu_read_lock" => nothing;
+    None, "bpf_rcu_read_unlock" => nothing;
+};
 
 /// Attempts to take a contended lock before the thread gives up its time slice.
 const SPINS: u32 = 64;
@@ -12,12 +23,12 @@ const SPINS: u32 = 64;
 /// `bpf_preempt_disable` and `enable`, `bpf_rcu_read_lock` and `unlock`: a thread of this process can always be
 /// preempted, and memory of a run lives as long as the run. Verification sees to it that they are paired.
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
-pub(super) fn nothing(_: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
+fn nothing(_: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
     Ok(0)
 }
 
 /// `long bpf_spin_lock(struct bpf_spin_lock *lock)`: waits, unless the run is cancelled meanwhile.
-pub(super) fn spin_lock(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn spin_lock(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [lock, ..] = args;
     let place = run.memory(lock, 4, true)?;
     let mut spins = 0;
@@ -43,7 +54,7 @@ pub(super) fn spin_lock(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64,
 }
 
 /// `long bpf_spin_unlock(struct bpf_spin_lock *lock)`.
-pub(super) fn spin_unlock(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn spin_unlock(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [lock, ..] = args;
     run.memory(lock, 4, true)?;
     run.release_lock();
@@ -51,7 +62,7 @@ pub(super) fn spin_unlock(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u6
 }
 
 /// `long bpf_loop(u32 nr_loops, void *callback_fn, void *callback_ctx, u64 flags)`: the number of iterations done.
-pub(super) fn bpf_loop(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn bpf_loop(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [count, callback, context, flags, _] = args;
     let count = low32(count);
     if flags != 0 {

@@ -1,5 +1,6 @@
 //! The state of one run, as helpers and the interpreter see it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bpf_object::Program;
@@ -7,21 +8,34 @@ use codegen::AccessKind;
 use isa::{InsnIdx, Size};
 
 use super::format::Source;
+use super::held::Held;
+use super::maps::UserMap;
 use super::window::{self, Order, Rmw};
-use crate::access::{Place, Regions};
+use crate::access::{Block, Place, Regions};
+use crate::cpu::CpuSlot;
 use crate::enter::Entered;
 use crate::error::{RunError, Trap, TrapKind};
 use crate::fault::Frame;
 use crate::interp;
-use crate::user::{Image, LoopLimit, Trace};
+use crate::user::{Image, Loaded, LoopLimit, Trace};
 
 /// Iterations of `may_goto` loops between two questions, as in the kernel (`BPF_MAX_TIMED_LOOPS`).
 const LOOPS_PER_QUESTION: u64 = 0xffff;
 
 /// One run of a program.
 pub(crate) struct Invocation<'r> {
-    /// What is run, and with which maps and options.
+    /// What is run.
+    pub(crate) loaded: &'r Arc<Loaded>,
+    /// The program, with its maps and options.
     pub(crate) image: &'r Image,
+    /// The CPU that the run has leased.
+    pub(crate) cpu: CpuSlot,
+    /// What the run keeps alive.
+    pub(crate) held: &'r Held,
+    /// What ends more than the function that was called; compiled code is told of it by [`VmContext::leave`].
+    ///
+    /// [`VmContext::leave`]: codegen::abi::VmContext::leave
+    pub(crate) leave: Option<Leave>,
     /// The memory that the run may touch, arena aside.
     pub(crate) regions: Regions<'r>,
     /// How callbacks are entered.
@@ -43,6 +57,15 @@ pub(crate) struct Invocation<'r> {
     loops_left: u64,
     random: Option<fastrand::Rng>,
     stop: Option<Box<RunError>>,
+}
+
+/// How far execution goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// After a tail call: the calling function returns what the other program did.
+    Function,
+    /// After an exception with this cookie: out of the program, through every function.
+    Program(u64),
 }
 
 /// Who executes the instructions.
@@ -81,10 +104,15 @@ pub(crate) struct RawFault {
 
 impl<'r> Invocation<'r> {
     /// A run that has not begun.
-    pub(crate) fn new(image: &'r Image, regions: Regions<'r>) -> Self {
+    pub(crate) fn new(loaded: &'r Arc<Loaded>, regions: Regions<'r>, held: &'r Held) -> Self {
+        let image = &loaded.image;
         let (budget, loops_left) = first_budget(image);
         Self {
+            loaded,
             image,
+            cpu: CpuSlot::default(),
+            held,
+            leave: None,
             regions,
             executor: Executor::Interpreter { callback_frame: 0 },
             budget,
@@ -196,7 +224,7 @@ impl<'r> Invocation<'r> {
 
     /// Enters a callback; `None` once the run has been ended.
     pub(crate) fn call_back(&mut self, function: u64, args: [u64; 5]) -> Option<u64> {
-        if self.stopped() {
+        if self.stopped() || self.leave.is_some() {
             return None;
         }
         let result = match self.executor {
@@ -206,7 +234,7 @@ impl<'r> Invocation<'r> {
             Executor::Compiled(entered) => entered.callback(self, function, args),
         };
         match result {
-            Ok(value) if !self.stopped() => Some(value),
+            Ok(value) if !self.stopped() && self.leave.is_none() => Some(value),
             Ok(_) => None,
             Err(kind) => {
                 self.trap(kind, None);
@@ -218,6 +246,46 @@ impl<'r> Invocation<'r> {
     /// Memory of the run, which all of the range belongs to.
     pub(crate) fn memory(&self, address: u64, len: u64, write: bool) -> Result<Place<'r>, TrapKind> {
         self.regions.find(address, len, write).ok_or(TrapKind::OutOfBounds { address, size: len, write })
+    }
+
+    /// The map that a program names by this handle, as argument number `argument` of `function`.
+    pub(crate) fn map(
+        &self,
+        function: &'static str,
+        argument: u8,
+        handle: u64,
+    ) -> Result<&'r dyn UserMap, TrapKind> {
+        let found = self.image.maps.map_of(handle).or_else(|| self.held.map_of(handle));
+        found.ok_or(TrapKind::BadArgument { function, argument, value: handle })
+    }
+
+    /// Keeps a map alive until the run ends, and lets the program use it.
+    pub(crate) fn hold(&self, map: Arc<dyn UserMap>) -> &'r dyn UserMap {
+        self.held.map(map)
+    }
+
+    /// Keeps memory alive until the run ends, and lets the program read it, and write it if `writable`.
+    pub(crate) fn add_block(&self, block: Arc<Block>, writable: bool) -> &'r Block {
+        self.held.block(block, writable)
+    }
+
+    /// A guarded load: 0 where there is nothing that the run may read.
+    pub(crate) fn guarded_load(&self, address: u64, size: Size) -> u64 {
+        let found = self.regions.find(address, u64::from(size.bytes()), false);
+        found.map_or(0, |place| place.load(size, Ordering::Relaxed))
+    }
+
+    /// A guarded store: dropped where there is nothing that the run may write.
+    pub(crate) fn guarded_store(&self, address: u64, size: Size, value: u64) {
+        if let Some(place) = self.regions.find(address, u64::from(size.bytes()), true) {
+            place.store(size, value, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes of the packet, for `ld_abs` and `ld_ind`: the value in host order, `None` where there are none.
+    pub(crate) fn packet_load(&self, offset: i64, size: Size) -> Option<u64> {
+        let _ = (offset, size);
+        None
     }
 
     /// Arena load at a window offset: 0 and a fault if the page is missing.

@@ -4,9 +4,16 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use isa::Size;
 
+use super::registry::{Row, rows};
 use super::{E2BIG, EINVAL, Invocation, errno32, low32};
 use crate::access::Place;
 use crate::error::TrapKind;
+
+pub(super) static ROWS: &[Row] = rows! {
+    None, "bpf_iter_num_new" => num_new;
+    None, "bpf_iter_num_next" => num_next;
+    None, "bpf_iter_num_destroy" => num_destroy;
+};
 
 /// Most iterations of one iterator and of one `bpf_loop` (`BPF_MAX_LOOPS`).
 pub(super) const MAX_LOOPS: u32 = 8 << 20;
@@ -38,7 +45,7 @@ impl<'m> Num<'m> {
 }
 
 /// `int bpf_iter_num_new(struct bpf_iter_num *it, int start, int end)`.
-pub(super) fn num_new(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn num_new(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [it, start, end, _, _] = args;
     let num = Num::at(run, it)?;
     let (start, end) = (low32(start).cast_signed(), low32(end).cast_signed());
@@ -54,7 +61,7 @@ pub(super) fn num_new(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, T
 }
 
 /// `int *bpf_iter_num_next(struct bpf_iter_num *it)`: the current number's address, NULL at the end.
-pub(super) fn num_next(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn num_next(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [it, ..] = args;
     let num = Num::at(run, it)?;
     let (current, end) = num.get();
@@ -69,7 +76,7 @@ pub(super) fn num_next(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, 
 }
 
 /// `void bpf_iter_num_destroy(struct bpf_iter_num *it)`.
-pub(super) fn num_destroy(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn num_destroy(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [it, ..] = args;
     Num::at(run, it)?.set(0, 0);
     Ok(0)

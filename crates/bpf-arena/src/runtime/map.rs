@@ -1,45 +1,45 @@
 //! `bpf_map_lookup_elem`, `bpf_map_update_elem`, `bpf_map_delete_elem`.
 
-use super::maps::UserMap;
-use super::{EINVAL, EPERM, Invocation, errno};
-use crate::UpdateMode;
-use crate::error::TrapKind;
+use super::registry::{Row, rows};
+use super::{EPERM, Invocation, errno};
+use crate::error::{MapError, TrapKind};
+
+pub(super) static ROWS: &[Row] = rows! {
+    Some(1), "bpf_map_lookup_elem" => lookup;
+    Some(2), "bpf_map_update_elem" => update;
+    Some(3), "bpf_map_delete_elem" => delete;
+};
 
 /// `void *bpf_map_lookup_elem(struct bpf_map *map, const void *key)`: the value's address, or NULL.
-pub(super) fn lookup(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn lookup(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [map, key, ..] = args;
-    let map = map_of(run, "bpf_map_lookup_elem", map)?;
-    let key = run.memory(key, u64::from(map.spec().key_size), false)?.to_vec();
-    Ok(map.value_address(&key).unwrap_or(0))
+    let map = run.map("bpf_map_lookup_elem", 1, map)?;
+    let key = run.memory(key, u64::from(map.spec().key_size), false)?;
+    Ok(map.lookup_elem(&run.cpu, key).unwrap_or(0))
 }
 
 /// `long bpf_map_update_elem(struct bpf_map *map, const void *key, const void *value, u64 flags)`.
-pub(super) fn update(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn update(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [map, key, value, flags, _] = args;
-    let map = map_of(run, "bpf_map_update_elem", map)?;
+    let map = run.map("bpf_map_update_elem", 1, map)?;
     let spec = map.spec();
-    let key = run.memory(key, u64::from(spec.key_size), false)?.to_vec();
-    let value = run.memory(value, u64::from(spec.value_size), false)?.to_vec();
-    let mode = match flags {
-        0 => UpdateMode::Any,
-        1 => UpdateMode::NoExist,
-        2 => UpdateMode::Exist,
-        _ => return Ok(errno(EINVAL)),
-    };
+    let key = run.memory(key, u64::from(spec.key_size), false)?;
+    let value = run.memory(value, u64::from(spec.value_size), false)?;
     if spec.flags & bpf_object::BPF_F_RDONLY_PROG != 0 {
         return Ok(errno(EPERM));
     }
-    Ok(map.update(&key, &value, mode).map_or_else(|error| errno(error.errno()), |()| 0))
+    Ok(answer(map.update_elem(&run.cpu, key, value, flags)))
 }
 
 /// `long bpf_map_delete_elem(struct bpf_map *map, const void *key)`.
-pub(super) fn delete(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn delete(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [map, key, ..] = args;
-    let map = map_of(run, "bpf_map_delete_elem", map)?;
-    let key = run.memory(key, u64::from(map.spec().key_size), false)?.to_vec();
-    Ok(map.delete(&key).map_or_else(|error| errno(error.errno()), |()| 0))
+    let map = run.map("bpf_map_delete_elem", 1, map)?;
+    let key = run.memory(key, u64::from(map.spec().key_size), false)?;
+    Ok(answer(map.delete_elem(&run.cpu, key)))
 }
 
-fn map_of<'r>(run: &Invocation<'r>, function: &'static str, map: u64) -> Result<&'r dyn UserMap, TrapKind> {
-    run.image.maps.map_of(map).ok_or(TrapKind::BadArgument { function, argument: 1, value: map })
+/// 0, or the error's negative number.
+fn answer(result: Result<(), MapError>) -> u64 {
+    result.map_or_else(|error| errno(error.errno()), |()| 0)
 }

@@ -7,6 +7,7 @@ mod arena;
 mod control;
 mod environment;
 mod format;
+mod held;
 mod invocation;
 mod iterate;
 mod map;
@@ -15,7 +16,8 @@ mod print;
 mod registry;
 mod window;
 
-pub(crate) use invocation::{Executor, FaultLog, Invocation};
+pub(crate) use held::Held;
+pub(crate) use invocation::{Executor, FaultLog, Invocation, Leave};
 pub(crate) use registry::{helper, import, kfunc};
 pub(crate) use window::{Order, Rmw};
 

@@ -5,9 +5,19 @@ use std::sync::atomic::Ordering::Relaxed;
 use isa::Size;
 
 use super::format::{Source, Template};
+use super::registry::{Row, rows};
 use super::{EINVAL, ENOENT, Invocation, errno, errno32, low32};
 use crate::Stream;
 use crate::error::TrapKind;
+
+pub(super) static ROWS: &[Row] = rows! {
+    Some(6), "bpf_trace_printk" => trace_printk;
+    Some(165), "bpf_snprintf" => snprintf;
+    Some(177), "bpf_trace_vprintk" => trace_vprintk;
+    // Linux 6.18 renamed it.
+    None, "bpf_stream_vprintk" => stream_vprintk;
+    None, "bpf_stream_vprintk_impl" => stream_vprintk;
+};
 
 /// Most arguments in an array (`MAX_BPRINTF_VARARGS`).
 const MAX_ARGUMENTS: u64 = 12;
@@ -16,7 +26,7 @@ const MAX_ARGUMENTS: u64 = 12;
 const MAX_FORMAT: usize = 4096;
 
 /// `long bpf_trace_printk(const char *fmt, u32 fmt_size, ...)`: the length of the message.
-pub(super) fn trace_printk(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn trace_printk(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [format, size, arguments @ ..] = args;
     let Some(format) = sized_format(run, format, size)? else { return Ok(errno(EINVAL)) };
     Ok(match message(run, &format, &arguments) {
@@ -26,7 +36,7 @@ pub(super) fn trace_printk(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u
 }
 
 /// `long bpf_trace_vprintk(const char *fmt, u32 fmt_size, const void *data, u32 data_len)`.
-pub(super) fn trace_vprintk(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn trace_vprintk(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [format, size, data, len, _] = args;
     let Some(arguments) = arguments(run, data, len)? else { return Ok(errno(EINVAL)) };
     let Some(format) = sized_format(run, format, size)? else { return Ok(errno(EINVAL)) };
@@ -37,7 +47,7 @@ pub(super) fn trace_vprintk(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<
 }
 
 /// `int bpf_stream_vprintk(int stream_id, const char *fmt__str, const void *args, u32 len__sz, void *aux)`.
-pub(super) fn stream_vprintk(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn stream_vprintk(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [stream, format, data, len, _] = args;
     let stream = match low32(stream) {
         1 => Stream::Stdout,
@@ -57,7 +67,7 @@ pub(super) fn stream_vprintk(run: &mut Invocation<'_>, args: [u64; 5]) -> Result
 
 /// `long bpf_snprintf(char *str, u32 str_size, const char *fmt, u64 *data, u32 data_len)`: the length of the whole
 /// message with its NUL, of which what fits is written.
-pub(super) fn snprintf(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn snprintf(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [out, size, format, data, len] = args;
     let Some(arguments) = arguments(run, data, len)? else { return Ok(errno(EINVAL)) };
     let format = run.string(format, MAX_FORMAT).unwrap_or_default();

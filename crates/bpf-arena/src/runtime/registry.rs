@@ -1,5 +1,8 @@
 //! The tables of helpers and kfuncs, and what else generated code may call.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use bpf_object::Program;
 use codegen::Import;
 use codegen::abi::RuntimeFn;
@@ -25,6 +28,8 @@ pub(crate) struct Row {
 /// Gives a function a type, so that a trampoline of its own can be made for it.
 macro_rules! callee {
     ($name:expr, $function:expr) => {{
+        use $crate::enter::{self, Callee};
+        use $crate::error::TrapKind;
         struct This;
         impl Callee for This {
             const NAME: &'static str = $name;
@@ -39,60 +44,47 @@ macro_rules! callee {
     }};
 }
 
+/// The rows of a room: number (`None` for a kfunc), name, function.
 macro_rules! rows {
     ($($number:expr, $name:literal => $function:path;)*) => {
         &[$({
+            use $crate::runtime::Invocation;
+            use $crate::runtime::registry::{Row, callee};
+            use codegen::abi::RuntimeFn;
             const ENTRIES: (fn(&mut Invocation<'_>, [u64; 5]) -> u64, RuntimeFn) = callee!($name, $function);
             Row { name: $name, number: $number, call: ENTRIES.0, entry: ENTRIES.1 }
         },)*]
     };
 }
 
-static HELPERS: &[Row] = rows! {
-    Some(1), "bpf_map_lookup_elem" => map::lookup;
-    Some(2), "bpf_map_update_elem" => map::update;
-    Some(3), "bpf_map_delete_elem" => map::delete;
-    Some(5), "bpf_ktime_get_ns" => environment::ktime;
-    Some(6), "bpf_trace_printk" => print::trace_printk;
-    Some(7), "bpf_get_prandom_u32" => environment::prandom;
-    Some(8), "bpf_get_smp_processor_id" => environment::processor;
-    Some(14), "bpf_get_current_pid_tgid" => environment::pid_tgid;
-    Some(15), "bpf_get_current_uid_gid" => environment::uid_gid;
-    Some(16), "bpf_get_current_comm" => environment::comm;
-    Some(93), "bpf_spin_lock" => control::spin_lock;
-    Some(94), "bpf_spin_unlock" => control::spin_unlock;
-    Some(113), "bpf_probe_read_kernel" => environment::probe_read;
-    Some(125), "bpf_ktime_get_boot_ns" => environment::ktime_boot;
-    Some(160), "bpf_ktime_get_coarse_ns" => environment::ktime_coarse;
-    Some(165), "bpf_snprintf" => print::snprintf;
-    Some(177), "bpf_trace_vprintk" => print::trace_vprintk;
-    Some(181), "bpf_loop" => control::bpf_loop;
-};
+pub(super) use {callee, rows};
 
-static KFUNCS: &[Row] = rows! {
-    None, "bpf_arena_alloc_pages" => arena::alloc_pages;
-    None, "bpf_arena_free_pages" => arena::free_pages;
-    None, "bpf_arena_reserve_pages" => arena::reserve_pages;
-    None, "bpf_iter_num_new" => iterate::num_new;
-    None, "bpf_iter_num_next" => iterate::num_next;
-    None, "bpf_iter_num_destroy" => iterate::num_destroy;
-    None, "bpf_preempt_disable" => control::nothing;
-    None, "bpf_preempt_enable" => control::nothing;
-    None, "bpf_rcu_read_lock" => control::nothing;
-    None, "bpf_rcu_read_unlock" => control::nothing;
-    // Linux 6.18 renamed it.
-    None, "bpf_stream_vprintk" => print::stream_vprintk;
-    None, "bpf_stream_vprintk_impl" => print::stream_vprintk;
-};
+/// The rooms that functions live in.
+static ROOMS: &[&[Row]] =
+    &[arena::ROWS, control::ROWS, environment::ROWS, iterate::ROWS, map::ROWS, print::ROWS];
+
+/// Every row, found by number or name.
+struct Index {
+    helpers: HashMap<u32, &'static Row>,
+    kfuncs: HashMap<&'static str, &'static Row>,
+}
+
+static INDEX: LazyLock<Index> = LazyLock::new(|| {
+    let rows = || ROOMS.iter().copied().flatten();
+    Index {
+        helpers: rows().filter_map(|row| Some((row.number?, row))).collect(),
+        kfuncs: rows().filter(|row| row.number.is_none()).map(|row| (row.name, row)).collect(),
+    }
+});
 
 /// The helper with this number.
 pub(crate) fn helper(number: u32) -> Option<&'static Row> {
-    HELPERS.iter().find(|row| row.number == Some(number))
+    INDEX.helpers.get(&number).copied()
 }
 
 /// The kfunc with this name.
 pub(crate) fn kfunc(name: &str) -> Option<&'static Row> {
-    KFUNCS.iter().find(|row| row.name == name)
+    INDEX.kfuncs.get(name).copied()
 }
 
 /// What generated code is to call for an import.
@@ -113,6 +105,24 @@ pub(crate) fn import(import: Import, program: &Program) -> Option<RuntimeFn> {
             Size::W => callee!("arena store", |run, args| store(run, args, Size::W)).1,
             Size::DW => callee!("arena store", |run, args| store(run, args, Size::DW)).1,
         }),
+        Import::GuardedLoad(size) => Some(match size {
+            Size::B => callee!("guarded load", |run, args| guarded_load(run, args, Size::B)).1,
+            Size::H => callee!("guarded load", |run, args| guarded_load(run, args, Size::H)).1,
+            Size::W => callee!("guarded load", |run, args| guarded_load(run, args, Size::W)).1,
+            Size::DW => callee!("guarded load", |run, args| guarded_load(run, args, Size::DW)).1,
+        }),
+        Import::GuardedStore(size) => Some(match size {
+            Size::B => callee!("guarded store", |run, args| guarded_store(run, args, Size::B)).1,
+            Size::H => callee!("guarded store", |run, args| guarded_store(run, args, Size::H)).1,
+            Size::W => callee!("guarded store", |run, args| guarded_store(run, args, Size::W)).1,
+            Size::DW => callee!("guarded store", |run, args| guarded_store(run, args, Size::DW)).1,
+        }),
+        Import::PacketLoad(size) => match size {
+            Size::B => Some(callee!("packet load", |run, args| packet_load(run, args, Size::B)).1),
+            Size::H => Some(callee!("packet load", |run, args| packet_load(run, args, Size::H)).1),
+            Size::W => Some(callee!("packet load", |run, args| packet_load(run, args, Size::W)).1),
+            Size::DW => None,
+        },
         Import::ArenaAtomic(Size::W, op) => Some(arena_atomic::<true>(op)),
         Import::ArenaAtomic(Size::DW, op) => Some(arena_atomic::<false>(op)),
         _ => None,
@@ -161,4 +171,22 @@ fn store(invocation: &mut Invocation<'_>, args: [u64; 5], size: Size) -> Result<
     let [at, value, insn, _, _] = args;
     invocation.arena_store(at.cast_signed(), size, value, Order::Ordered, InsnIdx(low32(insn)));
     Ok(0)
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
+fn guarded_load(invocation: &mut Invocation<'_>, args: [u64; 5], size: Size) -> Result<u64, TrapKind> {
+    Ok(invocation.guarded_load(args[0], size))
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
+fn guarded_store(invocation: &mut Invocation<'_>, args: [u64; 5], size: Size) -> Result<u64, TrapKind> {
+    invocation.guarded_store(args[0], size, args[1]);
+    Ok(0)
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
+fn packet_load(invocation: &mut Invocation<'_>, args: [u64; 5], size: Size) -> Result<u64, TrapKind> {
+    /// Says that there are no such bytes: see [`Import::PacketLoad`].
+    const MISSING: u64 = 1 << 32;
+    Ok(invocation.packet_load(args[0].cast_signed(), size).unwrap_or(MISSING))
 }

@@ -38,10 +38,16 @@ pub(crate) struct Image {
 
 /// A verified program with its maps, prepared to run: the last stage of the pipeline. Usable from any number of threads
 /// at once; a run takes no lock and, unless the program or a fault asks for memory, allocates nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Instance {
-    image: Image,
-    machine: Option<Arc<Machine>>,
+    pub(crate) inner: Arc<Loaded>,
+}
+
+/// What an instance consists of. Whatever enters the program later (timers, tail calls) refers to it.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) image: Image,
+    pub(crate) machine: Option<Arc<Machine>>,
     facts: Facts,
 }
 
@@ -73,19 +79,19 @@ impl Instance {
     /// The program.
     #[must_use]
     pub fn program(&self) -> &Program {
-        self.image.verified.program()
+        self.inner.image.verified.program()
     }
 
     /// Its maps.
     #[must_use]
     pub fn maps(&self) -> &MapSet {
-        &self.image.maps
+        &self.inner.image.maps
     }
 
     /// Whether it is interpreted.
     #[must_use]
     pub fn is_interpreted(&self) -> bool {
-        self.machine.is_none()
+        self.inner.machine.is_none()
     }
 
     /// Joins what was prepared.
@@ -98,7 +104,7 @@ impl Instance {
             stack_bytes: if uses_stack { verified.stats().max_stack_bytes } else { 0 },
             records_faults: verified.arena().is_some() && machine.is_some(),
         };
-        Self { image, machine, facts }
+        Self { inner: Arc::new(Loaded { image, machine, facts }) }
     }
 
     /// Runs the program with this context.
@@ -115,9 +121,9 @@ impl Instance {
     /// # Errors
     /// As for [`Instance::run`]; the first error ends it.
     pub fn repeat(&self, ctx: &mut [u8], count: u32) -> Result<Outcome, RunError> {
-        self.check_ctx(ctx.len())?;
-        let mut borrowed = self.run_state()?;
-        self.execute(ctx, borrowed.get().ok_or_else(no_memory)?, count)
+        self.inner.check_ctx(ctx.len())?;
+        let mut borrowed = self.inner.run_state()?;
+        self.inner.execute(ctx, borrowed.get().ok_or_else(no_memory)?, count)
     }
 
     /// Runs the program and keeps what it left on its stack.
@@ -125,11 +131,11 @@ impl Instance {
     /// # Errors
     /// As for [`Instance::run`].
     pub fn run_and_inspect(&self, ctx: &mut [u8]) -> Result<Remains, RunError> {
-        self.check_ctx(ctx.len())?;
-        let mut borrowed = self.run_state()?;
+        self.inner.check_ctx(ctx.len())?;
+        let mut borrowed = self.inner.run_state()?;
         let state = borrowed.get().ok_or_else(no_memory)?;
-        let outcome = self.execute(ctx, state, 1);
-        let frame = u64::from(self.image.verified.frames().first().map_or(0, |f| f.stack_bytes));
+        let outcome = self.inner.execute(ctx, state, 1);
+        let frame = u64::from(self.inner.image.verified.frames().first().map_or(0, |f| f.stack_bytes));
         let offset = (state.stack.len() as u64).saturating_sub(frame);
         let stack = state.stack.place(offset, frame).map_or_else(Vec::new, |place| place.to_vec());
         Ok(Remains { outcome: outcome?, stack })
@@ -141,19 +147,26 @@ impl Instance {
     /// # Errors
     /// The context does not fit.
     pub fn trace(&self, ctx: &mut [u8], most: usize) -> Result<Vec<Moment>, RunError> {
-        self.check_ctx(ctx.len())?;
-        let mut borrowed = self.run_state()?;
-        let RunState { stack, .. } = borrowed.get().ok_or_else(no_memory)?;
-        clear_stack(stack, self.facts.stack_bytes);
+        self.inner.check_ctx(ctx.len())?;
+        let mut borrowed = self.inner.run_state()?;
+        let RunState { stack, held, .. } = borrowed.get().ok_or_else(no_memory)?;
+        clear_stack(stack, self.inner.facts.stack_bytes);
         let has_ctx = !ctx.is_empty();
-        let regions = Regions::new(stack, ctx, self.image.maps.table());
+        let regions = Regions::new(stack, ctx, self.inner.image.maps.table(), &held.memory);
         let r1 = if has_ctx { regions.ctx_address() } else { 0 };
         let r10 = stack.address() + stack.len() as u64;
-        let mut run = Invocation::new(&self.image, regions);
+        let mut run = Invocation::new(&self.inner, regions, held);
         run.trace = Some(Trace { moments: Vec::new(), most });
         interp::run(&mut run, r1, r10);
         run.release_lock();
         Ok(run.trace.take().unwrap_or_default().moments)
+    }
+}
+
+impl Loaded {
+    /// The program.
+    pub(crate) fn program(&self) -> &Program {
+        self.image.verified.program()
     }
 
     fn check_ctx(&self, given: usize) -> Result<(), RunError> {
@@ -171,13 +184,18 @@ impl Instance {
     }
 
     #[inline]
-    fn execute(&self, ctx: &mut [u8], state: &mut RunState, rounds: u32) -> Result<Outcome, RunError> {
-        let RunState { stack, recorder, .. } = state;
+    fn execute(
+        self: &Arc<Self>,
+        ctx: &mut [u8],
+        state: &mut RunState,
+        rounds: u32,
+    ) -> Result<Outcome, RunError> {
+        let RunState { stack, recorder, held, .. } = state;
         let has_ctx = !ctx.is_empty();
-        let regions = Regions::new(stack, ctx, self.image.maps.table());
+        let regions = Regions::new(stack, ctx, self.image.maps.table(), &held.memory);
         let r1 = if has_ctx { regions.ctx_address() } else { 0 };
         let r10 = stack.address() + stack.len() as u64;
-        let mut run = Invocation::new(&self.image, regions);
+        let mut run = Invocation::new(self, regions, held);
         let mut left = rounds;
         loop {
             clear_stack(stack, self.facts.stack_bytes);

@@ -7,7 +7,7 @@ use bpf_object::{
     Extern, ExternKind, Kconfig, KconfigValue, LinkOptions, Object, ProgType, Program, UNANSWERED_RELOCATION,
 };
 use isa::{CallTarget, Imm64, Insn, InsnIdx};
-use verifier::{Memory, Verified};
+use verifier::Verified;
 
 use super::image::{Image, Instance};
 use super::options::{Options, UserEngine};
@@ -34,8 +34,7 @@ impl Code {
     /// The program uses something that the runtime does not have: [`LoadError::Unsupported`].
     pub fn interpreted(verified: &Verified) -> Result<Self, LoadError> {
         check_program_type(verified.program())?;
-        let mut missing = unsupported(verified.program(), |at| verified.facts(at).reached);
-        missing.extend(kernel_memory(verified));
+        let missing = unsupported(verified.program(), |at| verified.facts(at).reached);
         if missing.is_empty() {
             Ok(Self { verified: verified.clone(), machine: None, checked: true })
         } else {
@@ -242,19 +241,6 @@ fn unsupported(program: &Program, counts: impl Fn(InsnIdx) -> bool) -> Vec<Unsup
     found
 }
 
-/// The accesses to memory that no process has.
-fn kernel_memory(verified: &Verified) -> impl Iterator<Item = Unsupported> + '_ {
-    let program = verified.program();
-    let accesses = program.code.iter().filter(|(at, _)| verified.facts(*at).memory == Some(Memory::Kernel));
-    accesses.map(|(at, insn)| Unsupported {
-        program: Some(program.name.clone()),
-        name: insn.text(at, &()).to_string(),
-        kind: UnsupportedKind::KernelMemory,
-        insn: Some(at),
-        line: program.line_at(at).cloned(),
-    })
-}
-
 /// What the runtime lacks to execute this instruction.
 fn missing(program: &Program, at: InsnIdx, insn: Insn) -> Option<(UnsupportedKind, String)> {
     match insn {
@@ -273,9 +259,7 @@ fn missing(program: &Program, at: InsnIdx, insn: Insn) -> Option<(UnsupportedKin
             let name = external(program, btf_id).map_or_else(String::new, |variable| variable.name.clone());
             Some((UnsupportedKind::KernelVariable, name))
         }
-        Insn::LoadPacket { .. }
-        | Insn::IndirectJump { .. }
-        | Insn::Call { target: CallTarget::Register(_) } => {
+        Insn::IndirectJump { .. } | Insn::Call { target: CallTarget::Register(_) } => {
             Some((UnsupportedKind::Instruction, insn.text(at, &()).to_string()))
         }
         _ => None,

@@ -6,7 +6,7 @@ mod options;
 mod state;
 mod trace;
 
-pub(crate) use image::Image;
+pub(crate) use image::{Image, Loaded};
 pub use image::{Instance, Remains};
 pub use load::Code;
 pub use options::{Cancel, LoopLimit, Output, Stream, UserEngine};

@@ -6,6 +6,7 @@ use codegen::abi::STACK_BYTES;
 use sys::fault::Recorder;
 
 use crate::access::Block;
+use crate::runtime::Held;
 
 thread_local! {
     /// One spare per thread. A run inside of a run (from an output sink) makes its own.
@@ -17,6 +18,8 @@ pub(super) struct RunState {
     /// The BPF stack, aligned to 16 bytes.
     pub(super) stack: Block,
     pub(super) recorder: Recorder,
+    /// What the run keeps alive; empty between runs.
+    pub(super) held: Held,
     capacity: usize,
 }
 
@@ -41,6 +44,7 @@ impl RunState {
         let state = Self {
             stack: Block::new(STACK_BYTES)?,
             recorder: Recorder::new(fault_records),
+            held: Held::default(),
             capacity: fault_records,
         };
         Some(Borrowed { state: Some(Box::new(state)) })
@@ -58,6 +62,9 @@ impl Borrowed {
 impl Drop for Borrowed {
     #[inline]
     fn drop(&mut self) {
+        if let Some(state) = &mut self.state {
+            state.held.clear();
+        }
         // At the end of a thread there is nobody to keep it for.
         let _ = SPARE.try_with(|spare| spare.set(self.state.take()));
     }

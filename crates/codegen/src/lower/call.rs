@@ -3,18 +3,23 @@
 use std::mem::offset_of;
 
 use bpf_object::Program;
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{AbiParam, InstBuilder, Signature, Value, types};
 use cranelift_codegen::isa::CallConv;
 use isa::{CallTarget, InsnIdx, Reg};
 
 use super::{Lower, context_memory, field, proven_memory};
-use crate::abi::VmContext;
+use crate::abi::{self, VmContext};
 use crate::flow::Step;
 use crate::{CompileError, Import};
+
+/// Number of `bpf_tail_call`.
+const TAIL_CALL: u32 = 12;
 
 impl Lower<'_, '_> {
     pub(super) fn call(&mut self, step: &Step, target: CallTarget) -> Result<(), CompileError> {
         self.save_budget();
+        let tail_call = target == CallTarget::Helper(TAIL_CALL);
         let result = match target {
             CallTarget::Helper(number) => self.external_call(Import::Helper(number)),
             CallTarget::Kfunc { btf_id, .. } => {
@@ -26,14 +31,36 @@ impl Lower<'_, '_> {
                 return Err(CompileError::UnsupportedInsn { at: step.at, insn: step.insn });
             }
         };
+        if tail_call || self.throws {
+            self.leave(result);
+        }
         self.reload_budget();
         self.set(Reg::R0, result);
-        // The program cannot read its argument registers any more, but a later call passes all five: give them
-        // something that is at hand anyway, or the backend keeps the old values alive.
+        self.clobber_arguments();
+        Ok(())
+    }
+
+    /// Returns `result` from this function if the call that gave it ended more than itself.
+    fn leave(&mut self, result: Value) {
+        let offset = field(offset_of!(VmContext, leave));
+        let leave = self.b.ins().load(types::I64, context_memory(), self.context, offset);
+        let (done, go_on) = (self.b.create_block(), self.b.create_block());
+        self.b.ins().brif(leave, done, &[], go_on, &[]);
+        self.b.switch_to_block(done);
+        let function_only = self.b.ins().icmp_imm_s(IntCC::Equal, leave, abi::LEAVE_FUNCTION.cast_signed());
+        let zero = self.b.ins().iconst(types::I64, 0);
+        let left = self.b.ins().select(function_only, zero, leave);
+        self.b.ins().store(context_memory(), left, self.context, offset);
+        self.b.ins().return_(&[result]);
+        self.b.switch_to_block(go_on);
+    }
+
+    /// After a call the program cannot read its argument registers any more, but a later call passes all five: gives them
+    /// something that is at hand anyway, or the backend keeps the old values alive.
+    pub(super) fn clobber_arguments(&mut self) {
         for reg in Reg::ARGS {
             self.set(reg, self.frame);
         }
-        Ok(())
     }
 
     /// The reached subprogram that begins `offset` slots after the next instruction.

@@ -11,7 +11,7 @@
 //! What is addressed through `r10` itself is left to the backend as ordinary memory.
 
 use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Value, types};
-use isa::{AtomicOp, InsnIdx, Operand, Reg, Size, Width};
+use isa::{AtomicOp, InsnIdx, Operand, PacketBase, Reg, Size, Width};
 use verifier::Memory;
 
 use super::{ARENA_TRAP, Lower, memory_type, proven_memory};
@@ -43,6 +43,8 @@ enum Way {
     Native { address: Value, flags: MemFlagsData },
     /// By the runtime, which gets the offset in the arena's window.
     Runtime { window_offset: Value },
+    /// By the runtime, which looks whether there is anything.
+    Guarded { address: Value },
 }
 
 impl Lower<'_, '_> {
@@ -67,9 +69,43 @@ impl Lower<'_, '_> {
                 let value = self.truncate(place.size, value);
                 self.extend(place.size, sign_extend, value)
             }
+            Way::Guarded { address } => {
+                let [zero, index] = self.constants(step.at);
+                let import = Import::GuardedLoad(place.size);
+                let value = self.runtime_call(import, [address, zero, index, zero, zero]);
+                let value = self.truncate(place.size, value);
+                self.extend(place.size, sign_extend, value)
+            }
         };
         self.set(dst, value);
         Ok(())
+    }
+
+    /// `ld_abs` and `ld_ind`: the function returns 0 where the packet has no such byte. Clobbers the argument registers as a
+    /// call does.
+    pub(super) fn load_packet(&mut self, step: &Step, size: Size, from: PacketBase, imm: i32) {
+        self.save_budget();
+        let offset = match from {
+            // The sum is of 32 bits, and signed.
+            PacketBase::Ind(reg) => {
+                let index = self.get_low(Width::W32, reg);
+                let sum = self.b.ins().iadd_imm_s(index, i64::from(imm));
+                self.b.ins().sextend(types::I64, sum)
+            }
+            PacketBase::Abs => self.b.ins().iconst(types::I64, i64::from(imm)),
+        };
+        let [zero, at] = self.constants(step.at);
+        let value = self.runtime_call(Import::PacketLoad(size), [offset, zero, at, zero, zero]);
+        let missing = self.b.ins().ushr_imm_u(value, 32);
+        let (leave, go_on) = (self.b.create_block(), self.b.create_block());
+        self.b.ins().brif(missing, leave, &[], go_on, &[]);
+        self.b.switch_to_block(leave);
+        let zero = self.b.ins().iconst(types::I64, 0);
+        self.b.ins().return_(&[zero]);
+        self.b.switch_to_block(go_on);
+        self.reload_budget();
+        self.set(Reg::R0, value);
+        self.clobber_arguments();
     }
 
     /// A load that stays where it is, as 64 bits.
@@ -118,6 +154,10 @@ impl Lower<'_, '_> {
                 let import = Import::ArenaStore(place.size);
                 self.runtime_call(import, [window_offset, value, index, zero, zero]);
             }
+            Way::Guarded { address } => {
+                let [zero, index] = self.constants(step.at);
+                self.runtime_call(Import::GuardedStore(place.size), [address, value, index, zero, zero]);
+            }
         }
         Ok(())
     }
@@ -145,6 +185,8 @@ impl Lower<'_, '_> {
                 let old = self.runtime_call(import, [window_offset, operand, index, expected, missing]);
                 self.truncate(place.size, old)
             }
+            // The verifier allows no atomic there.
+            Way::Guarded { .. } => return Err(CompileError::KernelMemory { at: step.at }),
         };
         if fetch || matches!(op, AtomicOp::Xchg | AtomicOp::CmpXchg) {
             let old = if place.size == Size::DW { old } else { self.b.ins().uextend(types::I64, old) };
@@ -196,7 +238,10 @@ impl Lower<'_, '_> {
                 let address = self.address(address, place.offset);
                 Ok(Way::Native { address, flags: MemFlagsData::new().with_trap_code(Some(ARENA_TRAP)) })
             }
-            Memory::Kernel => Err(CompileError::KernelMemory { at: step.at }),
+            Memory::Kernel => {
+                let base = self.get(place.base);
+                Ok(Way::Guarded { address: self.address(base, place.offset) })
+            }
             _ => Err(unknown),
         }
     }

@@ -129,6 +129,8 @@ struct Lower<'a, 'f> {
     stack_bytes: i64,
     /// Whether a helper or kfunc may enter a callback of this program.
     has_callbacks: bool,
+    /// Whether the program throws exceptions.
+    throws: bool,
     /// How runtime functions are called.
     import_signature: Option<ir::SigRef>,
     /// Subprograms this function refers to.
@@ -174,6 +176,7 @@ impl<'a, 'f> Lower<'a, 'f> {
             budget: None,
             stack_bytes,
             has_callbacks: frames.iter().any(|f| f.callback),
+            throws: unit.source.program().externs.iter().any(|e| e.name == "bpf_throw"),
             import_signature: None,
             functions: HashMap::new(),
         };
@@ -221,6 +224,7 @@ impl<'a, 'f> Lower<'a, 'f> {
             Insn::Atomic { size, op, fetch, base, offset, src } => {
                 return self.atomic(step, mem::Place { size, base, offset }, mem::Update { op, fetch, src });
             }
+            Insn::LoadPacket { size, from, imm } => self.load_packet(step, size, from, imm),
             Insn::Call { target } => return self.call(step, target),
             _ => return Err(CompileError::UnsupportedInsn { at: step.at, insn: step.insn }),
         }

@@ -1,7 +1,7 @@
 //! The context: which fields of it may be accessed, and what they give.
 
 use bpf_object::KindTag;
-use isa::Reg;
+use isa::{Reg, Size};
 
 use super::Step;
 use super::mem::Place;
@@ -113,6 +113,10 @@ impl Step<'_> {
                 return Ok(self.pointer(kind).with(Flags::TRUSTED));
             }
         };
+        let of_packet = matches!(gives, Gives::Packet | Gives::PacketMeta | Gives::PacketEnd);
+        if of_packet && place.size == Size::W {
+            self.facts.context_pointer(self.at);
+        }
         let mut value = self.pointer(kind);
         if matches!(gives, Gives::SocketOrNull | Gives::SockCommonOrNull) {
             value = value.with(Flags::MAYBE_NULL);

@@ -73,7 +73,7 @@ impl Step<'_> {
             let same = !place.sign_extend || value.scalar.bit_width() < bits;
             value = if same { RegState { scalar: cut, ..value } } else { self.number(cut, &[value.origin]) };
         }
-        self.note_access(pointer.kind)?;
+        self.note_access(&pointer)?;
         Ok(self.write(dst, value)?)
     }
 
@@ -106,7 +106,7 @@ impl Step<'_> {
         if let RegType::PtrToStack { frame } = pointer.kind {
             self.stack_write(frame, place, pointer, Some((value, src)))?;
         }
-        Ok(self.note_access(pointer.kind)?)
+        Ok(self.note_access(&pointer)?)
     }
 
     pub(super) fn atomic(
@@ -146,7 +146,7 @@ impl Step<'_> {
         if let RegType::PtrToStack { frame } = pointer.kind {
             self.stack_write(frame, write, &pointer, None)?;
         }
-        self.note_access(pointer.kind)?;
+        self.note_access(&pointer)?;
         let Some(to) = returns else { return Ok(()) };
         if pointer.is_arena() {
             // On a missing page the register stays what it was, whatever the width of the access.
@@ -160,9 +160,8 @@ impl Step<'_> {
     }
 
     /// Records whose memory the instruction accesses.
-    fn note_access(&mut self, kind: RegType) -> Result<(), Reason> {
-        let converted = kind == RegType::PtrToCtx && self.plan.rules.converts;
-        self.facts.access(self.at, kind, converted)
+    fn note_access(&mut self, pointer: &RegState) -> Result<(), Reason> {
+        self.facts.access(self.at, pointer.kind, pointer.flags)
     }
 
     /// On the stack, atomics work at known offsets only.

@@ -1,8 +1,10 @@
 //! `BPF_MAP_TYPE_ARENA` seen as a map: it has no elements.
 
+use std::any::Any;
+
 use bpf_object::MapSpec;
 
-use super::UserMap;
+use super::{MapCore, UserMap};
 use crate::UpdateMode;
 use crate::access::BlockTable;
 use crate::arena::Arena;
@@ -11,19 +13,19 @@ use crate::error::MapError;
 
 /// An arena among the maps.
 pub(super) struct ArenaMap {
-    spec: MapSpec,
+    core: MapCore,
     arena: Arena,
 }
 
 impl ArenaMap {
     pub(super) fn new(spec: MapSpec, arena: Arena) -> Self {
-        Self { spec, arena }
+        Self { core: MapCore::new(spec), arena }
     }
 }
 
 impl LoadedMap for ArenaMap {
     fn spec(&self) -> &MapSpec {
-        &self.spec
+        &self.core.spec
     }
 
     fn lookup(&self, _: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
@@ -52,13 +54,17 @@ impl LoadedMap for ArenaMap {
 }
 
 impl UserMap for ArenaMap {
-    fn value_address(&self, _: &[u8]) -> Option<u64> {
-        None
+    fn core(&self) -> &MapCore {
+        &self.core
     }
+
+    fn add_memory(&self, _: &mut BlockTable) {}
 
     fn direct_value(&self) -> u64 {
         self.arena.user_vm_start().get()
     }
 
-    fn add_memory(&self, _: &mut BlockTable) {}
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
 }

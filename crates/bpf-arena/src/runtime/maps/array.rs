@@ -1,14 +1,18 @@
 //! `BPF_MAP_TYPE_ARRAY`, and the global data sections, which are arrays of one value.
 
+use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use bpf_object::{BPF_F_RDONLY_PROG, MapOrigin, MapSpec};
+use bpf_object::{BPF_F_RDONLY_PROG, Btf, MapOrigin, MapSpec};
+use isa::Size;
 
-use super::UserMap;
+use super::{MapCore, UserMap};
 use crate::UpdateMode;
 use crate::access::{Block, BlockTable, Place};
 use crate::backend::LoadedMap;
+use crate::cpu::CpuSlot;
 use crate::error::MapError;
 
 /// Values lie one after the other, each at a multiple of this.
@@ -16,7 +20,7 @@ const VALUE_ALIGN: u64 = 8;
 
 /// An array.
 pub(super) struct ArrayMap {
-    spec: MapSpec,
+    core: MapCore,
     block: Arc<Block>,
     stride: u64,
     /// The lock in each value, which copies in and out leave alone.
@@ -27,7 +31,12 @@ pub(super) struct ArrayMap {
 
 impl ArrayMap {
     /// Creates it with its initial contents.
-    pub(super) fn create(spec: MapSpec, lock: Option<Range<u64>>) -> Result<Self, MapError> {
+    pub(super) fn create(spec: MapSpec, btf: Option<&Btf>) -> Result<Self, MapError> {
+        let lock = btf.and_then(|btf| lock_of(&spec, btf));
+        Self::create_with(spec, lock)
+    }
+
+    fn create_with(spec: MapSpec, lock: Option<Range<u64>>) -> Result<Self, MapError> {
         let bad = |attribute, value: u32| MapError::BadAttribute { attribute, value: u64::from(value) };
         if spec.key_size != 4 {
             return Err(bad("key_size", spec.key_size));
@@ -45,7 +54,7 @@ impl ArrayMap {
             place.write(&spec.initial);
         }
         let frozen = matches!(spec.origin, MapOrigin::Data { read_only: true, .. } | MapOrigin::Kconfig);
-        Ok(Self { spec, block: Arc::new(block), stride, lock, frozen })
+        Ok(Self { core: MapCore::new(spec), block: Arc::new(block), stride, lock, frozen })
     }
 
     /// The value at a key; `None` past the end.
@@ -54,16 +63,16 @@ impl ArrayMap {
             return Err(MapError::KeySize { expected: 4, given: key.len() });
         };
         let index = u32::from_le_bytes(key);
-        if index >= self.spec.max_entries {
+        if index >= self.core.spec.max_entries {
             return Ok(None);
         }
-        Ok(self.block.place(u64::from(index) * self.stride, u64::from(self.spec.value_size)))
+        Ok(self.block.place(u64::from(index) * self.stride, u64::from(self.core.spec.value_size)))
     }
 
     /// A range of the only value.
     fn range(&self, offset: u64, len: usize) -> Result<Place<'_>, MapError> {
         let end = offset.saturating_add(len as u64);
-        if end > u64::from(self.spec.value_size) {
+        if end > u64::from(self.core.spec.value_size) {
             return Err(MapError::OutOfRange { offset, end });
         }
         self.block.place(offset, len as u64).ok_or(MapError::OutOfRange { offset, end })
@@ -72,7 +81,7 @@ impl ArrayMap {
 
 impl LoadedMap for ArrayMap {
     fn spec(&self) -> &MapSpec {
-        &self.spec
+        &self.core.spec
     }
 
     fn lookup(&self, key: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
@@ -84,8 +93,8 @@ impl LoadedMap for ArrayMap {
     }
 
     fn update(&self, key: &[u8], value: &[u8], mode: UpdateMode) -> Result<(), MapError> {
-        if value.len() as u64 != u64::from(self.spec.value_size) {
-            return Err(MapError::ValueSize { expected: self.spec.value_size, given: value.len() });
+        if value.len() as u64 != u64::from(self.core.spec.value_size) {
+            return Err(MapError::ValueSize { expected: self.core.spec.value_size, given: value.len() });
         }
         if self.frozen {
             return Err(MapError::ReadOnly);
@@ -118,8 +127,8 @@ impl LoadedMap for ArrayMap {
             None => 0,
         };
         // An index past the end starts over, as in the kernel.
-        let next = if next > self.spec.max_entries { 0 } else { next };
-        Ok((next < self.spec.max_entries).then(|| next.to_le_bytes().to_vec()))
+        let next = if next > self.core.spec.max_entries { 0 } else { next };
+        Ok((next < self.core.spec.max_entries).then(|| next.to_le_bytes().to_vec()))
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<(), MapError> {
@@ -137,17 +146,36 @@ impl LoadedMap for ArrayMap {
 }
 
 impl UserMap for ArrayMap {
-    fn value_address(&self, key: &[u8]) -> Option<u64> {
-        self.value(key).ok().flatten().map(|place| place.address())
-    }
-
-    fn direct_value(&self) -> u64 {
-        if self.spec.max_entries == 1 { self.block.address() } else { 0 }
+    fn core(&self) -> &MapCore {
+        &self.core
     }
 
     fn add_memory(&self, table: &mut BlockTable) {
-        let writable = !self.frozen && self.spec.flags & BPF_F_RDONLY_PROG == 0;
+        let writable = !self.frozen && self.core.spec.flags & BPF_F_RDONLY_PROG == 0;
         table.insert(Arc::clone(&self.block), writable);
+    }
+
+    fn lookup_elem(&self, _: &CpuSlot, key: Place<'_>) -> Option<u64> {
+        let index = key.load(Size::W, Ordering::Relaxed);
+        let place = self.block.place(index * self.stride, u64::from(self.core.spec.value_size));
+        place.filter(|_| index < u64::from(self.core.spec.max_entries)).map(|place| place.address())
+    }
+
+    fn update_elem(&self, _: &CpuSlot, key: Place<'_>, value: Place<'_>, flags: u64) -> Result<(), MapError> {
+        let mode = UpdateMode::from_flags(flags).ok_or(MapError::Invalid)?;
+        self.update(&key.to_vec(), &value.to_vec(), mode)
+    }
+
+    fn delete_elem(&self, _: &CpuSlot, _: Place<'_>) -> Result<(), MapError> {
+        Err(MapError::Invalid)
+    }
+
+    fn direct_value(&self) -> u64 {
+        if self.core.spec.max_entries == 1 { self.block.address() } else { 0 }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 
@@ -155,6 +183,15 @@ impl UserMap for ArrayMap {
 fn split<'v>(value: &'v [u8], lock: &Range<u64>) -> Option<(&'v [u8], &'v [u8])> {
     let (start, end) = (usize::try_from(lock.start).ok()?, usize::try_from(lock.end).ok()?);
     Some((value.get(..start)?, value.get(end..)?))
+}
+
+/// Where the lock lies in a map's values: a member of type `struct bpf_spin_lock`.
+fn lock_of(spec: &MapSpec, btf: &Btf) -> Option<Range<u64>> {
+    let value = btf.composite(spec.value_btf?)?;
+    let is_lock = |member: &&bpf_object::Member| btf.name(btf.resolve(member.ty)) == "bpf_spin_lock";
+    let lock = value.members.iter().find(is_lock)?;
+    let start = u64::from(lock.bit_offset) / 8;
+    Some(start..start + btf.size_of(lock.ty)?)
 }
 
 #[cfg(test)]
@@ -171,9 +208,16 @@ mod tests {
         index.to_le_bytes()
     }
 
+    fn address(map: &ArrayMap, index: u32) -> Option<u64> {
+        let block = Block::new(4).unwrap();
+        let place = block.place(0, 4).unwrap();
+        place.write(&key(index));
+        map.lookup_elem(&CpuSlot::default(), place)
+    }
+
     #[test]
     fn elements_as_the_kernel_has_them() {
-        let map = ArrayMap::create(spec(3, 2), None).unwrap();
+        let map = ArrayMap::create_with(spec(3, 2), None).unwrap();
         assert_eq!(map.lookup(&key(1)), Ok(Some(vec![0; 3])));
         assert_eq!(map.lookup(&key(2)), Ok(None));
         assert_eq!(map.update(&key(1), &[1, 2, 3], UpdateMode::Any), Ok(()));
@@ -192,22 +236,22 @@ mod tests {
         assert_eq!(map.next_key(Some(&key(0))), Ok(Some(key(1).to_vec())));
         assert_eq!(map.next_key(Some(&key(1))), Ok(None));
         assert_eq!(map.next_key(Some(&key(7))), Ok(Some(key(0).to_vec())));
-        assert_eq!(map.value_address(&key(1)), map.value_address(&key(0)).map(|a| a + 8));
-        assert_eq!(map.value_address(&key(2)), None);
+        assert_eq!(address(&map, 1), address(&map, 0).map(|a| a + 8));
+        assert_eq!(address(&map, 2), None);
     }
 
     #[test]
     fn bad_attributes_are_refused() {
-        assert!(ArrayMap::create(spec(0, 1), None).is_err());
-        assert!(ArrayMap::create(spec(1, 0), None).is_err());
-        assert!(ArrayMap::create(MapSpec { key_size: 8, ..spec(1, 1) }, None).is_err());
-        let huge = ArrayMap::create(spec(i32::MAX as u32, u32::MAX), None);
+        assert!(ArrayMap::create_with(spec(0, 1), None).is_err());
+        assert!(ArrayMap::create_with(spec(1, 0), None).is_err());
+        assert!(ArrayMap::create_with(MapSpec { key_size: 8, ..spec(1, 1) }, None).is_err());
+        let huge = ArrayMap::create_with(spec(i32::MAX as u32, u32::MAX), None);
         assert!(matches!(huge, Err(MapError::NoMemory { .. })));
     }
 
     #[test]
     fn data_sections_are_read_and_written_in_place() {
-        let map = ArrayMap::create(MapSpec { initial: vec![1, 2], ..spec(8, 1) }, None).unwrap();
+        let map = ArrayMap::create_with(MapSpec { initial: vec![1, 2], ..spec(8, 1) }, None).unwrap();
         let mut bytes = [0; 3];
         map.read_at(0, &mut bytes).unwrap();
         assert_eq!(bytes, [1, 2, 0]);
@@ -219,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_lock_is_left_alone() {
-        let map = ArrayMap::create(spec(12, 1), Some(4..8)).unwrap();
+        let map = ArrayMap::create_with(spec(12, 1), Some(4..8)).unwrap();
         map.write_at(0, &[1; 12]).unwrap();
         assert_eq!(map.lookup(&key(0)), Ok(Some(vec![1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1])));
         map.update(&key(0), &[2; 12], UpdateMode::Any).unwrap();
@@ -231,7 +275,7 @@ mod tests {
     #[test]
     fn constants_stay() {
         let origin = MapOrigin::Data { section: ".rodata".to_owned(), read_only: true };
-        let map = ArrayMap::create(MapSpec { origin, ..spec(8, 1) }, None).unwrap();
+        let map = ArrayMap::create_with(MapSpec { origin, ..spec(8, 1) }, None).unwrap();
         assert_eq!(map.write_at(0, &[1]), Err(MapError::ReadOnly));
         assert_eq!(map.update(&key(0), &[1; 8], UpdateMode::Any), Err(MapError::ReadOnly));
     }

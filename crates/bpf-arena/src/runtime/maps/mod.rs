@@ -2,33 +2,91 @@
 
 mod arena;
 mod array;
+mod core;
+mod create;
 pub(crate) mod structs;
 
+use std::any::Any;
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bpf_object::{Btf, MapSpec, MapType, Program};
 use sys::window::Window;
 
 use self::arena::ArenaMap;
-use self::array::ArrayMap;
-use crate::access::BlockTable;
+pub(crate) use self::core::MapCore;
+use crate::access::{BlockTable, Place};
 use crate::arena::{Arena, ArenaOptions, ArenaSpec, UserAddr};
 use crate::backend::LoadedMap;
+use crate::cpu::CpuSlot;
 use crate::error::{LoadError, MapError, Unsupported, UnsupportedKind};
 use crate::map::Map;
 
-/// What programs need of a map beyond what the host uses.
+/// What programs do with a map, beyond what the host does.
+///
+/// Keys and values are read where they lie. Everything that a program is given an address of stays where it is as long as the map
+/// lives: elements that are deleted are used again, never freed.
+#[allow(unused_variables, reason = "an operation that a type does not have uses none of its arguments")]
 pub(crate) trait UserMap: LoadedMap {
-    /// Address of the value of `key`, for programs to read and write.
-    fn value_address(&self, key: &[u8]) -> Option<u64>;
-
-    /// What `lddw` of an address in the map's only value adds its offset to; 0 if it cannot be used so.
-    fn direct_value(&self) -> u64;
+    /// What all maps have.
+    fn core(&self) -> &MapCore;
 
     /// Makes the memory of the values known to runs.
     fn add_memory(&self, table: &mut BlockTable);
+
+    /// `bpf_map_lookup_elem`: the address of the value that the program on this CPU sees.
+    fn lookup_elem(&self, cpu: &CpuSlot, key: Place<'_>) -> Option<u64> {
+        None
+    }
+
+    /// `bpf_map_lookup_percpu_elem`: the same for another CPU.
+    fn lookup_percpu_elem(&self, key: Place<'_>, cpu: u32) -> Option<u64> {
+        None
+    }
+
+    /// `bpf_map_update_elem`, with the flags as the program gave them.
+    fn update_elem(
+        &self,
+        cpu: &CpuSlot,
+        key: Place<'_>,
+        value: Place<'_>,
+        flags: u64,
+    ) -> Result<(), MapError> {
+        Err(MapError::Unsupported)
+    }
+
+    /// `bpf_map_delete_elem`.
+    fn delete_elem(&self, cpu: &CpuSlot, key: Place<'_>) -> Result<(), MapError> {
+        Err(MapError::Unsupported)
+    }
+
+    /// `bpf_map_push_elem`.
+    fn push_elem(&self, value: Place<'_>, flags: u64) -> Result<(), MapError> {
+        Err(MapError::Unsupported)
+    }
+
+    /// `bpf_map_pop_elem`: fills `value`.
+    fn pop_elem(&self, value: Place<'_>) -> Result<(), MapError> {
+        Err(MapError::Unsupported)
+    }
+
+    /// `bpf_map_peek_elem`: fills `value`; for a Bloom filter, tests it.
+    fn peek_elem(&self, value: Place<'_>) -> Result<(), MapError> {
+        Err(MapError::Unsupported)
+    }
+
+    /// `bpf_for_each_map_elem`: calls `visit` with the addresses of key and value until it says `false`; the number of calls.
+    fn for_each_elem(&self, cpu: &CpuSlot, visit: &mut dyn FnMut(u64, u64) -> bool) -> Result<u64, MapError> {
+        Err(MapError::Unsupported)
+    }
+
+    /// What `lddw` of an address in the map's only value adds its offset to; 0 if it cannot be used so.
+    fn direct_value(&self) -> u64 {
+        0
+    }
+
+    /// For what one type of map alone can do.
+    fn as_any(&self) -> &dyn Any;
 }
 
 /// The maps of one object, created for programs of this process, the arena among them.
@@ -42,7 +100,6 @@ pub struct MapSet {
 struct Inner {
     specs: Arc<[MapSpec]>,
     maps: Vec<Arc<dyn UserMap>>,
-    first_handle: u64,
     handles: Vec<u64>,
     values: Vec<u64>,
     table: BlockTable,
@@ -64,7 +121,7 @@ impl MapSet {
     /// As for [`MapSet::create`].
     pub fn create_with(specs: &Arc<[MapSpec]>, btf: Option<&Btf>, checked: bool) -> Result<Self, LoadError> {
         let unsupported: Vec<_> =
-            specs.iter().filter(|spec| !supported(spec.map_type)).map(refused).collect();
+            specs.iter().filter(|spec| !create::supported(spec.map_type)).map(refused).collect();
         if !unsupported.is_empty() {
             return Err(LoadError::Unsupported(unsupported));
         }
@@ -80,21 +137,21 @@ impl MapSet {
                 maps.push(Arc::new(ArenaMap::new(spec.clone(), created.clone())));
                 arena = Some((index, created));
             } else {
-                let map = ArrayMap::create(spec.clone(), btf.and_then(|btf| lock_of(spec, btf)));
                 let named = |source| LoadError::Map { map: spec.name.clone(), source };
-                maps.push(Arc::new(map.map_err(named)?));
+                maps.push(create::create(spec, btf).map_err(named)?);
             }
         }
         let mut table = BlockTable::default();
-        maps.iter().for_each(|map| map.add_memory(&mut table));
-        let images = structs::images(&maps).ok_or_else(no_memory(&maps))?;
-        let first_handle = images.address();
-        let step = usize::try_from(structs::STRIDE).unwrap_or(usize::MAX);
-        let handles = (first_handle..).step_by(step).take(maps.len()).collect();
-        table.insert(Arc::new(images), false);
+        for map in &maps {
+            map.add_memory(&mut table);
+            let named = |source| LoadError::Map { map: map.spec().name.clone(), source };
+            map.core().make_image(&**map).map_err(named)?;
+            map.core().add_image(&mut table);
+        }
+        let handles = maps.iter().map(|map| map.core().handle()).collect();
         let values = maps.iter().map(|map| map.direct_value()).collect();
         let specs = Arc::clone(specs);
-        Ok(Self { inner: Arc::new(Inner { specs, maps, first_handle, handles, values, table, arena }) })
+        Ok(Self { inner: Arc::new(Inner { specs, maps, handles, values, table, arena }) })
     }
 
     /// What the maps were created from.
@@ -156,9 +213,7 @@ impl MapSet {
     }
 
     fn index(&self, handle: u64) -> Option<usize> {
-        let offset = handle.checked_sub(self.inner.first_handle)?;
-        offset.is_multiple_of(structs::STRIDE).then_some(())?;
-        usize::try_from(offset / structs::STRIDE).ok()
+        self.inner.handles.iter().position(|known| *known == handle)
     }
 
     /// Copies bytes at a user address of the arena; `false` if any is missing.
@@ -174,16 +229,6 @@ impl fmt::Debug for MapSet {
     }
 }
 
-fn no_memory(maps: &[Arc<dyn UserMap>]) -> impl FnOnce() -> LoadError {
-    let map = maps.first().map_or_else(String::new, |map| map.spec().name.clone());
-    let bytes = structs::STRIDE.saturating_mul(maps.len() as u64);
-    move || LoadError::Map { map, source: MapError::NoMemory { bytes } }
-}
-
-fn supported(map_type: MapType) -> bool {
-    matches!(map_type, MapType::Array | MapType::Arena)
-}
-
 fn refused(spec: &MapSpec) -> Unsupported {
     Unsupported {
         program: None,
@@ -192,15 +237,6 @@ fn refused(spec: &MapSpec) -> Unsupported {
         insn: None,
         line: None,
     }
-}
-
-/// Where the lock lies in a map's values: a member of type `struct bpf_spin_lock`.
-fn lock_of(spec: &MapSpec, btf: &Btf) -> Option<Range<u64>> {
-    let value = btf.composite(spec.value_btf?)?;
-    let is_lock = |member: &&bpf_object::Member| btf.name(btf.resolve(member.ty)) == "bpf_spin_lock";
-    let lock = value.members.iter().find(is_lock)?;
-    let start = u64::from(lock.bit_offset) / 8;
-    Some(start..start + btf.size_of(lock.ty)?)
 }
 
 /// Creates an arena and copies its globals to its start.

@@ -172,6 +172,8 @@ impl Step<'_> {
             return Err(CallFault::TimerMap { timer: before.uid, map: map.uid }.into());
         }
         call.map = Some(map);
+        let own = (index as usize) < self.plan.program.maps.len();
+        self.facts.called_with(self.at, own.then_some(index));
         Ok(())
     }
 

@@ -1,0 +1,62 @@
+//! What a run keeps alive, because the program may still use it.
+
+use std::sync::Arc;
+
+use elsa::FrozenVec;
+
+use super::maps::UserMap;
+use crate::access::{Block, BlockTable, Joined};
+use crate::user::Loaded;
+
+/// Maps that were found inside of others, programs that were tail-called, and memory that joined.
+///
+/// Everything stays until the run ends, so that the program's pointers remain good although the host may put something else in its
+/// place at any moment.
+#[derive(Default)]
+pub(crate) struct Held {
+    maps: FrozenVec<Arc<dyn UserMap>>,
+    programs: FrozenVec<Box<Arc<Loaded>>>,
+    blocks: FrozenVec<Arc<Block>>,
+    pub(crate) memory: Joined,
+}
+
+impl Held {
+    /// Keeps a map, and lets the program access its memory.
+    pub(crate) fn map(&self, map: Arc<dyn UserMap>) -> &dyn UserMap {
+        let handle = map.core().handle();
+        if let Some(known) = self.map_of(handle) {
+            return known;
+        }
+        let mut table = BlockTable::default();
+        map.add_memory(&mut table);
+        map.core().add_image(&mut table);
+        self.memory.add(table);
+        self.maps.push_get(map)
+    }
+
+    /// The map with this handle, if the run keeps it.
+    pub(crate) fn map_of(&self, handle: u64) -> Option<&dyn UserMap> {
+        self.maps.iter().find(|map| map.core().handle() == handle)
+    }
+
+    /// Keeps a program.
+    pub(crate) fn program(&self, program: Arc<Loaded>) -> &Arc<Loaded> {
+        self.programs.push_get(Box::new(program))
+    }
+
+    /// Keeps memory, and lets the program read it, and write it if `writable`.
+    pub(crate) fn block(&self, block: Arc<Block>, writable: bool) -> &Block {
+        let mut table = BlockTable::default();
+        table.insert(Arc::clone(&block), writable);
+        self.memory.add(table);
+        self.blocks.push_get(block)
+    }
+
+    /// Lets go of everything, once the run is over.
+    pub(crate) fn clear(&mut self) {
+        self.memory.clear();
+        self.maps.as_mut().clear();
+        self.programs.as_mut().clear();
+        self.blocks.as_mut().clear();
+    }
+}

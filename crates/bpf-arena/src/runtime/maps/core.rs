@@ -1,0 +1,46 @@
+//! What all maps have: what they were made from, and the structure that programs see of them.
+
+use std::sync::{Arc, OnceLock};
+
+use bpf_object::MapSpec;
+
+use super::{UserMap, structs};
+use crate::access::{Block, BlockTable};
+use crate::error::MapError;
+
+/// The common part of a map.
+#[derive(Debug)]
+pub(crate) struct MapCore {
+    /// What it was created from.
+    pub(crate) spec: MapSpec,
+    image: OnceLock<Arc<Block>>,
+}
+
+impl MapCore {
+    /// Of a map that is being created.
+    pub(crate) fn new(spec: MapSpec) -> Self {
+        Self { spec, image: OnceLock::new() }
+    }
+
+    /// What programs know the map by: the address of the structure that they may read of it. 0 until the structure is made.
+    pub(crate) fn handle(&self) -> u64 {
+        self.image.get().map_or(0, |image| image.address())
+    }
+
+    /// Makes the structure, once the map is complete.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub(super) fn make_image(&self, map: &dyn UserMap) -> Result<(), MapError> {
+        let image = structs::image(map).ok_or(MapError::NoMemory { bytes: structs::STRIDE })?;
+        self.image.get_or_init(|| Arc::new(image));
+        Ok(())
+    }
+
+    /// Lets programs read the structure.
+    pub(crate) fn add_image(&self, table: &mut BlockTable) {
+        if let Some(image) = self.image.get() {
+            table.insert(Arc::clone(image), false);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Which types of maps there are, and how each is created.
+
+use std::sync::Arc;
+
+use bpf_object::{Btf, MapSpec, MapType};
+
+use super::UserMap;
+use super::array::ArrayMap;
+use crate::error::MapError;
+
+/// Creates a map of one type; the BTF has the types of its values.
+type Create = fn(&MapSpec, Option<&Btf>) -> Result<Arc<dyn UserMap>, MapError>;
+
+/// The types, the arena aside, which takes part in the address space of the whole set of maps.
+static TYPES: &[(MapType, Create)] =
+    &[(MapType::Array, |spec, btf| Ok(Arc::new(ArrayMap::create(spec.clone(), btf)?)))];
+
+/// Whether maps of this type can be created.
+pub(super) fn supported(map_type: MapType) -> bool {
+    map_type == MapType::Arena || TYPES.iter().any(|(known, _)| *known == map_type)
+}
+
+/// Creates a map.
+///
+/// # Errors
+/// The attributes are not allowed, or there is no memory.
+pub(super) fn create(spec: &MapSpec, btf: Option<&Btf>) -> Result<Arc<dyn UserMap>, MapError> {
+    let found = TYPES.iter().find(|(known, _)| *known == spec.map_type);
+    let (_, create) = found.ok_or(MapError::Unsupported)?;
+    create(spec, btf)
+}
