@@ -32,8 +32,8 @@ pub enum CompileError {
         /// Where.
         at: InsnIdx,
     },
-    /// The instruction accesses memory that only a kernel has.
-    #[error("instruction {at}: accesses memory that only a kernel has")]
+    /// An atomic operation on memory of which nothing was proved; the verifier allows none.
+    #[error("instruction {at}: an atomic operation on a kernel's memory")]
     KernelMemory {
         /// Where.
         at: InsnIdx,

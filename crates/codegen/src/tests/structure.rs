@@ -132,7 +132,6 @@ fn refusals_name_the_instruction() {
     let unsupported = |e: &CompileError| matches!(e, CompileError::UnsupportedInsn { at: a, .. } if *a == at);
     assert!(unsupported(&refused("r0 = 0\ngotox r1\nexit")));
     assert!(unsupported(&refused("r0 = 0\ncallx r1\nexit")));
-    assert!(unsupported(&refused("r0 = 0\nr0 = *(u16 *)skb[4]\nexit")));
     assert!(unsupported(&refused("r0 = 0\nr1 = map[fd:3]\nexit")));
     let error = refused("r0 = 0\nr0 = *(u64 *)(r1 +0)\nexit");
     assert!(matches!(error, CompileError::UnknownMemory { at: a } if a == at), "{error}");
