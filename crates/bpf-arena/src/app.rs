@@ -139,6 +139,11 @@ impl Program {
     pub fn kernel(&self) -> Option<&crate::kernel::KernelProgram> {
         self.inner.kernel()
     }
+
+    /// The program as the user engine has it. `None` from the kernel engine.
+    pub(crate) fn user(&self) -> Option<&crate::Instance> {
+        self.inner.user()
+    }
 }
 
 impl std::fmt::Debug for Program {

@@ -323,6 +323,9 @@ pub enum MapError {
     /// Maps of this type do not have this operation (`EOPNOTSUPP`).
     #[error("maps of this type do not support this")]
     Unsupported,
+    /// Maps of this type do not have this operation (`ENOTSUPP`, the kernel's own number for it: 524).
+    #[error("maps of this type do not have this operation")]
+    NoOperation,
     /// Maps of this type answer this operation as a bad argument (`EINVAL`).
     #[error("this cannot be done to maps of this type")]
     Invalid,
@@ -334,6 +337,15 @@ pub enum MapError {
         /// Its value.
         value: u64,
     },
+    /// The map is in use by another, or frozen already (`EBUSY`).
+    #[error("the map is in use or frozen already")]
+    Busy,
+    /// The next elements of a batch do not fit: ask for more (`ENOSPC`).
+    #[error("a batch of this size has no room for the next elements")]
+    NoSpace,
+    /// The map or program belongs to another engine (`EBADF`).
+    #[error("what is to be stored belongs to another engine")]
+    OtherEngine,
     /// A range outside of a value (`EINVAL`).
     #[error("bytes {offset}..{end} are outside of the value")]
     OutOfRange {
@@ -366,7 +378,11 @@ impl MapError {
             Self::NoMemory { .. } => 12,
             Self::Exists => 17,
             Self::ReadOnly => 1,
+            Self::Busy => 16,
+            Self::NoSpace => 28,
+            Self::OtherEngine => 9,
             Self::Unsupported => 95,
+            Self::NoOperation => 524,
             Self::Invalid
             | Self::KeySize { .. }
             | Self::ValueSize { .. }

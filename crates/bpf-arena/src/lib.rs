@@ -77,7 +77,7 @@ pub use context::Context;
 pub use engine::Engine;
 pub use error::{LoadError, MapError, RunError};
 pub use fault::{Fault, Faults};
-pub use map::{Map, UpdateMode};
+pub use map::{BPF_ANY, BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST, Batch, BatchCursor, BatchError, Map, UpdateMode};
 pub use object::Object;
 pub use runtime::maps::MapSet;
 pub use user::{Cancel, Code, Instance, LoopLimit, Moment, Output, Remains, Stream, UserEngine};

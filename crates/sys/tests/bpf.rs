@@ -4,8 +4,8 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use bpf_arena_sys::bpf::{
-    BpfError, BtfFd, Capability, CapabilitySet, Errno, Feature, KernelVersion, LogMode, MAP_TYPE_ARENA, Map,
-    MapOptions, ObjectKind, Prog, ProgSpec, TestRun, UpdateMode, object_ids,
+    ANY, BpfError, BtfFd, Capability, CapabilitySet, Errno, Feature, KernelVersion, LogMode, MAP_TYPE_ARENA,
+    Map, MapOptions, NOEXIST, ObjectKind, Prog, ProgSpec, TestRun, object_ids,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -100,11 +100,11 @@ fn map_elements() -> Result<(), Failed> {
     let map = Map::create(&options)?;
     check(map.info().name() == "h" && map.info().max_entries == 4, "info")?;
     let mut value = [0; 8];
-    check(!map.lookup(&[1, 0, 0, 0], &mut value)?, "empty map")?;
-    map.update(&[1, 0, 0, 0], &[7; 8], UpdateMode::Create)?;
-    let again = map.update(&[1, 0, 0, 0], &[8; 8], UpdateMode::Create);
+    check(!map.lookup(&[1, 0, 0, 0], &mut value, 0)?, "empty map")?;
+    map.update(&[1, 0, 0, 0], &[7; 8], NOEXIST)?;
+    let again = map.update(&[1, 0, 0, 0], &[8; 8], NOEXIST);
     check(matches!(again, Err(BpfError::Call { errno: Errno::EXIST, .. })), "create twice")?;
-    check(map.lookup(&[1, 0, 0, 0], &mut value)? && value == [7; 8], "lookup")?;
+    check(map.lookup(&[1, 0, 0, 0], &mut value, 0)? && value == [7; 8], "lookup")?;
     let mut key = [0; 4];
     check(map.next_key(None, &mut key)? && key == [1, 0, 0, 0], "first key")?;
     let from = key;
@@ -113,10 +113,10 @@ fn map_elements() -> Result<(), Failed> {
 
     let options = MapOptions { map_type: QUEUE, value_size: 4, max_entries: 2, ..Default::default() };
     let queue = Map::create(&options)?;
-    queue.update(&[], &[1, 2, 3, 4], UpdateMode::Any)?;
+    queue.update(&[], &[1, 2, 3, 4], ANY)?;
     let mut value = [0; 4];
-    check(queue.lookup_and_delete(&[], &mut value)? && value == [1, 2, 3, 4], "queue")?;
-    check(!queue.lookup_and_delete(&[], &mut value)?, "empty queue")
+    check(queue.lookup_and_delete(&[], &mut value, 0)? && value == [1, 2, 3, 4], "queue")?;
+    check(!queue.lookup_and_delete(&[], &mut value, 0)?, "empty queue")
 }
 
 fn map_sizes() -> Result<(), Failed> {
@@ -130,10 +130,10 @@ fn map_sizes() -> Result<(), Failed> {
     let map = Map::create(&options)?;
     let mut value = vec![0; map.value_bytes()];
     check(value.len() == 8 * bpf_arena_sys::bpf::possible_cpus(), "per-cpu value size")?;
-    check(map.lookup(&[0; 4], &mut value)?, "per-cpu lookup")?;
-    let short = map.lookup(&[0; 4], &mut [0; 4]);
+    check(map.lookup(&[0; 4], &mut value, 0)?, "per-cpu lookup")?;
+    let short = map.lookup(&[0; 4], &mut [0; 4], 0);
     check(matches!(short, Err(BpfError::Size { what: "value", .. })), "short value")?;
-    let short = map.update(&[0; 3], &value, UpdateMode::Any);
+    let short = map.update(&[0; 3], &value, ANY);
     check(matches!(short, Err(BpfError::Size { what: "key", expected: 4, got: 3 })), "short key")
 }
 
@@ -151,7 +151,7 @@ fn mapped_array() -> Result<(), Failed> {
     let memory = map.mmap()?;
     check(memory.write(1, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]), "write")?;
     let mut value = [0; 12];
-    map.lookup(&[0; 4], &mut value)?;
+    map.lookup(&[0; 4], &mut value, 0)?;
     check(value == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], "the map holds what was written")?;
     let mut back = [0; 11];
     check(memory.read(1, &mut back) && back == value[1..], "read")?;

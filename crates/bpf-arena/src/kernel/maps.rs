@@ -1,7 +1,7 @@
 //! An object's maps in the kernel.
 
-use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::{Arc, OnceLock};
 
 use bpf_object::{KindTag, MapOrigin, MapSpec, MapType, Object};
 use sys::bpf::{BpfError, Errno, Map, MapBtf, MapMemory, MapOptions, possible_cpus};
@@ -9,17 +9,20 @@ use sys::bpf::{BpfError, Errno, Map, MapBtf, MapMemory, MapOptions, possible_cpu
 use super::KernelError;
 use super::btf::LoadedBtf;
 use super::running::Running;
-use crate::UpdateMode;
 use crate::arena::{Arena, ArenaError, ArenaSpec, PageCount};
-use crate::backend::LoadedMap;
+use crate::backend::{BatchRead, LoadedMap};
 use crate::error::MapError;
+
+/// The kernel's own number for "not supported", which no other system call gives.
+const ENOTSUPP: i32 = 524;
 
 /// A map in the kernel, with its memory when that can be mapped.
 #[derive(Debug)]
-pub(super) struct KernelMap {
+pub(crate) struct KernelMap {
     spec: MapSpec,
-    /// Of data sections that can be mapped.
-    memory: Option<MapMemory>,
+    /// Of arrays that can be mapped: data sections from the start, others when they are first accessed in place,
+    /// because a mapped array cannot be frozen.
+    memory: OnceLock<MapMemory>,
     /// Of arenas.
     arena: Option<Arena>,
     map: Map,
@@ -65,15 +68,10 @@ pub(super) fn create_all(
 }
 
 /// Stores an object's descriptor as the value of an index: maps of maps, program arrays.
-pub(super) fn store_descriptor(
-    map: &KernelMap,
-    index: u32,
-    fd: std::os::fd::BorrowedFd<'_>,
-) -> Result<(), KernelError> {
-    use std::os::fd::AsRawFd;
+pub(super) fn store_descriptor(map: &KernelMap, index: u32, fd: BorrowedFd<'_>) -> Result<(), KernelError> {
     let value = fd.as_raw_fd().to_ne_bytes();
     map.map
-        .update(&index.to_ne_bytes(), &value, sys::bpf::UpdateMode::Any)
+        .update(&index.to_ne_bytes(), &value, sys::bpf::ANY)
         .map_err(|source| KernelError::Map { map: map.spec.name.clone(), source })
 }
 
@@ -100,13 +98,13 @@ impl Creator<'_> {
         if is_data && !spec.initial.is_empty() {
             let mut value = spec.initial.clone();
             value.resize(map.value_bytes(), 0);
-            map.update(&0_u32.to_ne_bytes(), &value, sys::bpf::UpdateMode::Any).map_err(failed)?;
+            map.update(&0_u32.to_ne_bytes(), &value, sys::bpf::ANY).map_err(failed)?;
         }
-        let memory = if is_data && spec.flags & bpf_object::BPF_F_MMAPABLE != 0 && !read_only {
+        let memory = if is_data && is_mappable(spec) && !read_only {
             let refused = |errno| KernelError::Mapping { map: spec.name.clone(), errno };
-            Some(map.mmap().map_err(refused)?)
+            OnceLock::from(map.mmap().map_err(refused)?)
         } else {
-            None
+            OnceLock::new()
         };
         if read_only {
             map.freeze().map_err(failed)?;
@@ -202,8 +200,17 @@ fn is_data(spec: &MapSpec) -> bool {
     !matches!(spec.origin, MapOrigin::Declared) && spec.map_type == MapType::Array
 }
 
+fn is_mappable(spec: &MapSpec) -> bool {
+    spec.map_type == MapType::Array && spec.flags & bpf_object::BPF_F_MMAPABLE != 0
+}
+
 fn holds_maps(kind: MapType) -> bool {
     matches!(kind, MapType::ArrayOfMaps | MapType::HashOfMaps)
+}
+
+/// Whether values are maps or programs, which the host does not store as bytes.
+fn holds_objects(kind: MapType) -> bool {
+    holds_maps(kind) || kind == MapType::ProgArray
 }
 
 impl LoadedMap for KernelMap {
@@ -211,37 +218,80 @@ impl LoadedMap for KernelMap {
         &self.spec
     }
 
-    fn lookup(&self, key: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
-        let mut value = vec![0; self.map.value_bytes()];
-        Ok(self.map.lookup(key, &mut value).map_err(map_error)?.then_some(value))
+    fn lookup(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<(), MapError> {
+        present(self.map.lookup(key, value, flags))
     }
 
-    fn update(&self, key: &[u8], value: &[u8], mode: UpdateMode) -> Result<(), MapError> {
-        let mode = match mode {
-            UpdateMode::Any => sys::bpf::UpdateMode::Any,
-            UpdateMode::NoExist => sys::bpf::UpdateMode::Create,
-            UpdateMode::Exist => sys::bpf::UpdateMode::Replace,
-        };
-        self.map.update(key, value, mode).map_err(map_error)
+    fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), MapError> {
+        if holds_objects(self.spec.map_type) {
+            // The value would be a descriptor: of whatever this process has under that number.
+            return Err(MapError::OtherEngine);
+        }
+        self.map.update(key, value, flags).map_err(map_error)
     }
 
     fn delete(&self, key: &[u8]) -> Result<(), MapError> {
-        if self.map.delete(key).map_err(map_error)? { Ok(()) } else { Err(MapError::NotFound) }
+        present(self.map.delete(key))
     }
 
-    fn next_key(&self, key: Option<&[u8]>) -> Result<Option<Vec<u8>>, MapError> {
-        let mut next = vec![0; self.map.key_bytes()];
-        Ok(self.map.next_key(key, &mut next).map_err(map_error)?.then_some(next))
+    fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> Result<(), MapError> {
+        present(self.map.next_key(key, next))
+    }
+
+    fn lookup_and_delete(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<(), MapError> {
+        present(self.map.lookup_and_delete(key, value, flags))
+    }
+
+    fn lookup_batch(&self, batch: &mut BatchRead<'_>) -> (usize, Result<(), MapError>) {
+        counted(self.map.lookup_batch(&mut sys::bpf::BatchRead {
+            from: batch.from,
+            next: batch.next,
+            keys: batch.keys,
+            values: batch.values,
+            flags: batch.flags,
+            delete: batch.delete,
+        }))
+    }
+
+    fn update_batch(&self, keys: &[u8], values: &[u8], flags: u64) -> (usize, Result<(), MapError>) {
+        if holds_objects(self.spec.map_type) {
+            return (0, Err(MapError::OtherEngine));
+        }
+        counted(self.map.update_batch(keys, values, flags))
+    }
+
+    fn delete_batch(&self, keys: &[u8], flags: u64) -> (usize, Result<(), MapError>) {
+        counted(self.map.delete_batch(keys, flags))
+    }
+
+    fn freeze(&self) -> Result<(), MapError> {
+        self.map.freeze().map_err(map_error)
+    }
+
+    fn set_map(&self, key: &[u8], map: &crate::Map, flags: u64) -> Result<(), MapError> {
+        if !holds_maps(self.spec.map_type) {
+            return Err(MapError::Invalid);
+        }
+        let inner = map.inner.kernel().ok_or(MapError::OtherEngine)?;
+        self.store(key, inner.map.as_fd(), flags)
+    }
+
+    fn set_program(&self, key: &[u8], program: &crate::Program, flags: u64) -> Result<(), MapError> {
+        if self.spec.map_type != MapType::ProgArray {
+            return Err(MapError::Invalid);
+        }
+        let program = program.kernel().ok_or(MapError::OtherEngine)?;
+        self.store(key, program.as_fd(), flags)
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<(), MapError> {
-        self.check_data()?;
+        let memory = self.memory()?;
         let at = usize::try_from(offset).unwrap_or(usize::MAX);
         let end = offset.saturating_add(bytes.len() as u64);
-        if let Some(memory) = &self.memory {
+        if let Some(memory) = memory {
             return if memory.read(at, bytes) { Ok(()) } else { Err(MapError::OutOfRange { offset, end }) };
         }
-        let value = self.lookup(&0_u32.to_ne_bytes())?.ok_or(MapError::NotFound)?;
+        let value = self.only_value()?;
         let part =
             value.get(at..at.saturating_add(bytes.len())).ok_or(MapError::OutOfRange { offset, end })?;
         bytes.copy_from_slice(part);
@@ -249,24 +299,61 @@ impl LoadedMap for KernelMap {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), MapError> {
-        self.check_data()?;
+        let memory = self.memory()?;
         let at = usize::try_from(offset).unwrap_or(usize::MAX);
         let end = offset.saturating_add(bytes.len() as u64);
-        if let Some(memory) = &self.memory {
+        if let Some(memory) = memory {
             return if memory.write(at, bytes) { Ok(()) } else { Err(MapError::OutOfRange { offset, end }) };
         }
-        let key = 0_u32.to_ne_bytes();
-        let mut value = self.lookup(&key)?.ok_or(MapError::NotFound)?;
+        let mut value = self.only_value()?;
         let part =
             value.get_mut(at..at.saturating_add(bytes.len())).ok_or(MapError::OutOfRange { offset, end })?;
         part.copy_from_slice(bytes);
-        self.update(&key, &value, UpdateMode::Any)
+        self.update(&0_u32.to_ne_bytes(), &value, sys::bpf::ANY)
+    }
+
+    fn kernel(&self) -> Option<&KernelMap> {
+        Some(self)
     }
 }
 
 impl KernelMap {
-    fn check_data(&self) -> Result<(), MapError> {
-        if is_data(&self.spec) { Ok(()) } else { Err(MapError::Unsupported) }
+    /// The memory to access in place; `None` for data sections that are not mapped.
+    fn memory(&self) -> Result<Option<&MapMemory>, MapError> {
+        if let Some(memory) = self.memory.get() {
+            return Ok(Some(memory));
+        }
+        if is_data(&self.spec) {
+            return Ok(None);
+        }
+        if !is_mappable(&self.spec) {
+            return Err(MapError::Unsupported);
+        }
+        let mapped = self.map.mmap().map_err(errno_error)?;
+        Ok(Some(self.memory.get_or_init(|| mapped)))
+    }
+
+    /// The value of a data section that is not mapped.
+    fn only_value(&self) -> Result<Vec<u8>, MapError> {
+        let mut value = vec![0; self.map.value_bytes()];
+        LoadedMap::lookup(self, &0_u32.to_ne_bytes(), &mut value, 0)?;
+        Ok(value)
+    }
+
+    /// Stores an object's descriptor.
+    fn store(&self, key: &[u8], fd: BorrowedFd<'_>, flags: u64) -> Result<(), MapError> {
+        self.map.update(key, &fd.as_raw_fd().to_ne_bytes(), flags).map_err(map_error)
+    }
+}
+
+fn present(result: Result<bool, BpfError>) -> Result<(), MapError> {
+    if result.map_err(map_error)? { Ok(()) } else { Err(MapError::NotFound) }
+}
+
+fn counted(result: Result<(usize, Result<(), BpfError>), BpfError>) -> (usize, Result<(), MapError>) {
+    match result {
+        Ok((count, result)) => (count, result.map_err(map_error)),
+        Err(error) => (0, Err(map_error(error))),
     }
 }
 
@@ -277,14 +364,21 @@ fn map_error(error: BpfError) -> MapError {
             MapError::KeySize { expected: size(expected), given: got }
         }
         BpfError::Size { expected, got, .. } => MapError::ValueSize { expected: size(expected), given: got },
-        other => match other.errno() {
-            Some(Errno::NOENT) => MapError::NotFound,
-            Some(Errno::EXIST) => MapError::Exists,
-            Some(Errno::TOOBIG) => MapError::TooBig,
-            Some(Errno::PERM) => MapError::ReadOnly,
-            Some(Errno::OPNOTSUPP) => MapError::Unsupported,
-            Some(errno) => MapError::Os { errno: errno.raw_os_error() },
-            None => MapError::Unsupported,
-        },
+        other => other.errno().map_or(MapError::Unsupported, errno_error),
+    }
+}
+
+fn errno_error(errno: Errno) -> MapError {
+    match errno {
+        Errno::NOENT => MapError::NotFound,
+        Errno::EXIST => MapError::Exists,
+        Errno::TOOBIG => MapError::TooBig,
+        Errno::PERM => MapError::ReadOnly,
+        Errno::OPNOTSUPP => MapError::Unsupported,
+        Errno::INVAL => MapError::Invalid,
+        Errno::BUSY => MapError::Busy,
+        Errno::NOSPC => MapError::NoSpace,
+        errno if errno.raw_os_error() == ENOTSUPP => MapError::NoOperation,
+        errno => MapError::Os { errno: errno.raw_os_error() },
     }
 }

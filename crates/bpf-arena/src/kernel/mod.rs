@@ -21,13 +21,13 @@ use sys::bpf::{Capability, CapabilitySet, Feature, VerifierLog};
 pub use attach::{AttachError, AttachTarget, Attachment};
 pub use error::{KernelError, KernelRejection};
 pub use loaded::{KernelProgram, PacketOutcome, PacketRun};
+pub(crate) use maps::KernelMap;
 pub use program::LoadOptions;
 pub use sys::bpf::{LogMode, XdpMode};
 
 pub(crate) use self::pages::KernelPages;
 
 use self::btf::LoadedBtf;
-use self::maps::KernelMap;
 use self::program::Shared;
 use self::running::Running;
 use crate::App;

@@ -307,4 +307,8 @@ impl LoadedProgram for Instance {
         outcome.duration = Some(begin.elapsed());
         Ok(outcome)
     }
+
+    fn user(&self) -> Option<&Instance> {
+        Some(self)
+    }
 }

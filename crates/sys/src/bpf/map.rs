@@ -61,17 +61,12 @@ pub struct MapBtf<'a> {
     pub vmlinux_value: u32,
 }
 
-/// What an update does when the key is there or not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UpdateMode {
-    /// `BPF_ANY`: create or replace.
-    #[default]
-    Any,
-    /// `BPF_NOEXIST`: only create.
-    Create,
-    /// `BPF_EXIST`: only replace.
-    Replace,
-}
+/// `BPF_ANY`: an update creates or replaces.
+pub const ANY: u64 = 0;
+/// `BPF_NOEXIST`: an update only creates.
+pub const NOEXIST: u64 = 1;
+/// `BPF_EXIST`: an update only replaces.
+pub const EXIST: u64 = 2;
 
 /// What the kernel says of a map (`struct bpf_map_info`).
 #[derive(Clone, Copy, Debug, Default)]
@@ -175,53 +170,46 @@ impl Map {
         self.info.key_size as usize
     }
 
-    /// Bytes of a value as the system call takes it: per-CPU maps have one value, rounded up to 8 bytes, for each
-    /// possible CPU; maps of descriptors have 4 bytes.
+    /// Bytes of a value as the system call takes it: see [`host_value_bytes`].
     #[must_use]
     pub fn value_bytes(&self) -> usize {
-        let size = self.info.value_size as usize;
-        match self.info.map_type {
-            PERCPU_HASH | PERCPU_ARRAY | LRU_PERCPU_HASH | PERCPU_CGROUP_STORAGE => {
-                size.next_multiple_of(8).saturating_mul(possible_cpus())
-            }
-            kind if DESCRIPTOR_VALUES.contains(&kind) => 4,
-            _ => size,
-        }
+        host_value_bytes(self.info.map_type, self.info.value_size)
     }
 
-    /// Reads the element of `key` into `value`; `false` if there is none.
+    /// Reads the element of `key` into `value`; `false` if there is none. A bloom filter is asked for what `value` holds.
+    /// `flags` is 0 or `BPF_F_LOCK`.
     ///
     /// # Errors
     /// A buffer has the wrong size, or as the kernel answers.
-    pub fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<bool, BpfError> {
+    pub fn lookup(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<bool, BpfError> {
         self.check(key, value.len())?;
-        let mut attr = ElementAttr::<{ Command::MapLookup as i32 }>::new(self, key, address_mut(value), 0);
+        let mut attr =
+            ElementAttr::<{ Command::MapLookup as i32 }>::new(self, key, address_mut(value), flags);
         // SAFETY: key and value are as long as the map's elements are, by `check`; the value is writable.
         let result = unsafe { call(&mut attr) };
         found(Command::MapLookup, result)
     }
 
     /// Takes the element of `key` (of a queue or stack, with an empty key: the next one) out of the map; `false`
-    /// if there is none.
+    /// if there is none. `flags` is 0 or `BPF_F_LOCK`.
     ///
     /// # Errors
     /// A buffer has the wrong size, or as the kernel answers.
-    pub fn lookup_and_delete(&self, key: &[u8], value: &mut [u8]) -> Result<bool, BpfError> {
+    pub fn lookup_and_delete(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<bool, BpfError> {
         self.check(key, value.len())?;
         let mut attr =
-            ElementAttr::<{ Command::MapLookupAndDelete as i32 }>::new(self, key, address_mut(value), 0);
+            ElementAttr::<{ Command::MapLookupAndDelete as i32 }>::new(self, key, address_mut(value), flags);
         // SAFETY: key and value are as long as the map's elements are, by `check`; the value is writable.
         let result = unsafe { call(&mut attr) };
         found(Command::MapLookupAndDelete, result)
     }
 
-    /// Stores an element.
+    /// Stores an element. `flags` is [`ANY`], [`NOEXIST`], [`EXIST`] or what else the map's type takes.
     ///
     /// # Errors
     /// A buffer has the wrong size, or as the kernel answers.
-    pub fn update(&self, key: &[u8], value: &[u8], mode: UpdateMode) -> Result<(), BpfError> {
+    pub fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), BpfError> {
         self.check(key, value.len())?;
-        let flags = mode as u64;
         let mut attr = ElementAttr::<{ Command::MapUpdate as i32 }>::new(self, key, address(value), flags);
         // SAFETY: key and value are as long as the map's elements are, by `check`; the kernel only reads them.
         let result = unsafe { call(&mut attr) };
@@ -284,7 +272,7 @@ impl Map {
         }
     }
 
-    fn check(&self, key: &[u8], value: usize) -> Result<(), BpfError> {
+    pub(super) fn check(&self, key: &[u8], value: usize) -> Result<(), BpfError> {
         if key.len() != self.key_bytes() {
             return Err(BpfError::Size { what: "key", expected: self.key_bytes(), got: key.len() });
         }
@@ -311,6 +299,19 @@ impl MapInfo {
 
 // SAFETY: a `repr(C)` struct of integers without padding, the kernel's `struct bpf_map_info` from its start.
 unsafe impl InfoAttr for MapInfo {}
+
+/// Bytes of a value as the system call takes it: per-CPU maps (`map_type` is `BPF_MAP_TYPE_*`) have one value, rounded up
+/// to 8 bytes, for each possible CPU; maps of descriptors have 4 bytes.
+#[must_use]
+pub fn host_value_bytes(map_type: u32, value_size: u32) -> usize {
+    match map_type {
+        PERCPU_HASH | PERCPU_ARRAY | LRU_PERCPU_HASH | PERCPU_CGROUP_STORAGE => {
+            (value_size as usize).next_multiple_of(8).saturating_mul(possible_cpus())
+        }
+        kind if DESCRIPTOR_VALUES.contains(&kind) => 4,
+        _ => value_size as usize,
+    }
+}
 
 /// Number of CPUs a per-CPU value has room for: the highest possible CPU number and one. At least 1.
 #[must_use]

@@ -3,6 +3,7 @@
 //! Every function here is safe: each checks that the buffers it hands to the kernel are as long as the kernel will
 //! take them to be (see [`Map`] for element sizes, [`Prog::test_run`] for contexts).
 
+mod batch;
 mod btf;
 mod capability;
 mod error;
@@ -16,6 +17,7 @@ mod prog;
 mod raw;
 pub mod system;
 
+pub use batch::BatchRead;
 pub use btf::{BtfFd, BtfObjectInfo};
 pub use capability::{Capability, CapabilitySet, WithoutCapabilities};
 pub use error::{BpfError, VerifierLog};
@@ -25,7 +27,9 @@ pub use link::{
     XDP_MODE_GENERIC, XdpMode,
 };
 pub use load::{FuncInfo, LineInfo, LogMode, ProgSpec};
-pub use map::{MAP_TYPE_ARENA, Map, MapBtf, MapInfo, MapOptions, UpdateMode, possible_cpus};
+pub use map::{
+    ANY, EXIST, MAP_TYPE_ARENA, Map, MapBtf, MapInfo, MapOptions, NOEXIST, host_value_bytes, possible_cpus,
+};
 pub use memory::MapMemory;
 pub use probe::{Feature, KernelVersion};
 pub use prog::{Prog, ProgInfo, TestOutcome, TestRun};

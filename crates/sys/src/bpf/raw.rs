@@ -43,6 +43,10 @@ commands! {
     MapLookupAndDelete = 21, "BPF_MAP_LOOKUP_AND_DELETE_ELEM";
     MapFreeze = 22, "BPF_MAP_FREEZE";
     BtfNextId = 23, "BPF_BTF_GET_NEXT_ID";
+    MapLookupBatch = 24, "BPF_MAP_LOOKUP_BATCH";
+    MapLookupAndDeleteBatch = 25, "BPF_MAP_LOOKUP_AND_DELETE_BATCH";
+    MapUpdateBatch = 26, "BPF_MAP_UPDATE_BATCH";
+    MapDeleteBatch = 27, "BPF_MAP_DELETE_BATCH";
     LinkCreate = 28, "BPF_LINK_CREATE";
     LinkNextId = 31, "BPF_LINK_GET_NEXT_ID";
     LinkDetach = 34, "BPF_LINK_DETACH";

@@ -5,7 +5,6 @@ use std::any::Any;
 use bpf_object::MapSpec;
 
 use super::{MapCore, UserMap};
-use crate::UpdateMode;
 use crate::access::BlockTable;
 use crate::arena::Arena;
 use crate::backend::LoadedMap;
@@ -28,11 +27,11 @@ impl LoadedMap for ArenaMap {
         &self.core.spec
     }
 
-    fn lookup(&self, _: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
+    fn lookup(&self, _: &[u8], _: &mut [u8], _: u64) -> Result<(), MapError> {
         Err(MapError::Invalid)
     }
 
-    fn update(&self, _: &[u8], _: &[u8], _: UpdateMode) -> Result<(), MapError> {
+    fn update(&self, _: &[u8], _: &[u8], _: u64) -> Result<(), MapError> {
         Err(MapError::Unsupported)
     }
 
@@ -40,15 +39,7 @@ impl LoadedMap for ArenaMap {
         Err(MapError::Unsupported)
     }
 
-    fn next_key(&self, _: Option<&[u8]>) -> Result<Option<Vec<u8>>, MapError> {
-        Err(MapError::Unsupported)
-    }
-
-    fn read_at(&self, _: u64, _: &mut [u8]) -> Result<(), MapError> {
-        Err(MapError::Unsupported)
-    }
-
-    fn write_at(&self, _: u64, _: &[u8]) -> Result<(), MapError> {
+    fn next_key(&self, _: Option<&[u8]>, _: &mut [u8]) -> Result<(), MapError> {
         Err(MapError::Unsupported)
     }
 }

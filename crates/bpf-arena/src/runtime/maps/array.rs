@@ -9,11 +9,11 @@ use bpf_object::{BPF_F_RDONLY_PROG, Btf, MapOrigin, MapSpec};
 use isa::Size;
 
 use super::{MapCore, UserMap};
-use crate::UpdateMode;
 use crate::access::{Block, BlockTable, Place};
-use crate::backend::LoadedMap;
+use crate::backend::{BatchRead, LoadedMap, batch};
 use crate::cpu::CpuSlot;
 use crate::error::MapError;
+use crate::map::{BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST};
 
 /// Values lie one after the other, each at a multiple of this.
 const VALUE_ALIGN: u64 = 8;
@@ -84,23 +84,23 @@ impl LoadedMap for ArrayMap {
         &self.core.spec
     }
 
-    fn lookup(&self, key: &[u8]) -> Result<Option<Vec<u8>>, MapError> {
-        let mut value = self.value(key)?.map(Place::to_vec);
-        if let (Some(value), Some(lock)) = (&mut value, &self.lock) {
+    fn lookup(&self, key: &[u8], value: &mut [u8], _flags: u64) -> Result<(), MapError> {
+        self.value(key)?.ok_or(MapError::NotFound)?.read(value);
+        if let Some(lock) = &self.lock {
             value.iter_mut().zip(0..).filter(|(_, at)| lock.contains(at)).for_each(|(byte, _)| *byte = 0);
         }
-        Ok(value)
+        Ok(())
     }
 
-    fn update(&self, key: &[u8], value: &[u8], mode: UpdateMode) -> Result<(), MapError> {
+    fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), MapError> {
         if value.len() as u64 != u64::from(self.core.spec.value_size) {
             return Err(MapError::ValueSize { expected: self.core.spec.value_size, given: value.len() });
         }
-        if self.frozen {
-            return Err(MapError::ReadOnly);
+        if flags & !BPF_F_LOCK > BPF_EXIST {
+            return Err(MapError::Invalid);
         }
         let place = self.value(key)?.ok_or(MapError::TooBig)?;
-        if mode == UpdateMode::NoExist {
+        if flags & BPF_NOEXIST != 0 {
             return Err(MapError::Exists);
         }
         match self.lock.as_ref().and_then(|lock| split(value, lock)) {
@@ -120,15 +120,38 @@ impl LoadedMap for ArrayMap {
         Err(MapError::Invalid)
     }
 
-    fn next_key(&self, key: Option<&[u8]>) -> Result<Option<Vec<u8>>, MapError> {
-        let next = match key.map(<[u8; 4]>::try_from) {
+    fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> Result<(), MapError> {
+        let index = match key.map(<[u8; 4]>::try_from) {
             Some(Ok(bytes)) => u32::from_le_bytes(bytes).checked_add(1).unwrap_or(0),
             Some(Err(_)) => return Err(MapError::KeySize { expected: 4, given: key.map_or(0, <[u8]>::len) }),
             None => 0,
         };
         // An index past the end starts over, as in the kernel.
-        let next = if next > self.core.spec.max_entries { 0 } else { next };
-        Ok((next < self.core.spec.max_entries).then(|| next.to_le_bytes().to_vec()))
+        let index = if index > self.core.spec.max_entries { 0 } else { index };
+        if index >= self.core.spec.max_entries {
+            return Err(MapError::NotFound);
+        }
+        next.iter_mut().zip(index.to_le_bytes()).for_each(|(to, from)| *to = from);
+        Ok(())
+    }
+
+    fn lookup_batch(&self, batch: &mut BatchRead<'_>) -> (usize, Result<(), MapError>) {
+        if batch.delete {
+            return (0, Err(MapError::NoOperation));
+        }
+        batch::lookup_each(self, batch)
+    }
+
+    fn update_batch(&self, keys: &[u8], values: &[u8], flags: u64) -> (usize, Result<(), MapError>) {
+        batch::update_each(self, keys, values, flags)
+    }
+
+    fn has_lock(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    fn has_fields(&self) -> bool {
+        self.lock.is_some()
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<(), MapError> {
@@ -137,9 +160,6 @@ impl LoadedMap for ArrayMap {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), MapError> {
-        if self.frozen {
-            return Err(MapError::ReadOnly);
-        }
         self.range(offset, bytes.len())?.write(bytes);
         Ok(())
     }
@@ -162,8 +182,7 @@ impl UserMap for ArrayMap {
     }
 
     fn update_elem(&self, _: &CpuSlot, key: Place<'_>, value: Place<'_>, flags: u64) -> Result<(), MapError> {
-        let mode = UpdateMode::from_flags(flags).ok_or(MapError::Invalid)?;
-        self.update(&key.to_vec(), &value.to_vec(), mode)
+        self.update(&key.to_vec(), &value.to_vec(), flags)
     }
 
     fn delete_elem(&self, _: &CpuSlot, _: Place<'_>) -> Result<(), MapError> {
@@ -199,9 +218,21 @@ mod tests {
     use bpf_object::MapType;
 
     use super::*;
+    use crate::map::BPF_ANY;
 
     fn spec(value_size: u32, max_entries: u32) -> MapSpec {
         MapSpec { key_size: 4, value_size, max_entries, ..MapSpec::new("map", MapType::Array) }
+    }
+
+    fn look(map: &ArrayMap, key: &[u8]) -> Result<Vec<u8>, MapError> {
+        let mut value = vec![0; map.value_bytes()];
+        map.lookup(key, &mut value, 0).map(|()| value)
+    }
+
+    fn next(map: &ArrayMap, index: Option<u32>) -> Result<u32, MapError> {
+        let mut next = [0; 4];
+        map.next_key(index.map(key).as_ref().map(<[u8; 4]>::as_slice), &mut next)?;
+        Ok(u32::from_le_bytes(next))
     }
 
     fn key(index: u32) -> [u8; 4] {
@@ -218,24 +249,21 @@ mod tests {
     #[test]
     fn elements_as_the_kernel_has_them() {
         let map = ArrayMap::create_with(spec(3, 2), None).unwrap();
-        assert_eq!(map.lookup(&key(1)), Ok(Some(vec![0; 3])));
-        assert_eq!(map.lookup(&key(2)), Ok(None));
-        assert_eq!(map.update(&key(1), &[1, 2, 3], UpdateMode::Any), Ok(()));
-        assert_eq!(map.update(&key(1), &[4, 5, 6], UpdateMode::Exist), Ok(()));
-        assert_eq!(map.lookup(&key(1)), Ok(Some(vec![4, 5, 6])));
-        assert_eq!(map.lookup(&key(0)), Ok(Some(vec![0; 3])));
-        assert_eq!(map.update(&key(1), &[1, 2, 3], UpdateMode::NoExist), Err(MapError::Exists));
-        assert_eq!(map.update(&key(2), &[1, 2, 3], UpdateMode::Any), Err(MapError::TooBig));
+        assert_eq!(look(&map, &key(1)), Ok(vec![0; 3]));
+        assert_eq!(look(&map, &key(2)), Err(MapError::NotFound));
+        assert_eq!(map.update(&key(1), &[1, 2, 3], BPF_ANY), Ok(()));
+        assert_eq!(map.update(&key(1), &[4, 5, 6], BPF_EXIST), Ok(()));
+        assert_eq!(look(&map, &key(1)), Ok(vec![4, 5, 6]));
+        assert_eq!(look(&map, &key(0)), Ok(vec![0; 3]));
+        assert_eq!(map.update(&key(1), &[1, 2, 3], BPF_NOEXIST), Err(MapError::Exists));
+        assert_eq!(map.update(&key(2), &[1, 2, 3], BPF_ANY), Err(MapError::TooBig));
         assert_eq!(map.delete(&key(0)), Err(MapError::Invalid));
-        assert_eq!(map.lookup(&[0]), Err(MapError::KeySize { expected: 4, given: 1 }));
-        assert_eq!(
-            map.update(&key(0), &[0], UpdateMode::Any),
-            Err(MapError::ValueSize { expected: 3, given: 1 })
-        );
-        assert_eq!(map.next_key(None), Ok(Some(key(0).to_vec())));
-        assert_eq!(map.next_key(Some(&key(0))), Ok(Some(key(1).to_vec())));
-        assert_eq!(map.next_key(Some(&key(1))), Ok(None));
-        assert_eq!(map.next_key(Some(&key(7))), Ok(Some(key(0).to_vec())));
+        assert_eq!(look(&map, &[0]), Err(MapError::KeySize { expected: 4, given: 1 }));
+        assert_eq!(map.update(&key(0), &[0], BPF_ANY), Err(MapError::ValueSize { expected: 3, given: 1 }));
+        assert_eq!(next(&map, None), Ok(0));
+        assert_eq!(next(&map, Some(0)), Ok(1));
+        assert_eq!(next(&map, Some(1)), Err(MapError::NotFound));
+        assert_eq!(next(&map, Some(7)), Ok(0));
         assert_eq!(address(&map, 1), address(&map, 0).map(|a| a + 8));
         assert_eq!(address(&map, 2), None);
     }
@@ -257,7 +285,7 @@ mod tests {
         assert_eq!(bytes, [1, 2, 0]);
         map.write_at(6, &[7, 8]).unwrap();
         assert!(matches!(map.write_at(7, &[7, 8]), Err(MapError::OutOfRange { offset: 7, end: 9 })));
-        assert_eq!(map.lookup(&key(0)), Ok(Some(vec![1, 2, 0, 0, 0, 0, 7, 8])));
+        assert_eq!(look(&map, &key(0)), Ok(vec![1, 2, 0, 0, 0, 0, 7, 8]));
         assert_ne!(map.direct_value(), 0);
     }
 
@@ -265,18 +293,10 @@ mod tests {
     fn a_lock_is_left_alone() {
         let map = ArrayMap::create_with(spec(12, 1), Some(4..8)).unwrap();
         map.write_at(0, &[1; 12]).unwrap();
-        assert_eq!(map.lookup(&key(0)), Ok(Some(vec![1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1])));
-        map.update(&key(0), &[2; 12], UpdateMode::Any).unwrap();
+        assert_eq!(look(&map, &key(0)), Ok(vec![1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1]));
+        map.update(&key(0), &[2; 12], BPF_ANY).unwrap();
         let mut bytes = [0; 12];
         map.read_at(0, &mut bytes).unwrap();
         assert_eq!(bytes, [2, 2, 2, 2, 1, 1, 1, 1, 2, 2, 2, 2]);
-    }
-
-    #[test]
-    fn constants_stay() {
-        let origin = MapOrigin::Data { section: ".rodata".to_owned(), read_only: true };
-        let map = ArrayMap::create_with(MapSpec { origin, ..spec(8, 1) }, None).unwrap();
-        assert_eq!(map.write_at(0, &[1]), Err(MapError::ReadOnly));
-        assert_eq!(map.update(&key(0), &[1; 8], UpdateMode::Any), Err(MapError::ReadOnly));
     }
 }

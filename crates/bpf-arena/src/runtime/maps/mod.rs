@@ -4,6 +4,7 @@ mod arena;
 mod array;
 mod core;
 mod create;
+mod hosted;
 pub(crate) mod structs;
 
 use std::any::Any;
@@ -15,6 +16,7 @@ use sys::window::Window;
 
 use self::arena::ArenaMap;
 pub(crate) use self::core::MapCore;
+use self::hosted::HostedMap;
 use crate::access::{BlockTable, Place};
 use crate::arena::{Arena, ArenaOptions, ArenaSpec, UserAddr};
 use crate::backend::LoadedMap;
@@ -100,6 +102,8 @@ pub struct MapSet {
 struct Inner {
     specs: Arc<[MapSpec]>,
     maps: Vec<Arc<dyn UserMap>>,
+    /// The host's side of each map.
+    hosted: Vec<Arc<HostedMap>>,
     handles: Vec<u64>,
     values: Vec<u64>,
     table: BlockTable,
@@ -151,7 +155,8 @@ impl MapSet {
         let handles = maps.iter().map(|map| map.core().handle()).collect();
         let values = maps.iter().map(|map| map.direct_value()).collect();
         let specs = Arc::clone(specs);
-        Ok(Self { inner: Arc::new(Inner { specs, maps, handles, values, table, arena }) })
+        let hosted = maps.iter().map(|map| Arc::new(HostedMap::new(Arc::clone(map)))).collect();
+        Ok(Self { inner: Arc::new(Inner { specs, maps, hosted, handles, values, table, arena }) })
     }
 
     /// What the maps were created from.
@@ -163,8 +168,8 @@ impl MapSet {
     /// Handles to the maps, in the order of their specifications.
     #[must_use]
     pub fn maps(&self) -> Vec<Map> {
-        let handle = |map: &Arc<dyn UserMap>| Map::new(Arc::clone(map) as Arc<dyn LoadedMap>);
-        self.inner.maps.iter().map(handle).collect()
+        let handle = |map: &Arc<HostedMap>| Map::new(Arc::clone(map) as Arc<dyn LoadedMap>);
+        self.inner.hosted.iter().map(handle).collect()
     }
 
     /// The arena, if there is one.
