@@ -145,8 +145,37 @@ impl Machine {
         self.compiled.lines.get(after.checked_sub(1)?).map(|line| line.insn)
     }
 
+    /// Whether this address lies in the machine's code.
+    pub(crate) fn contains(&self, pc: u64) -> bool {
+        pc.checked_sub(self.region.start()).is_some_and(|offset| offset < self.region.len() as u64)
+    }
+
+    /// What the program knows this callback by: the address that `lddw Func` loads.
+    pub(crate) fn function(&self, subprogram: usize) -> Option<u64> {
+        let function = self.compiled.functions.iter().find(|f| f.subprogram == subprogram)?;
+        Some(self.region.start().wrapping_add(u64::from(function.callback?)))
+    }
+
     /// Runs the program with `r1` and the frame pointer `r10`; the result is its `r0`.
     pub(crate) fn run<'r>(&'r self, invocation: &mut Invocation<'r>, r1: u64, r10: u64) -> u64 {
+        self.enter(invocation, |vm| (self.entry)(vm, r1, r10))
+    }
+
+    /// Runs one of the program's callbacks from outside of any run of it.
+    pub(crate) fn run_callback<'r>(
+        &'r self,
+        invocation: &mut Invocation<'r>,
+        function: u64,
+        args: [u64; 5],
+        r10: u64,
+    ) -> Result<u64, TrapKind> {
+        let known = self.callbacks.iter().find(|(address, _)| *address == function);
+        let (_, callback) = known.ok_or(TrapKind::BadJump)?;
+        let [r1, r2, r3, r4, r5] = args;
+        Ok(self.enter(invocation, |vm| callback(vm, r1, r2, r3, r4, r5, r10)))
+    }
+
+    fn enter<'r>(&'r self, invocation: &mut Invocation<'r>, code: impl FnOnce(*mut VmContext) -> u64) -> u64 {
         let maps = &invocation.image.maps;
         let mut vm = VmContext {
             window_base: maps.window_base(),
@@ -161,9 +190,10 @@ impl Machine {
             owner: std::ptr::null_mut(),
         };
         let vm = &raw mut vm;
+        let before = invocation.executor;
         invocation.executor = runtime::Executor::Compiled(Entered { machine: self, vm });
-        let result = lend(vm, invocation, || (self.entry)(vm, r1, r10));
-        invocation.executor = runtime::Executor::Interpreter { callback_frame: 0 };
+        let result = lend(vm, invocation, || code(vm));
+        invocation.executor = before;
         result
     }
 }

@@ -19,6 +19,7 @@ pub(crate) struct Inner {
     pub(crate) facts: Vec<InsnFacts>,
     pub(crate) frames: Vec<FrameFacts>,
     pub(crate) arena: Option<u32>,
+    pub(crate) exception_callback: Option<u32>,
     pub(crate) ctx_bytes: u32,
     pub(crate) map_bytes: u32,
     pub(crate) stats: Stats,
@@ -41,6 +42,12 @@ impl Verified {
     #[must_use]
     pub fn frames(&self) -> &[FrameFacts] {
         &self.inner.frames
+    }
+
+    /// The subprogram that is called with the cookie of an exception that left the program; without one the cookie is the result.
+    #[must_use]
+    pub fn exception_callback(&self) -> Option<u32> {
+        self.inner.exception_callback
     }
 
     /// Index (in [`Program::maps`]) of the one arena the program uses.

@@ -29,6 +29,11 @@ pub(crate) fn run(invocation: &mut Invocation<'_>, r1: u64, r10: u64) -> u64 {
     machine.run(invocation).unwrap_or(0)
 }
 
+/// What the program knows a callback by: what `lddw Func` loads for the function that begins there.
+pub(crate) fn function(start: InsnIdx) -> u64 {
+    FUNCTION_TAG | u64::from(start.0)
+}
+
 /// Runs a callback: `function` is what `lddw Func` gave the program.
 pub(crate) fn callback(
     invocation: &mut Invocation<'_>,

@@ -4,13 +4,15 @@ use isa::{AtomicOp, Size};
 
 use super::iterate::MAX_LOOPS;
 use super::registry::{Row, rows};
-use super::{E2BIG, EINVAL, Invocation, errno, low32};
+use super::{E2BIG, EINVAL, Invocation, Leave, errno, low32};
 use crate::error::TrapKind;
 
 pub(super) static ROWS: &[Row] = rows! {
     Some(93), "bpf_spin_lock" => spin_lock;
     Some(94), "bpf_spin_unlock" => spin_unlock;
     Some(181), "bpf_loop" => bpf_loop;
+    Some(12), "bpf_tail_call" => tail_call;
+    None, "bpf_throw" => throw;
     None, "bpf_preempt_disable" => nothing;
     None, "bpf_preempt_enable" => nothing;
     None, "bpf_rcu_read_lock" => nothing;
@@ -24,6 +26,30 @@ const SPINS: u32 = 64;
 /// preempted, and memory of a run lives as long as the run. Verification sees to it that they are paired.
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
 fn nothing(_: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
+    Ok(0)
+}
+
+/// Most tail calls of a run (`MAX_TAIL_CALL_CNT`).
+const MAX_TAIL_CALLS: u32 = 33;
+
+/// `long bpf_tail_call(void *ctx, struct bpf_map *prog_array_map, u32 index)`: runs another program in place of the calling
+/// function; goes on behind the call if there is no such program, or have been too many.
+fn tail_call(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let [ctx, map, index, ..] = args;
+    let map = run.map("bpf_tail_call", 2, map)?;
+    let Some(target) = map.program_at(low32(index)).filter(|_| run.tail_calls < MAX_TAIL_CALLS) else {
+        return Ok(0);
+    };
+    run.tail_calls += 1;
+    let result = run.enter_program(target, ctx);
+    run.leave = Some(Leave::Function);
+    Ok(result)
+}
+
+/// `void bpf_throw(u64 cookie)`: leaves the program, through every function.
+#[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
+fn throw(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    run.leave = Some(Leave::Program(args[0]));
     Ok(0)
 }
 

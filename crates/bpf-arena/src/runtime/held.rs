@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use codegen::abi::STACK_BYTES;
 use elsa::FrozenVec;
 
 use super::maps::UserMap;
@@ -17,6 +18,8 @@ pub(crate) struct Held {
     maps: FrozenVec<Arc<dyn UserMap>>,
     programs: FrozenVec<Box<Arc<Loaded>>>,
     blocks: FrozenVec<Arc<Block>>,
+    /// Stacks of programs that were tail-called, outermost first; kept for the next run.
+    stacks: FrozenVec<Box<Block>>,
     pub(crate) memory: Joined,
 }
 
@@ -44,12 +47,25 @@ impl Held {
         self.programs.push_get(Box::new(program))
     }
 
+    /// The programs it keeps.
+    pub(crate) fn programs(&self) -> impl Iterator<Item = &Arc<Loaded>> {
+        self.programs.iter()
+    }
+
     /// Keeps memory, and lets the program read it, and write it if `writable`.
     pub(crate) fn block(&self, block: Arc<Block>, writable: bool) -> &Block {
         let mut table = BlockTable::default();
         table.insert(Arc::clone(&block), writable);
         self.memory.add(table);
         self.blocks.push_get(block)
+    }
+
+    /// The stack of the program that was tail-called at this depth; `None` if there is no memory.
+    pub(crate) fn stack(&self, depth: usize) -> Option<&Block> {
+        while self.stacks.len() <= depth {
+            self.stacks.push(Box::new(Block::new(STACK_BYTES)?));
+        }
+        self.stacks.get(depth)
     }
 
     /// Lets go of everything, once the run is over.

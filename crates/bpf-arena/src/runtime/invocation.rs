@@ -53,6 +53,10 @@ pub(crate) struct Invocation<'r> {
     pub(crate) lock: Option<Place<'r>>,
     /// What the interpreter does, where someone wants to know.
     pub(crate) trace: Option<Trace>,
+    /// Tail calls so far.
+    pub(crate) tail_calls: u32,
+    /// Tail calls that have not returned.
+    programs: usize,
     loop_begin: Option<u64>,
     loops_left: u64,
     random: Option<fastrand::Rng>,
@@ -92,6 +96,8 @@ pub(crate) struct FaultLog {
 /// An arena fault before its frames are given names.
 #[derive(Debug)]
 pub(crate) struct RawFault {
+    /// The program that made the access.
+    pub(crate) loaded: Arc<Loaded>,
     pub(crate) kind: AccessKind,
     /// Window offset of the first byte without a page, as a signed number.
     pub(crate) at: i64,
@@ -121,6 +127,8 @@ impl<'r> Invocation<'r> {
             faults: FaultLog::default(),
             lock: None,
             trace: None,
+            tail_calls: 0,
+            programs: 0,
             loop_begin: None,
             loops_left,
             random: None,
@@ -133,6 +141,7 @@ impl<'r> Invocation<'r> {
         (self.budget, self.loops_left) = first_budget(self.image);
         self.instructions_left = self.image.options.instruction_limit.unwrap_or(u64::MAX);
         self.calls.clear();
+        self.tail_calls = 0;
         if self.faults.total > 0 {
             self.faults = FaultLog::default();
         }
@@ -243,6 +252,29 @@ impl<'r> Invocation<'r> {
         }
     }
 
+    /// Runs another program with the same context, on a stack of its own.
+    pub(crate) fn enter_program(&mut self, target: Arc<Loaded>, ctx: u64) -> u64 {
+        let target = self.held.program(target);
+        let Some(stack) = self.held.stack(self.programs) else {
+            self.stop(RunError::NoMemory);
+            return 0;
+        };
+        let regions = self.regions.of_other(stack, target.image.maps.table());
+        let (budget, loops_left) = first_budget(&target.image);
+        let loaded = std::mem::replace(&mut self.loaded, target);
+        let image = std::mem::replace(&mut self.image, &target.image);
+        let regions = std::mem::replace(&mut self.regions, regions);
+        let calls = std::mem::take(&mut self.calls);
+        let before = (self.budget, self.loops_left, self.executor);
+        (self.budget, self.loops_left) = (budget, loops_left);
+        self.programs += 1;
+        let result = target.enter(self, stack, ctx);
+        self.programs -= 1;
+        (self.budget, self.loops_left, self.executor) = before;
+        (self.loaded, self.image, self.regions, self.calls) = (loaded, image, regions, calls);
+        result
+    }
+
     /// Memory of the run, which all of the range belongs to.
     pub(crate) fn memory(&self, address: u64, len: u64, write: bool) -> Result<Place<'r>, TrapKind> {
         self.regions.find(address, len, write).ok_or(TrapKind::OutOfBounds { address, size: len, write })
@@ -330,7 +362,8 @@ impl<'r> Invocation<'r> {
             let chain = std::iter::once(insn).chain(self.calls.iter().rev().copied()).collect();
             let at = self.first_missing(at, size);
             let after = sys::fault::count_so_far();
-            self.faults.records.push(RawFault { kind, at, size, chain, after });
+            let loaded = Arc::clone(self.loaded);
+            self.faults.records.push(RawFault { loaded, kind, at, size, chain, after });
         }
     }
 }

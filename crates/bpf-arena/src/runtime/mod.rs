@@ -17,7 +17,7 @@ mod registry;
 mod window;
 
 pub(crate) use held::Held;
-pub(crate) use invocation::{Executor, FaultLog, Invocation, Leave};
+pub(crate) use invocation::{Executor, FaultLog, Invocation, Leave, RawFault};
 pub(crate) use registry::{helper, import, kfunc};
 pub(crate) use window::{Order, Rmw};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bpf_object::{ProgType, Program};
+use bpf_object::{MapType, ProgType, Program};
 use isa::InsnIdx;
 use sys::fault::Recorder;
 use verifier::Verified;
@@ -11,7 +11,7 @@ use super::options::Options;
 use super::state::{Borrowed, RunState};
 use super::trace::{Moment, Trace};
 use crate::Outcome;
-use crate::access::Regions;
+use crate::access::{Block, Regions};
 use crate::arena::UserAddr;
 use crate::backend::LoadedProgram;
 use crate::enter::Machine;
@@ -19,7 +19,7 @@ use crate::error::{RunError, TrapKind};
 use crate::fault::{Fault, Faults, Frame};
 use crate::interp;
 use crate::runtime::maps::MapSet;
-use crate::runtime::{FaultLog, Invocation};
+use crate::runtime::{FaultLog, Held, Invocation, Leave, RawFault};
 
 /// Most bytes of context of a program of this type, as for `BPF_PROG_TEST_RUN`: 64 KiB, or the twelve arguments of a
 /// raw tracepoint.
@@ -60,7 +60,7 @@ struct Facts {
     max_ctx_bytes: u32,
     /// Bytes of stack it uses.
     stack_bytes: u32,
-    /// Whether it is machine code that accesses an arena.
+    /// Whether it is machine code that accesses an arena, or may enter another program that does.
     records_faults: bool,
 }
 
@@ -98,11 +98,12 @@ impl Instance {
     pub(super) fn new(image: Image, machine: Option<Arc<Machine>>) -> Self {
         let verified = &image.verified;
         let uses_stack = verified.frames().iter().any(|frame| frame.stack_bytes > 0);
+        let tail_calls = verified.program().maps.iter().any(|map| map.map_type == MapType::ProgArray);
         let facts = Facts {
             ctx_bytes: verified.ctx_bytes() as usize,
             max_ctx_bytes: max_ctx_bytes(verified.program()),
             stack_bytes: if uses_stack { verified.stats().max_stack_bytes } else { 0 },
-            records_faults: verified.arena().is_some() && machine.is_some(),
+            records_faults: machine.is_some() && (verified.arena().is_some() || tail_calls),
         };
         Self { inner: Arc::new(Loaded { image, machine, facts }) }
     }
@@ -194,15 +195,13 @@ impl Loaded {
         let has_ctx = !ctx.is_empty();
         let regions = Regions::new(stack, ctx, self.image.maps.table(), &held.memory);
         let r1 = if has_ctx { regions.ctx_address() } else { 0 };
-        let r10 = stack.address() + stack.len() as u64;
         let mut run = Invocation::new(self, regions, held);
         let mut left = rounds;
         loop {
-            clear_stack(stack, self.facts.stack_bytes);
-            let r0 = match &self.machine {
-                None => interp::run(&mut run, r1, r10),
-                Some(machine) if !self.facts.records_faults => machine.run(&mut run, r1, r10),
-                Some(machine) => recorder.during(|| machine.run(&mut run, r1, r10)),
+            let r0 = if self.facts.records_faults {
+                recorder.during(|| self.enter(&mut run, stack, r1))
+            } else {
+                self.enter(&mut run, stack, r1)
             };
             if run.release_lock() {
                 run.trap(TrapKind::LockHeld, None);
@@ -210,8 +209,11 @@ impl Loaded {
             let faulted = run.faults.total > 0 || (self.facts.records_faults && recorder.count() > 0);
             left = left.saturating_sub(1);
             if left == 0 || run.stopped() {
-                let faults =
-                    if faulted { self.take_faults(recorder, &mut run.faults) } else { Faults::default() };
+                let faults = if faulted {
+                    self.take_faults(recorder, &mut run.faults, held)
+                } else {
+                    Faults::default()
+                };
                 return match run.take_stop() {
                     Some(error) => Err(error),
                     None => Ok(outcome(r0, faults)),
@@ -224,32 +226,113 @@ impl Loaded {
         }
     }
 
+    /// Executes the program from its start on this stack; the result is its `r0`, or what becomes of its exception.
+    #[inline]
+    pub(crate) fn enter<'r>(&'r self, run: &mut Invocation<'r>, stack: &Block, r1: u64) -> u64 {
+        clear_stack(stack, self.facts.stack_bytes);
+        let r10 = stack.address() + stack.len() as u64;
+        let r0 = match &self.machine {
+            None => interp::run(run, r1, r10),
+            Some(machine) => machine.run(run, r1, r10),
+        };
+        match run.leave.take() {
+            Some(Leave::Program(cookie)) => self.catch(run, cookie, r10),
+            _ => r0,
+        }
+    }
+
+    /// What the program returns for an exception that left it.
+    #[cold]
+    fn catch<'r>(&'r self, run: &mut Invocation<'r>, cookie: u64, r10: u64) -> u64 {
+        let Some(handler) = self.image.verified.exception_callback() else { return cookie };
+        self.function(handler as usize).map_or(0, |function| {
+            let result = self.enter_function(run, function, [cookie, 0, 0, 0, 0], r10);
+            result.unwrap_or_else(|kind| {
+                run.trap(kind, None);
+                0
+            })
+        })
+    }
+
+    /// What the program knows one of its callbacks by.
+    pub(crate) fn function(&self, subprogram: usize) -> Option<u64> {
+        match &self.machine {
+            Some(machine) => machine.function(subprogram),
+            None => Some(interp::function(self.program().subprograms.get(subprogram)?.start)),
+        }
+    }
+
+    fn enter_function<'r>(
+        &'r self,
+        run: &mut Invocation<'r>,
+        function: u64,
+        args: [u64; 5],
+        r10: u64,
+    ) -> Result<u64, TrapKind> {
+        match &self.machine {
+            None => interp::callback(run, function, args, r10),
+            Some(machine) => machine.run_callback(run, function, args, r10),
+        }
+    }
+
+    /// Calls a callback of the program from outside of a run: a run of its own, without context.
+    ///
+    /// # Errors
+    /// As for [`Instance::run`].
+    pub(crate) fn call(self: &Arc<Self>, function: u64, args: [u64; 5]) -> Result<u64, RunError> {
+        let mut borrowed = self.run_state()?;
+        let RunState { stack, recorder, held, .. } = borrowed.get().ok_or_else(no_memory)?;
+        let regions = Regions::new(stack, &mut [], self.image.maps.table(), &held.memory);
+        let mut run = Invocation::new(self, regions, held);
+        clear_stack(stack, self.facts.stack_bytes);
+        let r10 = stack.address() + stack.len() as u64;
+        let result = recorder.during(|| self.enter_function(&mut run, function, args, r10));
+        recorder.clear();
+        let result = result.unwrap_or_else(|kind| {
+            run.trap(kind, None);
+            0
+        });
+        if run.release_lock() {
+            run.trap(TrapKind::LockHeld, None);
+        }
+        run.take_stop().map_or(Ok(result), Err)
+    }
+
     /// The faults of a run: those of compiled code that the signal handler recorded, and between them those that the
     /// interpreter and the runtime met.
     #[cold]
-    fn take_faults(&self, recorder: &mut Recorder, log: &mut FaultLog) -> Faults {
+    fn take_faults(self: &Arc<Self>, recorder: &mut Recorder, log: &mut FaultLog, held: &Held) -> Faults {
         let total = recorder.count() + log.total;
         let mut recorded = recorder.records().iter();
-        let resolve = |record| self.machine.as_deref().map(|machine| self.recorded(machine, record));
-        let high = self.image.maps.window().map_or(0, |w| w.user_vm_start() & !0xffff_ffff);
+        let resolve = |record: &sys::fault::Record| {
+            let owns = |loaded: &&Arc<Self>| loaded.machine.as_ref().is_some_and(|m| m.contains(record.pc));
+            let owner = Some(self).filter(owns).or_else(|| held.programs().find(owns))?;
+            owner.machine.as_deref().map(|machine| owner.recorded(machine, record))
+        };
         let mut faults = Vec::new();
         let mut before = 0;
         for raw in log.records.drain(..) {
             let earlier = usize::try_from(raw.after.saturating_sub(before)).unwrap_or(usize::MAX);
             faults.extend(recorded.by_ref().take(earlier).filter_map(resolve));
             before = raw.after;
-            faults.push(Fault {
-                kind: raw.kind,
-                address: UserAddr::new(high.wrapping_add_signed(raw.at)),
-                size: raw.size.bytes(),
-                program: Arc::clone(&self.image.name),
-                frames: self.frames(raw.chain.into_iter()),
-            });
+            faults.push(raw.loaded.met(&raw));
         }
         faults.extend(recorded.filter_map(resolve));
         faults.truncate(self.image.options.fault_records);
         recorder.clear();
         Faults::new(faults, total)
+    }
+
+    /// A fault that the interpreter or the runtime met.
+    fn met(&self, raw: &RawFault) -> Fault {
+        let high = self.image.maps.window().map_or(0, |w| w.user_vm_start() & !0xffff_ffff);
+        Fault {
+            kind: raw.kind,
+            address: UserAddr::new(high.wrapping_add_signed(raw.at)),
+            size: raw.size.bytes(),
+            program: Arc::clone(&self.image.name),
+            frames: self.frames(raw.chain.iter().copied()),
+        }
     }
 
     /// A fault that the signal handler recorded.
@@ -287,7 +370,7 @@ fn no_memory() -> RunError {
 }
 
 /// Zeroes as much of the stack as the deepest call chain uses, so that a program never sees what another left.
-fn clear_stack(stack: &crate::access::Block, bytes: u32) {
+fn clear_stack(stack: &Block, bytes: u32) {
     let bytes = u64::from(bytes).min(stack.len() as u64);
     if bytes > 0
         && let Some(place) = stack.place(stack.len() as u64 - bytes, bytes)

@@ -23,6 +23,7 @@ use crate::backend::LoadedMap;
 use crate::cpu::CpuSlot;
 use crate::error::{LoadError, MapError, Unsupported, UnsupportedKind};
 use crate::map::Map;
+use crate::user::Loaded;
 
 /// What programs do with a map, beyond what the host does.
 ///
@@ -80,6 +81,11 @@ pub(crate) trait UserMap: LoadedMap {
     /// `bpf_for_each_map_elem`: calls `visit` with the addresses of key and value until it says `false`; the number of calls.
     fn for_each_elem(&self, cpu: &CpuSlot, visit: &mut dyn FnMut(u64, u64) -> bool) -> Result<u64, MapError> {
         Err(MapError::Unsupported)
+    }
+
+    /// The program that `bpf_tail_call` enters for this index.
+    fn program_at(&self, index: u32) -> Option<Arc<Loaded>> {
+        None
     }
 
     /// What `lddw` of an address in the map's only value adds its offset to; 0 if it cannot be used so.
