@@ -35,6 +35,8 @@ enum Material {
     Programs,
     /// The tables of `test_verifier`.
     Tables,
+    /// Every annotated program, of both kinds, that says what it returns.
+    Values,
 }
 
 /// A suite.
@@ -67,6 +69,13 @@ pub(super) const SUITES: &[Suite] = &[
     Suite { name: "progs-kernel", runs: Runs::Kernel, material: Material::Programs, unprivileged: false },
     Suite { name: "verifier-kernel", runs: Runs::Kernel, material: Material::Verifier, unprivileged: false },
     Suite { name: "tables-kernel", runs: Runs::Kernel, material: Material::Tables, unprivileged: false },
+    Suite { name: "values-user-jit", runs: Runs::Jit, material: Material::Values, unprivileged: false },
+    Suite {
+        name: "values-user-interp",
+        runs: Runs::Interpreter,
+        material: Material::Values,
+        unprivileged: false,
+    },
     Suite { name: "verifier-user", runs: Runs::Verifier, material: Material::Verifier, unprivileged: false },
     Suite { name: "progs-user", runs: Runs::Verifier, material: Material::Programs, unprivileged: false },
     Suite { name: "tables-user", runs: Runs::Verifier, material: Material::Tables, unprivileged: false },
@@ -126,6 +135,13 @@ impl Suite {
             Material::Verifier => {
                 for name in names(objects, "verifier_")? {
                     self.annotated(objects, &name, None, filter, &mut outcomes)?;
+                }
+            }
+            Material::Values => {
+                for (dir, prefix) in [(objects.clone(), "verifier_"), (objects.join("progs"), "")] {
+                    for name in names(&dir, prefix)? {
+                        self.annotated(&dir, &name, None, filter, &mut outcomes)?;
+                    }
                 }
             }
         }
@@ -237,7 +253,8 @@ impl Suite {
         let _privileges = self.privileges_of(name)?;
         for (test, annotations) in tests(&object)? {
             let id = format!("{prefix}{name}/{}", test_name(&test));
-            if !id.contains(filter) {
+            let returns = test.expected.return_value.is_some() && !test.unprivileged;
+            if !id.contains(filter) || (self.material == Material::Values && !returns) {
                 continue;
             }
             let test = prepare(test, name, annotations.as_deref(), dir)?;
@@ -281,7 +298,10 @@ fn user_engine() -> UserEngine {
     let engine = Engine::user().loop_limit(LoopLimit::Time(Duration::from_secs(5)));
     // Types of kernel structures, for programs that read them; without BTF they are refused, as they would be anyway.
     match bpf_arena::kernel::running_btf() {
-        Ok(btf) => engine.target_btf(btf),
+        Ok(btf) => {
+            let env = engine.verifier_env().clone().with_kernel(Arc::clone(&btf));
+            engine.env(env).target_btf(btf)
+        }
         Err(_) => engine,
     }
 }
