@@ -186,7 +186,7 @@ impl Machine {
             loop_budget: invocation.budget,
             callback_frame: 0,
             leave: 0,
-            cpu: 0,
+            cpu: if self.compiled.uses_cpu { u64::from(invocation.cpu.get()) } else { 0 },
             owner: std::ptr::null_mut(),
         };
         let vm = &raw mut vm;

@@ -14,7 +14,7 @@ pub struct VmContext {
     pub user_vm_high: u64,
     /// Per map of the program (by index): the value of `lddw MapIdx`, an opaque handle.
     pub maps: *const u64,
-    /// Per map of the program (by index): the address `lddw MapIdxValue` adds its offset to.
+    /// Per map of the program (by index): the address `lddw MapIdxValue` adds its offset to; the values of arrays begin there.
     pub map_values: *const u64,
     /// Functions of the runtime, in the order of [`Compiled::imports`](crate::Compiled::imports).
     pub imports: *const RuntimeFn,
@@ -28,7 +28,7 @@ pub struct VmContext {
     pub callback_frame: u64,
     /// Set by a function of the runtime that ends more than itself: see [`LEAVE_FUNCTION`] and [`LEAVE_PROGRAM`].
     pub leave: u64,
-    /// The processor that the run has leased, for programs that ask (see [`Options::leases_cpu`](crate::Options)).
+    /// The CPU that the run has leased, for code that [asks](crate::Compiled::uses_cpu).
     pub cpu: u64,
     /// The runtime's own state; generated code never looks at it.
     pub owner: *mut core::ffi::c_void,
@@ -59,6 +59,19 @@ pub const fn context_pointer(offset: i16) -> i16 {
 
 /// Where the pointers of a context begin, in bytes. No context that has any is longer.
 pub const CONTEXT_POINTERS: i16 = 256;
+
+/// Distance of the values of an array, in bytes: each begins at a multiple of 8, as in the kernel.
+#[must_use]
+pub const fn value_stride(value_size: u32) -> u64 {
+    (value_size as u64).next_multiple_of(8)
+}
+
+/// Distance of the values of two CPUs of a per-CPU array, in bytes: all values of one CPU lie together, and share no line of the
+/// cache (nor the line that is fetched with it) with another's.
+#[must_use]
+pub const fn per_cpu_area(value_size: u32, max_entries: u32) -> u64 {
+    value_stride(value_size).saturating_mul(max_entries as u64).saturating_add(127) & !127
+}
 
 /// Bytes of BPF stack a run must provide: eight frames of 512.
 pub const STACK_BYTES: usize = 8 * 512;

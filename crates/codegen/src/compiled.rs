@@ -15,6 +15,8 @@ pub struct Compiled {
     pub faults: Vec<FaultSite>,
     /// Where the code of each BPF instruction begins, by ascending offset.
     pub lines: Vec<Line>,
+    /// Whether the code reads [`VmContext::cpu`](crate::abi::VmContext::cpu).
+    pub uses_cpu: bool,
     /// Runtime functions the code calls, in the order of [`VmContext::imports`](crate::abi::VmContext::imports).
     pub imports: Vec<Import>,
 }

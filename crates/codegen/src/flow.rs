@@ -51,6 +51,8 @@ pub(crate) struct Step {
     pub(crate) insn: Insn,
     /// Whose memory it accesses.
     pub(crate) memory: Option<Memory>,
+    /// The map that a call is given.
+    pub(crate) map: Option<u32>,
 }
 
 /// How control leaves a block.
@@ -187,7 +189,7 @@ impl Builder<'_> {
                 insn if facts.context_pointer => context_pointer(insn),
                 insn => insn,
             };
-            steps.push(Step { at, insn, memory: facts.memory });
+            steps.push(Step { at, insn, memory: facts.memory, map: facts.map });
             let next = code.next(at);
             if let Some(to) = self.leaders.get(next) {
                 break End::Jump { at, to };

@@ -84,7 +84,8 @@ fn compile_source(source: Source<'_>, options: &Options) -> Result<Compiled, Com
             text.append(source, subprogram, code, &context.func.params)?;
         }
     }
-    text.finish(imports.into_order())
+    let uses_cpu = imports.uses_cpu;
+    Ok(Compiled { uses_cpu, ..text.finish(imports.into_order())? })
 }
 
 /// The subprograms that are executed, the entry first.

@@ -128,6 +128,7 @@ impl Text {
         self.faults.sort_by_key(|f| f.offset);
         let entry = self.functions.first().map_or(0, |f| f.start);
         Ok(Compiled {
+            uses_cpu: false,
             text: self.bytes,
             entry,
             functions: self.functions,

@@ -18,6 +18,11 @@ const TAIL_CALL: u32 = 12;
 
 impl Lower<'_, '_> {
     pub(super) fn call(&mut self, step: &Step, target: CallTarget) -> Result<(), CompileError> {
+        if let Some(result) = self.inlined_call(step, target) {
+            self.set(Reg::R0, result);
+            self.clobber_arguments();
+            return Ok(());
+        }
         self.save_budget();
         let tail_call = target == CallTarget::Helper(TAIL_CALL);
         let result = match target {

@@ -53,7 +53,7 @@ impl Lower<'_, '_> {
     }
 
     /// An entry of one of the context's tables of maps.
-    fn map_entry(&mut self, table: usize, map: u32) -> Option<Value> {
+    pub(super) fn map_entry(&mut self, table: usize, map: u32) -> Option<Value> {
         let offset = i32::try_from(map).ok()?.checked_mul(8)?;
         let table = self.constant_field(table);
         Some(self.b.ins().load(types::I64, constant_memory(), table, offset))

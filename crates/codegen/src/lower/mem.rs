@@ -109,7 +109,13 @@ impl Lower<'_, '_> {
     }
 
     /// A load that stays where it is, as 64 bits.
-    fn native_load(&mut self, size: Size, sign_extend: bool, flags: MemFlagsData, address: Value) -> Value {
+    pub(super) fn native_load(
+        &mut self,
+        size: Size,
+        sign_extend: bool,
+        flags: MemFlagsData,
+        address: Value,
+    ) -> Value {
         if size != Size::DW {
             self.b.ins().sequence_point();
         }

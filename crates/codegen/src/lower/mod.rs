@@ -7,6 +7,7 @@
 mod alu;
 mod call;
 mod cast;
+mod inline;
 mod jump;
 mod mem;
 
@@ -37,6 +38,8 @@ const UNREACHED_TRAP: TrapCode = TrapCode::unwrap_user(2);
 pub(crate) struct Imports {
     order: Vec<Import>,
     numbers: HashMap<Import, i32>,
+    /// Whether the code reads the number of its CPU.
+    pub(crate) uses_cpu: bool,
 }
 
 impl Imports {

@@ -190,7 +190,7 @@ impl UserMap for ArrayMap {
     }
 
     fn direct_value(&self) -> u64 {
-        if self.core.spec.max_entries == 1 { self.block.address() } else { 0 }
+        self.block.address()
     }
 
     fn as_any(&self) -> &dyn Any {

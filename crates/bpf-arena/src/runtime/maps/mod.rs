@@ -88,7 +88,8 @@ pub(crate) trait UserMap: LoadedMap {
         None
     }
 
-    /// What `lddw` of an address in the map's only value adds its offset to; 0 if it cannot be used so.
+    /// What `lddw` of an address in the map's only value adds its offset to, and where the values of an array begin; 0 if there is no
+    /// such thing.
     fn direct_value(&self) -> u64 {
         0
     }
