@@ -19,9 +19,13 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use elsa::FrozenVec;
 use isa::{AtomicOp, Size};
+use sys::{LazyMemory, RingMapping};
 
 /// Alignment of every block: what the strictest of the accesses and of C types needs.
 const ALIGN: usize = 16;
+
+/// Blocks from this size on are mapped, so that what is never touched takes no memory, and no account is kept of it.
+const LAZY: usize = 1 << 20;
 
 /// Bytes that are copied at once where they are aligned.
 const WORD: usize = 8;
@@ -29,9 +33,23 @@ const WORD: usize = 8;
 /// Zeroed memory at an address that does not change.
 #[derive(Debug)]
 pub(crate) struct Block {
-    // Invariant: allocated with `layout(len)`, freed by `drop` only.
+    // Invariant: `len` bytes that `owner` keeps.
     start: NonNull<u8>,
     len: usize,
+    owner: Owner,
+}
+
+/// Where a block's memory is from.
+#[derive(Debug)]
+enum Owner {
+    /// Allocated with `layout(len)`, freed when the block is dropped and not before.
+    Heap,
+    Lazy {
+        _memory: LazyMemory,
+    },
+    Ring {
+        _memory: RingMapping,
+    },
 }
 
 // SAFETY: a block is plain memory without ties to a thread.
@@ -42,13 +60,29 @@ unsafe impl Sync for Block {}
 impl Block {
     /// `len` zero bytes, or `None` if there is no memory for them.
     pub(crate) fn new(len: usize) -> Option<Self> {
+        if len >= LAZY {
+            let memory = LazyMemory::new(len as u64).ok()?;
+            return Some(Self {
+                start: mapped(memory.address())?,
+                len,
+                owner: Owner::Lazy { _memory: memory },
+            });
+        }
         let layout = Self::layout(len)?;
         // SAFETY: the layout's size is not 0.
         let start = unsafe { alloc_zeroed(layout) };
-        Some(Self { start: NonNull::new(start)?, len })
+        Some(Self { start: NonNull::new(start)?, len, owner: Owner::Heap })
+    }
+
+    /// A ring of `size` zero bytes, a whole number of pages: a block of twice as many, whose second half is its first half again.
+    pub(crate) fn ring(size: u64) -> Option<Self> {
+        let memory = RingMapping::new(size).ok()?;
+        let len = usize::try_from(memory.len() * 2).ok()?;
+        Some(Self { start: mapped(memory.address())?, len, owner: Owner::Ring { _memory: memory } })
     }
 
     /// Address of the first byte.
+    #[inline]
     pub(crate) fn address(&self) -> u64 {
         self.start.as_ptr().expose_provenance() as u64
     }
@@ -59,6 +93,7 @@ impl Block {
     }
 
     /// A range of the block; `None` if it is not inside.
+    #[inline]
     pub(crate) fn place(&self, offset: u64, len: u64) -> Option<Place<'_>> {
         Span { start: self.start.as_ptr(), len: self.len }.place(offset, len)
     }
@@ -70,11 +105,18 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        if let Some(layout) = Self::layout(self.len) {
+        if matches!(self.owner, Owner::Heap)
+            && let Some(layout) = Self::layout(self.len)
+        {
             // SAFETY: allocated in `new` with the same layout.
             unsafe { dealloc(self.start.as_ptr(), layout) };
         }
     }
+}
+
+/// The start of memory that was mapped.
+fn mapped(address: u64) -> Option<NonNull<u8>> {
+    NonNull::new(std::ptr::with_exposed_provenance_mut(usize::try_from(address).ok()?))
 }
 
 /// A range of memory without an owner; only inside of this file.
@@ -86,6 +128,7 @@ struct Span {
 
 impl Span {
     /// The caller names in the lifetime what keeps the memory alive.
+    #[inline]
     fn place<'m>(self, offset: u64, len: u64) -> Option<Place<'m>> {
         let end = offset.checked_add(len)?;
         if end > self.len as u64 {
@@ -212,18 +255,35 @@ pub(crate) struct Place<'m> {
 // SAFETY: see the invariant; a place is as shareable as the block it lies in.
 unsafe impl Send for Place<'_> {}
 
+impl<'m> Place<'m> {
+    /// Bytes of the host as a place, which has them for itself as long as the place is used.
+    pub(crate) fn over(bytes: &'m mut [u8]) -> Self {
+        Self { start: bytes.as_mut_ptr(), len: bytes.len(), memory: PhantomData }
+    }
+}
+
 impl Place<'_> {
     /// Length in bytes.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Address of the first byte.
+    #[inline]
     pub(crate) fn address(&self) -> u64 {
         self.start.expose_provenance() as u64
     }
 
+    /// `len` bytes from `offset` on, if it has them.
+    #[inline]
+    pub(crate) fn sub(&self, offset: usize, len: usize) -> Option<Self> {
+        let part = self.at(offset)?;
+        (len <= part.len).then_some(Self { len, ..part })
+    }
+
     /// The part from `offset` on.
+    #[inline]
     pub(crate) fn at(&self, offset: usize) -> Option<Self> {
         let len = self.len.checked_sub(offset)?;
         // SAFETY: `offset` is inside of or just past the place.
@@ -232,11 +292,13 @@ impl Place<'_> {
     }
 
     /// Whether the first byte's address is a multiple of `size`.
+    #[inline]
     pub(crate) fn is_aligned(&self, size: Size) -> bool {
         self.start.addr().is_multiple_of(usize::from(size.bytes()))
     }
 
     /// The zero-extended value at the start; 0 if the place is shorter.
+    #[inline]
     pub(crate) fn load(&self, size: Size, order: Ordering) -> u64 {
         if self.len < usize::from(size.bytes()) {
             return 0;
@@ -257,6 +319,7 @@ impl Place<'_> {
 
     /// Stores the low bytes of `value` at the start; nothing if the place is shorter.
     #[allow(clippy::cast_possible_truncation, reason = "a store keeps the low bytes")]
+    #[inline]
     pub(crate) fn store(&self, size: Size, value: u64, order: Ordering) {
         if self.len < usize::from(size.bytes()) {
             return;
@@ -315,6 +378,37 @@ impl Place<'_> {
         });
     }
 
+    /// Copies from another place, each byte read and written once; as many as both have.
+    pub(crate) fn copy_from(&self, from: Place<'_>) {
+        let len = from.len.min(self.len);
+        let mut at = 0;
+        while at < len {
+            at += match (self.word(at), from.word(at)) {
+                (Some(to), Some(word)) if at + WORD <= len => {
+                    to.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
+                    WORD
+                }
+                _ => self.copy_part(from, at, len),
+            };
+        }
+    }
+
+    /// Copies what a whole word is not: four bytes if they are aligned, or one. How many.
+    fn copy_part(&self, from: Place<'_>, at: usize, len: usize) -> usize {
+        let size = Size::W;
+        let bytes = usize::from(size.bytes());
+        match (self.at(at), from.at(at)) {
+            (Some(to), Some(from)) if at + bytes <= len && to.is_aligned(size) && from.is_aligned(size) => {
+                to.store(size, from.load(size, Ordering::Relaxed), Ordering::Relaxed);
+                bytes
+            }
+            _ => {
+                self.set_byte(at, from.byte(at));
+                1
+            }
+        }
+    }
+
     /// Copies bytes in, each written once; as many as both sides have.
     pub(crate) fn write(&self, bytes: &[u8]) {
         let len = bytes.len().min(self.len);
@@ -361,6 +455,7 @@ impl Place<'_> {
     }
 
     /// The aligned word that begins `at` bytes in, if all of it is inside.
+    #[inline]
     fn word(&self, at: usize) -> Option<&AtomicU64> {
         if at.checked_add(WORD)? > self.len || !(self.start.addr().wrapping_add(at)).is_multiple_of(WORD) {
             return None;
@@ -373,21 +468,25 @@ impl Place<'_> {
 
     // The callers of these four have checked length and alignment.
 
+    #[inline]
     fn atomic8(&self) -> &AtomicU8 {
         // SAFETY: the place is live memory of at least one byte.
         unsafe { AtomicU8::from_ptr(self.start) }
     }
 
+    #[inline]
     fn atomic16(&self) -> &AtomicU16 {
         // SAFETY: the place is live memory of at least two bytes, aligned.
         unsafe { AtomicU16::from_ptr(self.start.cast()) }
     }
 
+    #[inline]
     fn atomic32(&self) -> &AtomicU32 {
         // SAFETY: the place is live memory of at least four bytes, aligned.
         unsafe { AtomicU32::from_ptr(self.start.cast()) }
     }
 
+    #[inline]
     fn atomic64(&self) -> &AtomicU64 {
         // SAFETY: the place is live memory of at least eight bytes, aligned.
         unsafe { AtomicU64::from_ptr(self.start.cast()) }
@@ -405,6 +504,21 @@ mod tests {
         assert!(block.place(24, 0).is_some());
         assert!(block.place(17, 8).is_none());
         assert!(block.place(u64::MAX, 2).is_none());
+    }
+
+    #[test]
+    fn large_blocks_are_zeroed_and_rings_repeat() {
+        let large = Block::new(LAZY + 3).unwrap();
+        assert!(large.place(0, LAZY as u64 + 4).is_none());
+        let end = large.place(LAZY as u64, 3).unwrap();
+        assert_eq!(end.to_vec(), [0; 3]);
+        end.write(&[1, 2, 3]);
+        assert_eq!(end.to_vec(), [1, 2, 3]);
+        let ring = Block::ring(4096).unwrap();
+        assert_eq!(ring.len(), 8192);
+        ring.place(4094, 4).unwrap().write(&[1, 2, 3, 4]);
+        assert_eq!(ring.place(0, 2).unwrap().to_vec(), [3, 4]);
+        assert_eq!(ring.place(4096, 2).unwrap().to_vec(), [3, 4]);
     }
 
     #[test]
@@ -443,6 +557,29 @@ mod tests {
             expected[range].fill(0);
             assert_eq!(block.place(0, 40).unwrap().to_vec(), expected);
         }
+    }
+
+    #[test]
+    fn copies_between_places() {
+        let pattern: Vec<u8> = (1..=40).collect();
+        let (from, to) = (Block::new(40).unwrap(), Block::new(40).unwrap());
+        from.place(0, 40).unwrap().write(&pattern);
+        for (start, len) in (0usize..9).flat_map(|start| (0..=24).map(move |len: usize| (start, len))) {
+            for shift in [0, 1, 4] {
+                let all = to.place(0, 40).unwrap();
+                all.clear();
+                all.sub(start, len)
+                    .unwrap()
+                    .copy_from(from.place(start as u64 + shift, 24).unwrap().sub(0, 24).unwrap());
+                let mut expected = vec![0; 40];
+                let first = start + usize::try_from(shift).unwrap();
+                expected[start..start + len].copy_from_slice(&pattern[first..first + len]);
+                assert_eq!(all.to_vec(), expected);
+            }
+        }
+        let mut bytes = [0; 5];
+        Place::over(&mut bytes).copy_from(from.place(1, 30).unwrap());
+        assert_eq!(bytes, [2, 3, 4, 5, 6]);
     }
 
     #[test]

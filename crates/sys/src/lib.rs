@@ -11,10 +11,12 @@ pub mod code;
 mod error;
 pub mod fault;
 pub mod host;
+mod memory;
 mod width;
 pub mod window;
 
 pub use error::{OsError, PageError, WindowError};
+pub use memory::{LazyMemory, RingMapping};
 pub use rustix::io::Errno;
 pub use width::{AtomicOp, Missing, Width};
 

@@ -10,6 +10,7 @@ use isa::{InsnIdx, Size};
 use super::format::Source;
 use super::held::Held;
 use super::maps::UserMap;
+use super::maps::ring::Reserved;
 use super::window::{self, Order, Rmw};
 use crate::access::{Block, Place, Regions};
 use crate::cpu::CpuSlot;
@@ -51,6 +52,8 @@ pub(crate) struct Invocation<'r> {
     pub(crate) faults: FaultLog,
     /// The lock the program holds.
     pub(crate) lock: Option<Place<'r>>,
+    /// The records of ring buffers that the program has reserved.
+    pub(crate) reserved: Reserved<'r>,
     /// What the interpreter does, where someone wants to know.
     pub(crate) trace: Option<Trace>,
     /// Tail calls so far.
@@ -126,6 +129,7 @@ impl<'r> Invocation<'r> {
             calls: Vec::new(),
             faults: FaultLog::default(),
             lock: None,
+            reserved: Reserved::default(),
             trace: None,
             tail_calls: 0,
             programs: 0,

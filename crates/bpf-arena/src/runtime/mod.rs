@@ -10,10 +10,12 @@ mod format;
 mod held;
 mod invocation;
 mod iterate;
+mod keyless;
 mod map;
 pub(crate) mod maps;
 mod print;
 mod registry;
+mod ringbuf;
 mod window;
 
 pub(crate) use held::Held;
@@ -24,6 +26,7 @@ pub(crate) use window::{Order, Rmw};
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
 const E2BIG: i32 = 7;
+const EAGAIN: i32 = 11;
 const EFAULT: i32 = 14;
 const EINVAL: i32 = 22;
 

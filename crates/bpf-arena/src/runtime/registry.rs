@@ -9,7 +9,7 @@ use codegen::abi::RuntimeFn;
 use isa::{AtomicOp, InsnIdx, Size};
 
 use super::{Invocation, Order, Rmw, low32};
-use super::{arena, control, environment, iterate, map, print};
+use super::{arena, control, environment, iterate, keyless, map, print, ringbuf};
 use crate::enter::{self, Callee};
 use crate::error::TrapKind;
 
@@ -60,8 +60,16 @@ macro_rules! rows {
 pub(super) use {callee, rows};
 
 /// The rooms that functions live in.
-static ROOMS: &[&[Row]] =
-    &[arena::ROWS, control::ROWS, environment::ROWS, iterate::ROWS, map::ROWS, print::ROWS];
+static ROOMS: &[&[Row]] = &[
+    arena::ROWS,
+    control::ROWS,
+    environment::ROWS,
+    iterate::ROWS,
+    keyless::ROWS,
+    map::ROWS,
+    print::ROWS,
+    ringbuf::ROWS,
+];
 
 /// Every row, found by number or name.
 struct Index {

@@ -35,6 +35,15 @@ impl Mapping {
         Ok(kept)
     }
 
+    /// Maps `len` zeroed bytes of memory, anywhere, readable and writable.
+    pub(crate) fn zeroed(len: u64) -> Result<Self, OsError> {
+        // SAFETY: no address is asked for, so nothing can be replaced.
+        let raw =
+            unsafe { mmap_anonymous(core::ptr::null_mut(), to_usize(len), READ_WRITE, reserve_flags()) };
+        let raw = raw.map_err(OsError::of("mmap"))?;
+        Ok(Self { start: raw.expose_provenance() as u64, len })
+    }
+
     /// Keeps exactly `[start, start + len)` free of anything.
     pub(crate) fn reserve_at(start: u64, len: u64) -> Result<Self, WindowError> {
         let flags = reserve_flags() | MapFlags::FIXED_NOREPLACE;

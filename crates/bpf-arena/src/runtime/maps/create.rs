@@ -6,14 +6,23 @@ use bpf_object::{Btf, MapSpec, MapType};
 
 use super::UserMap;
 use super::array::ArrayMap;
+use super::lpm_trie::LpmTrie;
+use super::queue::QueueMap;
+use super::ring::{RingbufMap, UserRingbufMap};
 use crate::error::MapError;
 
 /// Creates a map of one type; the BTF has the types of its values.
 type Create = fn(&MapSpec, Option<&Btf>) -> Result<Arc<dyn UserMap>, MapError>;
 
 /// The types, the arena aside, which takes part in the address space of the whole set of maps.
-static TYPES: &[(MapType, Create)] =
-    &[(MapType::Array, |spec, btf| Ok(Arc::new(ArrayMap::create(spec.clone(), btf)?)))];
+static TYPES: &[(MapType, Create)] = &[
+    (MapType::Array, |spec, btf| Ok(Arc::new(ArrayMap::create(spec.clone(), btf)?))),
+    (MapType::LpmTrie, |spec, _| Ok(Arc::new(LpmTrie::create(spec.clone())?))),
+    (MapType::Queue, |spec, _| Ok(Arc::new(QueueMap::create(spec.clone())?))),
+    (MapType::Stack, |spec, _| Ok(Arc::new(QueueMap::create(spec.clone())?))),
+    (MapType::Ringbuf, |spec, _| Ok(Arc::new(RingbufMap::create(spec.clone())?))),
+    (MapType::UserRingbuf, |spec, _| Ok(Arc::new(UserRingbufMap::create(spec.clone())?))),
+];
 
 /// Whether maps of this type can be created.
 pub(super) fn supported(map_type: MapType) -> bool {

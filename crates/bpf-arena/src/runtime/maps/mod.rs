@@ -5,6 +5,10 @@ mod array;
 mod core;
 mod create;
 mod hosted;
+mod lpm_trie;
+mod memory;
+mod queue;
+pub(crate) mod ring;
 pub(crate) mod structs;
 
 use std::any::Any;

@@ -1,0 +1,86 @@
+//! Ring buffers: `bpf_ringbuf_*` and `bpf_user_ringbuf_drain`.
+
+use super::maps::ring::{RingbufMap, Wakeup};
+use super::registry::{Row, rows};
+use super::{EAGAIN, EINVAL, Invocation, errno};
+use crate::error::TrapKind;
+
+pub(super) static ROWS: &[Row] = rows! {
+    Some(130), "bpf_ringbuf_output" => output;
+    Some(131), "bpf_ringbuf_reserve" => reserve;
+    Some(132), "bpf_ringbuf_submit" => submit;
+    Some(133), "bpf_ringbuf_discard" => discard;
+    Some(134), "bpf_ringbuf_query" => query;
+};
+
+/// `long bpf_ringbuf_output(void *ringbuf, void *data, u64 size, u64 flags)`.
+fn output(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let [map, data, size, flags, _] = args;
+    let map = ringbuf(run, "bpf_ringbuf_output", map)?;
+    let Some(wakeup) = Wakeup::checked(flags) else { return Ok(errno(EINVAL)) };
+    let Some(record) = map.reserve(size) else { return Ok(errno(EAGAIN)) };
+    if size > 0 {
+        match run.memory(data, size, false) {
+            Ok(from) => record.copy_from(from),
+            Err(trap) => {
+                map.commit(record.address(), wakeup, true);
+                return Err(trap);
+            }
+        }
+    }
+    map.commit(record.address(), wakeup, false);
+    Ok(0)
+}
+
+/// `void *bpf_ringbuf_reserve(void *ringbuf, u64 size, u64 flags)`: the address of the record's data, or NULL.
+fn reserve(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let [map, size, flags, ..] = args;
+    let map = ringbuf(run, "bpf_ringbuf_reserve", map)?;
+    if flags != 0 {
+        return Ok(0);
+    }
+    Ok(reserve_for(run, map, size).unwrap_or(0))
+}
+
+/// `void bpf_ringbuf_submit(void *data, u64 flags)`.
+fn submit(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    commit(run, "bpf_ringbuf_submit", args[0], args[1], false)
+}
+
+/// `void bpf_ringbuf_discard(void *data, u64 flags)`.
+fn discard(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    commit(run, "bpf_ringbuf_discard", args[0], args[1], true)
+}
+
+/// `u64 bpf_ringbuf_query(void *ringbuf, u64 flags)`.
+fn query(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let [map, what, ..] = args;
+    let map = run.map("bpf_ringbuf_query", 1, map)?;
+    Ok(map.as_any().downcast_ref::<RingbufMap>().map_or(0, |ring| ring.query(what)))
+}
+
+/// Reserves a record that the run gives up later: the address of its data.
+fn reserve_for<'r>(run: &mut Invocation<'r>, map: &'r RingbufMap, size: u64) -> Option<u64> {
+    let address = map.reserve(size)?.address();
+    run.reserved.add(address, map);
+    Some(address)
+}
+
+/// Gives up a record that this run has reserved.
+fn commit(
+    run: &mut Invocation<'_>,
+    function: &'static str,
+    data: u64,
+    flags: u64,
+    discard: bool,
+) -> Result<u64, TrapKind> {
+    let map = run.reserved.take(data);
+    let map = map.ok_or(TrapKind::BadArgument { function, argument: 1, value: data })?;
+    map.commit(data, Wakeup::from_flags(flags), discard);
+    Ok(0)
+}
+
+fn ringbuf<'r>(run: &Invocation<'r>, function: &'static str, map: u64) -> Result<&'r RingbufMap, TrapKind> {
+    let found = run.map(function, 1, map)?.as_any().downcast_ref();
+    found.ok_or(TrapKind::BadArgument { function, argument: 1, value: map })
+}
