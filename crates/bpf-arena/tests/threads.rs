@@ -100,3 +100,73 @@ fn a_run_inside_of_a_run() {
         assert_eq!(common::instance(&engine, &outer).run(&mut []).unwrap().r0, 35, "{executor}");
     }
 }
+
+/// Counts its runs in the first value of its map, and reads its arena where nothing is.
+const COUNTS: &str = "
+    *(u32 *)(r10 -4) = 0
+    r1 = map[idx:0]
+    r2 = r10
+    r2 += -4
+    call bpf_map_lookup_elem
+    if r0 == 0 goto none
+    r1 = 1
+    r1 = atomic64_fetch_add((u64 *)(r0 +0), r1)
+    r6 = 0x40000000 ll
+    r6 = addr_space_cast(r6, 0, 1)
+    r7 = map[idx:1]
+    r7 = *(u64 *)(r6 +0)
+    r0 = r1
+    r0 += r7
+    exit
+none:
+    r0 = -1
+    exit
+";
+
+#[test]
+fn thousands_of_programs_and_maps_come_and_go() {
+    const PROGRAMS: usize = 1500;
+    let maps = || vec![common::array("runs", 8, 3), common::arena(4, 0)];
+    let template = common::program(COUNTS, maps());
+    for (executor, engine) in EXECUTORS {
+        let engine = engine();
+        // Verified and compiled once, as any number of instances with maps of their own.
+        let verified = bpf_arena::verifier::verify(&template, engine.verifier_env()).unwrap();
+        let code = match executor {
+            "jit" => bpf_arena::Code::compiled(&verified, &Default::default()).unwrap(),
+            _ => bpf_arena::Code::interpreted(&verified).unwrap(),
+        };
+        let make = || engine.instantiate_code(&code, &engine.maps(&template).unwrap()).unwrap();
+        let living: Vec<_> = (0..PROGRAMS).map(|_| make()).collect();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let living = &living;
+                scope.spawn(move || {
+                    for instance in living.iter().skip(thread * 7) {
+                        assert!(instance.run(&mut []).unwrap().r0 < 4 * 2);
+                    }
+                });
+            }
+            // Others live shortly meanwhile.
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..PROGRAMS / 10 {
+                        let instance = make();
+                        let again = instance.clone();
+                        drop(instance);
+                        assert_eq!(again.run(&mut []).unwrap().r0, 0);
+                        let map = again.maps().maps()[0].clone();
+                        drop(again);
+                        assert_eq!(map.lookup(&[0; 4]).unwrap().unwrap()[0], 1);
+                    }
+                });
+            }
+        });
+        let runs =
+            |instance: &bpf_arena::Instance| instance.maps().maps()[0].lookup(&[0; 4]).unwrap().unwrap()[0];
+        assert_eq!(
+            living.iter().map(|i| usize::from(runs(i))).sum::<usize>(),
+            PROGRAMS * 4 - 7 * (1 + 2 + 3)
+        );
+    }
+}
