@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bpf_object::{Btf, MapType};
 
+use crate::host::Host;
+
 /// The environment a program is verified against: which helpers and kfuncs the caller knows to execute is *not*
 /// part of it; those are loading errors of an engine. Privileges are root's with `CAP_BPF` and `CAP_PERFMON`.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +23,8 @@ pub struct Env {
     pub refuse_uninit_stack: bool,
     /// What pointers to maps point to. Maps of a type that is missing here cannot be read through the pointer.
     pub map_structs: Arc<[MapStruct]>,
+    /// What the engine's host adds to the kernel's functions.
+    pub host: Host,
 }
 
 /// The flags of `bpf(BPF_PROG_LOAD)` that change verification.
@@ -64,6 +68,18 @@ impl Env {
     pub fn with_flags(mut self, flags: LoadFlags) -> Self {
         self.flags = flags;
         self
+    }
+
+    /// With functions of the host.
+    #[must_use]
+    pub fn with_host(mut self, host: Host) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// The structures that pointers may point to: the host's and the kernel's.
+    pub(crate) fn types(&self) -> Option<&Btf> {
+        self.host.types.as_deref().or(self.kernel.as_deref())
     }
 
     pub(crate) fn map_struct(&self, map_type: MapType) -> Option<&MapStruct> {

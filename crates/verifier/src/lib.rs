@@ -15,6 +15,7 @@
 mod domain;
 mod env;
 mod facts;
+mod host;
 mod kernel_types;
 pub mod limits;
 mod plan;
@@ -28,6 +29,7 @@ mod verify;
 mod walk;
 
 pub use env::{Env, LoadFlags, MapMember, MapStruct};
+pub use host::{Host, HostFunction, HostParam, HostResult};
 pub use kernel_types::WalkFault;
 pub use plan::hook::HookFault;
 pub use report::error::{Cause, Rejection, errno_name};

@@ -81,6 +81,11 @@ impl fmt::Display for List<'_> {
     }
 }
 
+/// Compares a layout with a type of `btf`, and what both point to.
+pub(crate) fn check_shape(btf: &Btf, shape: &Shape, id: TypeId) -> Result<(), LayoutError> {
+    Check { btf, seen: Vec::new() }.compare(shape, id, &place_of(shape), MAX_DEPTH)
+}
+
 /// Compares `T` with the type `id` of `btf`, or with the structure of its C name for `None`, and what both point to.
 ///
 /// Sizes, offsets, names of members and, for integers of more than one byte, signs have to agree. An enum or a `bool`
@@ -97,7 +102,7 @@ pub fn check_layout<T: ArenaType>(btf: &Btf, id: Option<TypeId>) -> Result<(), L
         })?,
         (None, _) => return Ok(()),
     };
-    Check { btf, seen: Vec::new() }.compare(&shape, id, &place_of(&shape), MAX_DEPTH)
+    check_shape(btf, &shape, id)
 }
 
 fn place_of(shape: &Shape) -> String {
@@ -238,7 +243,7 @@ fn integer(kind: &Kind) -> Option<(u32, Option<bool>)> {
     }
 }
 
-fn describe_shape(shape: &Shape) -> String {
+pub(crate) fn describe_shape(shape: &Shape) -> String {
     match shape {
         Shape::Int { bytes, signed } => format!("{}{}", if *signed { 'i' } else { 'u' }, bytes * 8),
         Shape::Pointer { target } => format!("ArenaPtr<{}>", describe_shape(&target())),

@@ -47,7 +47,7 @@
 
 mod access;
 mod globals;
-mod layout;
+pub(crate) mod layout;
 mod list;
 mod memory;
 mod ptr;

@@ -1,5 +1,7 @@
 //! What a program refers to in the kernel: functions and variables, found by name in the kernel's BTF.
 
+use std::borrow::Cow;
+
 use bpf_object::{Btf, Extern, ExternKind, Kind, KindTag, Program, TypeId};
 use isa::{CallTarget, Insn, InsnIdx};
 
@@ -29,7 +31,7 @@ pub(crate) enum External {
 /// A kernel function, and what it takes and gives.
 #[derive(Clone, Debug)]
 pub(crate) struct KernelFunction {
-    pub(crate) row: &'static Kfunc,
+    pub(crate) row: Cow<'static, Kfunc>,
     pub(crate) prototype: Prototype,
 }
 
@@ -46,9 +48,11 @@ impl Externs {
     /// A rule that a call breaks wherever it is, with the instruction.
     pub(crate) fn new(program: &Program, env: &Env, gpl: bool) -> Result<Self, (Option<InsnIdx>, Reason)> {
         let kernel = env.kernel.as_deref();
-        let found: Vec<External> = program.externs.iter().map(|e| find(kernel, program, e)).collect();
-        let all = Self { found };
-        all.check_calls(program, gpl)?;
+        let of_host =
+            |e: &Extern| (e.kind == ExternKind::Function).then(|| host_function(env, &e.name)).flatten();
+        let find = |e| of_host(e).unwrap_or_else(|| find(kernel, program, e));
+        let all = Self { found: program.externs.iter().map(find).collect() };
+        all.check_calls(program, env, gpl)?;
         Ok(all)
     }
 
@@ -56,12 +60,15 @@ impl Externs {
         usize::try_from(index).ok().and_then(|i| self.found.get(i))
     }
 
-    fn check_calls(&self, program: &Program, gpl: bool) -> Result<(), (Option<InsnIdx>, Reason)> {
+    fn check_calls(&self, program: &Program, env: &Env, gpl: bool) -> Result<(), (Option<InsnIdx>, Reason)> {
         let mut called = std::collections::BTreeSet::new();
         for (at, insn) in program.code.iter() {
             let Insn::Call { target: CallTarget::Kfunc { btf_id, .. } } = insn else { continue };
             let fail = |fault: KfuncFault| Err((Some(at), fault.into()));
-            if !gpl {
+            let name =
+                usize::try_from(btf_id).ok().and_then(|i| program.externs.get(i)).map(|e| e.name.as_str());
+            let of_host = name.is_some_and(|name| env.host.function(name).is_some());
+            if !gpl && !of_host {
                 return fail(KfuncFault::License);
             }
             if let Some(External::Function(f)) = self.get(btf_id)
@@ -89,6 +96,21 @@ fn find(kernel: Option<&Btf>, program: &Program, wanted: &Extern) -> External {
     }
 }
 
+/// The function of the host with this name.
+fn host_function(env: &Env, name: &str) -> Option<External> {
+    let function = env.host.function(name)?;
+    Some(match kfuncs::host::prototype(env.types(), function) {
+        Ok(prototype) => {
+            let row = Cow::Owned(kfuncs::host::row(function));
+            External::Function(KernelFunction { row, prototype })
+        }
+        Err(structure) => {
+            let (function, structure) = (function.name.to_owned(), structure.to_owned());
+            External::Unknown(Unsupported::HostStructure { function, structure }.into())
+        }
+    })
+}
+
 fn missing(wanted: &Extern) -> External {
     if wanted.weak {
         External::Absent
@@ -110,7 +132,7 @@ fn function(kernel: Option<&Btf>, program: &Program, wanted: &Extern) -> Externa
         return if is_kfunc { unsupported() } else { External::Forbidden };
     };
     match kfuncs::prototype(kernel, row, program.kind.prog_type) {
-        Some(prototype) => External::Function(KernelFunction { row, prototype }),
+        Some(prototype) => External::Function(KernelFunction { row: Cow::Borrowed(row), prototype }),
         None => unsupported(),
     }
 }

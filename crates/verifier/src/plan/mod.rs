@@ -90,7 +90,7 @@ impl<'a> Plan<'a> {
         let btf = program.btf.as_deref();
         let inner = program.maps.iter().filter_map(|m| m.inner.as_deref());
         let maps: Vec<&MapSpec> = program.maps.iter().chain(inner).collect();
-        let fields = Fields::new(btf, env.kernel.as_deref(), &maps);
+        let fields = Fields::new(btf, env.types(), &maps);
         let arena = references::check(program, rules, &fields)?;
         let shape = cfg::check(program).map_err(structural)?;
         rules.check_sleep(attach, program.kind.sleepable).map_err(|fault| (None, fault.into()))?;
@@ -176,10 +176,15 @@ impl<'a> Plan<'a> {
         self.env.kernel.as_deref()
     }
 
+    /// The structures of the kernel and of the host.
+    pub(crate) fn types(&self) -> Option<&'a Btf> {
+        self.env.types()
+    }
+
     /// The BTF that has the types of this owner.
     pub(crate) fn btf(&self, owner: BtfOwner) -> Option<&'a Btf> {
         match owner {
-            BtfOwner::Kernel => self.kernel(),
+            BtfOwner::Kernel => self.types(),
             BtfOwner::Object => self.program.btf.as_deref(),
         }
     }

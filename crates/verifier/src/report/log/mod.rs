@@ -87,7 +87,7 @@ impl<'a> KernelLog<'a> {
     pub fn new(program: &'a Program, env: &'a Env, level: LogLevel) -> Self {
         Self {
             program,
-            names: Names { program, kernel: env.kernel.as_deref() },
+            names: Names { program, kernel: env.types() },
             level,
             text: String::new(),
             touched: Touched::default(),

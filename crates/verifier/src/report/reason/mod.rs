@@ -171,6 +171,14 @@ pub enum Unsupported {
         /// Its name.
         name: String,
     },
+    /// A function of the host with a pointer to a structure that neither the kernel nor the host describes.
+    #[error("function {function} of the host has a pointer to struct {structure}, whose layout is not known")]
+    HostStructure {
+        /// The function.
+        function: String,
+        /// The structure.
+        structure: String,
+    },
     /// A map type without rules.
     #[error("map {name} is of type {map_type}, which is not supported")]
     MapType {

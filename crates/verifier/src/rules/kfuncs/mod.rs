@@ -6,6 +6,7 @@
 
 mod builtin;
 mod context;
+pub(crate) mod host;
 mod iters;
 mod prototype;
 mod resolve;
@@ -19,7 +20,7 @@ pub(crate) use prototype::{Arg, IterRole, Memory, Pointer, Prototype, Ret, Role,
 pub(crate) use resolve::prototype;
 
 /// A kfunc.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Kfunc {
     pub(crate) name: &'static str,
     /// Number of its parameters.

@@ -28,6 +28,8 @@ pub(crate) enum Arg {
         result_size: Option<bool>,
     },
     Pointer(Pointer),
+    /// A pointer into the arena, or a number that is used as one.
+    Arena,
     /// Neither a number nor a pointer: the kind of its type.
     Other(&'static str),
 }

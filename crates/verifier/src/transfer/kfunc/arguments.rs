@@ -45,6 +45,7 @@ impl Step<'_> {
                 Arg::Pointer(pointer) => {
                     checked_with_last = self.pointer_argument(call, index, reg, &pointer)?;
                 }
+                Arg::Arena => self.arena_argument(reg)?,
                 Arg::Other(kind) => return Err(KfuncFault::UnknownArgument { index, kind }.into()),
             }
         }
@@ -52,6 +53,16 @@ impl Step<'_> {
             return Err(KfuncFault::NothingToRelease { name: call.name() }.into());
         }
         Ok(())
+    }
+
+    /// A pointer into the arena, or a number that is used as one.
+    fn arena_argument(&self, reg: Reg) -> Result<(), Reason> {
+        let value = self.state.reg(reg);
+        if value.is_scalar() || value.kind == RegType::PtrToArena {
+            Ok(())
+        } else {
+            Err(Reason::NotArena { reg })
+        }
     }
 
     fn number_argument(
@@ -148,7 +159,7 @@ impl Step<'_> {
             return Ok(CheckedAs::Role(pointer.role));
         }
         let names = || {
-            let kernel = self.plan.kernel();
+            let kernel = self.plan.types();
             let ty = pointer.target.ty;
             kernel.map_or(("UNKNOWN", String::new()), |k| (kind_name(k, ty), k.name(ty).to_owned()))
         };

@@ -23,7 +23,7 @@ use crate::walk::explore::Stop;
 /// One call of a kfunc: what its arguments turn out to be (`struct bpf_kfunc_call_arg_meta`).
 #[derive(Clone, Debug)]
 pub(super) struct KfuncCall<'p> {
-    pub(super) kfunc: &'static Kfunc,
+    pub(super) kfunc: &'p Kfunc,
     pub(super) prototype: &'p Prototype,
     /// The reference of an argument, or 0.
     pub(super) ref_id: u32,
@@ -51,7 +51,7 @@ pub(super) struct KfuncCall<'p> {
 impl<'p> KfuncCall<'p> {
     fn new(function: &'p KernelFunction) -> Self {
         Self {
-            kfunc: function.row,
+            kfunc: &function.row,
             prototype: &function.prototype,
             ref_id: 0,
             release: None,
@@ -107,7 +107,7 @@ impl Step<'_> {
     }
 
     /// Whether the function may be called here at all.
-    fn may_call(&mut self, kfunc: &'static Kfunc) -> Result<(), Stop> {
+    fn may_call(&mut self, kfunc: &Kfunc) -> Result<(), Stop> {
         let name = || kfunc.name.to_owned();
         if self.state.held.is_locked() && !kfunc.allowed_under_lock() {
             let (what, region) = ("function calls", "while holding a lock");

@@ -23,7 +23,7 @@ impl Step<'_> {
         wanted: TypeId,
     ) -> Result<(), Reason> {
         check_kind(index, reg, value)?;
-        let Some(kernel) = self.plan.kernel() else {
+        let Some(kernel) = self.plan.types() else {
             return Err(Reason::Internal { what: "a kernel's structure without its types" });
         };
         let found = self.structure_of(kernel, value);

@@ -65,7 +65,7 @@ impl Step<'_> {
             Ret::Memory { ty, size } => {
                 let fixed = (call.is(Special::SessionCookie)).then_some((8, true)).or(call.buffer);
                 let Some((size, writable)) = fixed.or(size.map(|s| (s, false))) else {
-                    let kernel = self.plan.kernel();
+                    let kernel = self.plan.types();
                     let kind = kernel.map_or("UNKNOWN", |k| kind_name(k, ty));
                     let target = kernel.map_or("", |k| k.name(ty)).to_owned();
                     return Err(KfuncFault::ResultType { name: call.name(), kind, target }.into());
