@@ -22,6 +22,7 @@ use sys::fault::CodeRegion;
 use verifier::Verified;
 
 use crate::error::{RunError, TrapKind};
+use crate::runtime::hosted::Hosted;
 use crate::runtime::{self, Invocation, Leave};
 
 /// A function of the runtime.
@@ -42,12 +43,17 @@ pub(crate) fn call<C: Callee>(invocation: &mut Invocation<'_>, args: [u64; 5]) -
             0
         }
         Err(panic) => {
-            let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            let message = panic_message(&*panic);
             invocation.stop(RunError::Panicked { function: C::NAME, message });
             0
         }
     }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
 /// The same as generated code calls it.
@@ -103,12 +109,18 @@ pub(crate) enum MachineError {
 
 impl Machine {
     /// Compiles a program and makes it executable.
-    pub(crate) fn compile(verified: &Verified, options: &Options) -> Result<Self, MachineError> {
+    pub(crate) fn compile(
+        verified: &Verified,
+        options: &Options,
+        hosted: &Hosted,
+    ) -> Result<Self, MachineError> {
         let compiled = codegen::compile(verified, options).map_err(MachineError::Compile)?;
         let imports = compiled
             .imports
             .iter()
-            .map(|import| runtime::import(*import, verified.program()).ok_or(MachineError::Import(*import)))
+            .map(|import| {
+                runtime::import(*import, verified.program(), hosted).ok_or(MachineError::Import(*import))
+            })
             .collect::<Result<_, _>>()?;
         let memory = CodeMemory::new(&compiled.text).map_err(MachineError::Os)?;
         let sites = compiled.faults.iter().zip(0..).map(|(site, tag)| sys_site(site, tag)).collect();

@@ -40,6 +40,21 @@ pub enum LoadError {
         /// What the system answered.
         source: sys::OsError,
     },
+    /// A program declares a function of the host otherwise than the host provides it, or the host a function of the kernel otherwise
+    /// than the kernel has it.
+    #[error("program `{program}`: {source}")]
+    Signature {
+        /// Name of the program.
+        program: String,
+        /// The first difference.
+        source: Box<crate::host::SignatureError>,
+    },
+    /// The host provides a function under a name that is taken.
+    #[error("`{name}` is a function of the engine; to take its place, register it as a mock")]
+    FunctionExists {
+        /// The name.
+        name: &'static str,
+    },
     /// The engine cannot execute something that the object uses. All of it is listed.
     #[error("the engine lacks what the object uses:{}", List(.0))]
     Unsupported(Vec<Unsupported>),
@@ -200,6 +215,14 @@ pub enum RunError {
     /// No memory for the run's stack.
     #[error("no memory for the stack of a run")]
     NoMemory,
+    /// A function of the host ended the run.
+    #[error("function `{function}` of the host: {message}")]
+    Host {
+        /// The function.
+        function: &'static str,
+        /// Its reason.
+        message: String,
+    },
     /// A function of the runtime panicked: a bug of this crate or of an output sink.
     #[error("runtime function `{function}` panicked: {message}")]
     Panicked {

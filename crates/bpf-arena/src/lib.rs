@@ -63,6 +63,7 @@ mod engine;
 mod enter;
 pub mod error;
 pub mod fault;
+pub mod host;
 mod interp;
 pub mod kernel;
 mod map;

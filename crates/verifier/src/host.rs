@@ -38,6 +38,8 @@ pub struct HostFunction {
     pub params: Vec<HostParam>,
     /// What it returns.
     pub result: HostResult,
+    /// It only takes the place of a kernel function: where the kernel's types describe that one, its rules count.
+    pub stands_in: bool,
 }
 
 /// A parameter of a [`HostFunction`].

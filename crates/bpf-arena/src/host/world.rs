@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use isa::Size;
 
 use super::object::Image;
+use crate::access::Block;
 
 /// The objects that programs of one engine know. One lock, taken where a program is handed an object, gives one back or
 /// follows a pointer into one.
@@ -88,6 +89,14 @@ impl World {
         let Some((start, entry)) = known.range(..=address).next_back() else { return false };
         let place = entry.image.block().place(address - start, bytes.len() as u64);
         place.inspect(|place| place.read(bytes)).is_some()
+    }
+
+    /// The memory of the object that an address lies in.
+    pub(crate) fn block(&self, address: u64) -> Option<Arc<Block>> {
+        let known = self.known();
+        let (start, entry) = known.range(..=address).next_back()?;
+        let block = entry.image.block();
+        (address - start < block.len() as u64).then(|| Arc::clone(block))
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<u64, Known>> {

@@ -11,6 +11,7 @@ use isa::{CallTarget, Imm64, Insn, InsnIdx, Operand, PacketBase, Reg, Size, Widt
 use verifier::Verified;
 
 use crate::error::{RunError, TrapKind};
+use crate::runtime::hosted;
 use crate::runtime::{self, Executor, Invocation, Leave};
 use crate::user::Moment;
 
@@ -241,12 +242,16 @@ impl Machine {
                 .and_then(|function| runtime::kfunc(&function.name)),
             CallTarget::Register(_) => None,
         };
-        let row = row.ok_or(TrapKind::BadInstruction)?;
+        let hosted = invocation.image.hosted.slot(target);
         let args = Reg::ARGS.map(|reg| self.get(reg));
         let callback_frame = self.get(Reg::R10).wrapping_sub(self.frame_bytes(verified));
         invocation.executor = Executor::Interpreter { callback_frame };
         invocation.calls.push(self.at);
-        let result = (row.call)(invocation, args);
+        let result = match (hosted, row) {
+            (Some(slot), _) => hosted::call(invocation, slot, args)?,
+            (None, Some(row)) => (row.call)(invocation, args),
+            (None, None) => return Err(TrapKind::BadInstruction),
+        };
         invocation.calls.pop();
         self.set(Reg::R0, result);
         match invocation.leave {

@@ -281,7 +281,13 @@ impl<'r> Invocation<'r> {
 
     /// Memory of the run, which all of the range belongs to.
     pub(crate) fn memory(&self, address: u64, len: u64, write: bool) -> Result<Place<'r>, TrapKind> {
-        self.regions.find(address, len, write).ok_or(TrapKind::OutOfBounds { address, size: len, write })
+        let of_object = || {
+            let block = self.image.options.world.block(address).filter(|_| !write)?;
+            let block = self.add_block(block, false);
+            block.place(address.checked_sub(block.address())?, len)
+        };
+        let found = self.regions.find(address, len, write).or_else(of_object);
+        found.ok_or(TrapKind::OutOfBounds { address, size: len, write })
     }
 
     /// The map that a program names by this handle, as argument number `argument` of `function`.
@@ -308,7 +314,10 @@ impl<'r> Invocation<'r> {
     /// A guarded load: 0 where there is nothing that the run may read.
     pub(crate) fn guarded_load(&self, address: u64, size: Size) -> u64 {
         let found = self.regions.find(address, u64::from(size.bytes()), false);
-        found.map_or(0, |place| place.load(size, Ordering::Relaxed))
+        match found {
+            Some(place) => place.load(size, Ordering::Relaxed),
+            None => self.image.options.world.load(address, size).unwrap_or(0),
+        }
     }
 
     /// A guarded store: dropped where there is nothing that the run may write.
@@ -409,7 +418,9 @@ impl Source for Invocation<'_> {
                 place.read(bytes);
                 true
             }
-            None => self.image.maps.read_arena(address, bytes),
+            None => {
+                self.image.maps.read_arena(address, bytes) || self.image.options.world.read(address, bytes)
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ mod control;
 mod environment;
 mod format;
 mod held;
+pub(crate) mod hosted;
 mod invocation;
 mod iterate;
 mod keyless;

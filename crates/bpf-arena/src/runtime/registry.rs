@@ -6,8 +6,9 @@ use std::sync::LazyLock;
 use bpf_object::Program;
 use codegen::Import;
 use codegen::abi::RuntimeFn;
-use isa::{AtomicOp, InsnIdx, Size};
+use isa::{AtomicOp, CallTarget, InsnIdx, Size};
 
+use super::hosted::{self, Hosted};
 use super::{Invocation, Order, Rmw, low32};
 use super::{arena, control, environment, iterate, keyless, map, print, ringbuf};
 use crate::enter::{self, Callee};
@@ -96,7 +97,17 @@ pub(crate) fn kfunc(name: &str) -> Option<&'static Row> {
 }
 
 /// What generated code is to call for an import.
-pub(crate) fn import(import: Import, program: &Program) -> Option<RuntimeFn> {
+pub(crate) fn import(import: Import, program: &Program, hosted: &Hosted) -> Option<RuntimeFn> {
+    let target = match import {
+        Import::Helper(number) => Some(CallTarget::Helper(number)),
+        Import::Kfunc(index) => {
+            i32::try_from(index).ok().map(|btf_id| CallTarget::Kfunc { btf_id, module: 0 })
+        }
+        _ => None,
+    };
+    if let Some(slot) = target.and_then(|target| hosted.slot(target)) {
+        return hosted::entry(slot);
+    }
     match import {
         Import::Helper(number) => helper(number).map(|row| row.entry),
         Import::Kfunc(index) => kfunc(&program.externs.get(index as usize)?.name).map(|row| row.entry),

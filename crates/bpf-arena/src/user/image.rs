@@ -18,6 +18,7 @@ use crate::enter::Machine;
 use crate::error::{RunError, TrapKind};
 use crate::fault::{Fault, Faults, Frame};
 use crate::interp;
+use crate::runtime::hosted::Hosted;
 use crate::runtime::maps::MapSet;
 use crate::runtime::{FaultLog, Held, Invocation, Leave, RawFault};
 
@@ -34,6 +35,8 @@ pub(crate) struct Image {
     pub(crate) maps: MapSet,
     pub(crate) options: Arc<Options>,
     pub(crate) name: Arc<str>,
+    /// The functions of the host that the program calls.
+    pub(crate) hosted: Hosted,
 }
 
 /// A verified program with its maps, prepared to run: the last stage of the pipeline. Usable from any number of threads

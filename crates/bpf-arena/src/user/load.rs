@@ -14,7 +14,9 @@ use super::options::{Options, UserEngine};
 use crate::app::{self, App};
 use crate::enter::{Machine, MachineError};
 use crate::error::{LoadError, Unsupported, UnsupportedKind};
+use crate::host::{HostFunctions, Role};
 use crate::runtime;
+use crate::runtime::hosted::{self, Hosted};
 use crate::runtime::maps::{MapSet, structs};
 
 /// A verified program with what executes it: the interpreter, or machine code made of it.
@@ -25,6 +27,7 @@ pub struct Code {
     verified: Verified,
     machine: Option<Arc<Machine>>,
     checked: bool,
+    hosted: Hosted,
 }
 
 impl Code {
@@ -33,10 +36,17 @@ impl Code {
     /// # Errors
     /// The program uses something that the runtime does not have: [`LoadError::Unsupported`].
     pub fn interpreted(verified: &Verified) -> Result<Self, LoadError> {
-        check_program_type(verified.program())?;
-        let missing = unsupported(verified.program(), |at| verified.facts(at).reached);
+        Self::interpreted_with(verified, &HostFunctions::default())
+    }
+
+    /// The same, with functions of the host.
+    fn interpreted_with(verified: &Verified, host: &HostFunctions) -> Result<Self, LoadError> {
+        let program = verified.program();
+        check_program_type(program)?;
+        let missing = unsupported(program, host, |at| verified.facts(at).reached);
         if missing.is_empty() {
-            Ok(Self { verified: verified.clone(), machine: None, checked: true })
+            let hosted = Hosted::new(program, host);
+            Ok(Self { verified: verified.clone(), machine: None, checked: true, hosted })
         } else {
             Err(LoadError::Unsupported(missing))
         }
@@ -47,9 +57,18 @@ impl Code {
     /// # Errors
     /// As for [`Code::interpreted`]; or code generation failed, or executable memory cannot be had.
     pub fn compiled(verified: &Verified, options: &codegen::Options) -> Result<Self, LoadError> {
-        let code = Self::interpreted(verified)?;
+        Self::compiled_with(verified, options, &HostFunctions::default())
+    }
+
+    /// The same, with functions of the host.
+    fn compiled_with(
+        verified: &Verified,
+        options: &codegen::Options,
+        host: &HostFunctions,
+    ) -> Result<Self, LoadError> {
+        let code = Self::interpreted_with(verified, host)?;
         let program = || verified.program().name.clone();
-        let machine = Machine::compile(verified, options).map_err(|error| match error {
+        let machine = Machine::compile(verified, options, &code.hosted).map_err(|error| match error {
             MachineError::Compile(source) => LoadError::Compile { program: program(), source },
             MachineError::Os(source) => LoadError::CodeMemory { program: program(), source },
             MachineError::Import(import) => LoadError::Unsupported(vec![Unsupported {
@@ -104,10 +123,13 @@ impl UserEngine {
     /// The verifier refuses it, or as for [`UserEngine::instantiate`].
     pub fn load_program(&self, program: &Program, maps: &MapSet) -> Result<Instance, LoadError> {
         check_program_type(program)?;
-        let program = &with_externs(program);
-        let verified = verifier::verify(program, &self.options.env).map_err(|source| {
+        let host = &self.options.host;
+        check_functions(program, host, &self.options.env)?;
+        let program = &with_externs(program, host);
+        let env = host.verifier_env(&self.options.env);
+        let verified = verifier::verify(program, &env).map_err(|source| {
             // A list of all that is missing tells more than the verifier's first stumble over it.
-            match unsupported(program, |_| true) {
+            match unsupported(program, host, |_| true) {
                 missing if missing.is_empty() => {
                     LoadError::Rejected { program: program.name.clone(), source: Box::new(source) }
                 }
@@ -123,11 +145,11 @@ impl UserEngine {
     /// As for [`Code::compiled`] and [`UserEngine::instantiate_code`].
     pub fn instantiate(&self, verified: &Verified, maps: &MapSet) -> Result<Instance, LoadError> {
         let code = if self.options.interpreter {
-            Code::interpreted(verified)?
+            Code::interpreted_with(verified, &self.options.host)?
         } else {
             let mut options = codegen::Options::default();
             options.checked_arena = maps.arena().is_some_and(|arena| !arena.faults_in_hardware());
-            Code::compiled(verified, &options)?
+            Code::compiled_with(verified, &options, &self.options.host)?
         };
         self.instantiate_code(&code, maps)
     }
@@ -153,6 +175,7 @@ impl UserEngine {
             maps: maps.clone(),
             options: Arc::clone(&self.options),
             name: Arc::from(program.name.as_str()),
+            hosted: code.hosted.clone(),
         };
         Ok(Instance::new(image, code.machine.clone()))
     }
@@ -161,7 +184,7 @@ impl UserEngine {
     /// rules it follows; CO-RE relocations against the types that [`UserEngine::target_btf`] describes.
     #[must_use]
     pub fn link_options(&self) -> LinkOptions {
-        let Options { kconfig, target_btf, .. } = &*self.options;
+        let Options { kconfig, target_btf, host, .. } = &*self.options;
         let mut values = Kconfig::new();
         values.set("LINUX_KERNEL_VERSION", KconfigValue::Number(6 << 16 | 18 << 8));
         values.set("LINUX_HAS_BPF_COOKIE", KconfigValue::Number(1));
@@ -169,10 +192,12 @@ impl UserEngine {
         for (name, value) in kconfig {
             values.set(name, value.clone());
         }
-        // The engine's own types come first; the caller's stand where a kernel has those of its modules.
+        // The engine's own types come first, then those of its host's objects; the caller's stand where a kernel has those of its
+        // modules.
+        let of_host = host.types(self.options.env.kernel.as_ref());
         LinkOptions {
             target_btf: Some(Arc::clone(structs::btf())),
-            module_btfs: target_btf.iter().cloned().collect(),
+            module_btfs: of_host.into_iter().chain(target_btf.clone()).collect(),
             kconfig: values,
             ..LinkOptions::default()
         }
@@ -204,12 +229,12 @@ fn check_program_type(program: &Program) -> Result<(), LoadError> {
 /// The program with the addresses of kernel functions and weak variables as constants, as a loader resolves them: 0 for
 /// what this runtime lacks, so that the verifier sees which branches are taken. Nothing can be done with the addresses
 /// but compare them with 0.
-fn with_externs(program: &Program) -> Cow<'_, Program> {
+fn with_externs<'p>(program: &'p Program, host: &HostFunctions) -> Cow<'p, Program> {
     let mut program = Cow::Borrowed(program);
     for (at, insn) in program.clone().code.iter() {
         let Insn::LoadImm64 { dst, value: Imm64::BtfVar { btf_id, .. } } = insn else { continue };
         let Some(external) = external(&program, btf_id) else { continue };
-        let provided = external.kind == ExternKind::Function && runtime::kfunc(&external.name).is_some();
+        let provided = external.kind == ExternKind::Function && provides(host, &external.name);
         if provided || external.weak {
             let value = Imm64::Const(u64::from(provided));
             program.to_mut().code.replace(at, Insn::LoadImm64 { dst, value });
@@ -218,16 +243,46 @@ fn with_externs(program: &Program) -> Cow<'_, Program> {
     program
 }
 
+/// Whether the host or the runtime has a kfunc of this name.
+fn provides(host: &HostFunctions, name: &str) -> bool {
+    host.kfunc(name).is_some() || runtime::kfunc(name).is_some()
+}
+
+/// Compares the functions of the host that the program declares with what they are, and with the kernel's where they take its
+/// place.
+fn check_functions(program: &Program, host: &HostFunctions, env: &verifier::Env) -> Result<(), LoadError> {
+    for external in program.externs.iter().filter(|e| e.kind == ExternKind::Function) {
+        let Some(code) = host.kfunc(&external.name) else { continue };
+        if code.role == Role::Own && runtime::kfunc(code.name()).is_some() {
+            return Err(LoadError::FunctionExists { name: code.name() });
+        }
+        let kernel = env.kernel.as_deref().filter(|_| code.role == Role::Mock);
+        let of_kernel = kernel.and_then(|kernel| Some((kernel, kernel.function(code.name())?)));
+        let declared = program.btf.as_deref().zip(external.btf);
+        for (btf, function) in declared.into_iter().chain(of_kernel) {
+            code.signature.check(btf, function).map_err(|source| LoadError::Signature {
+                program: program.name.clone(),
+                source: Box::new(source),
+            })?;
+        }
+    }
+    Ok(())
+}
+
 /// The extern with this index.
 fn external(program: &Program, index: i32) -> Option<&Extern> {
     program.externs.get(usize::try_from(index).ok()?)
 }
 
 /// Everything in the instructions that `counts` which the runtime does not have, each once, at its first use.
-fn unsupported(program: &Program, counts: impl Fn(InsnIdx) -> bool) -> Vec<Unsupported> {
+fn unsupported(
+    program: &Program,
+    host: &HostFunctions,
+    counts: impl Fn(InsnIdx) -> bool,
+) -> Vec<Unsupported> {
     let mut found: Vec<Unsupported> = Vec::new();
     for (at, insn) in program.code.iter().filter(|(at, _)| counts(*at)) {
-        let Some((kind, name)) = missing(program, at, insn) else { continue };
+        let Some((kind, name)) = missing(program, host, at, insn) else { continue };
         if found.iter().all(|known| (known.kind, &known.name) != (kind, &name)) {
             found.push(Unsupported {
                 program: Some(program.name.clone()),
@@ -242,8 +297,14 @@ fn unsupported(program: &Program, counts: impl Fn(InsnIdx) -> bool) -> Vec<Unsup
 }
 
 /// What the runtime lacks to execute this instruction.
-fn missing(program: &Program, at: InsnIdx, insn: Insn) -> Option<(UnsupportedKind, String)> {
+fn missing(
+    program: &Program,
+    host: &HostFunctions,
+    at: InsnIdx,
+    insn: Insn,
+) -> Option<(UnsupportedKind, String)> {
     match insn {
+        Insn::Call { target } if hosted::find(program, host, target).is_some() => None,
         Insn::Call { target: CallTarget::Helper(UNANSWERED_RELOCATION) } => {
             Some((UnsupportedKind::Relocation, String::new()))
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bpf_object::{Btf, KconfigValue};
 use isa::Size;
 
+use crate::host::{HostFunctions, World};
 use crate::runtime::maps::structs;
 
 /// The engine of this process: options for everything loaded with it.
@@ -33,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) only: Option<Vec<String>>,
     pub(crate) env: verifier::Env,
     pub(crate) wrong_stores: Option<WrongStores>,
+    pub(crate) host: HostFunctions,
+    pub(crate) world: Arc<World>,
 }
 
 impl Default for UserEngine {
@@ -52,6 +55,8 @@ impl Default for UserEngine {
                 only: None,
                 env: with_map_structs(verifier::Env::default()),
                 wrong_stores: None,
+                host: HostFunctions::default(),
+                world: Arc::default(),
             }),
         }
     }
@@ -163,7 +168,7 @@ impl UserEngine {
         self.interpreter()
     }
 
-    fn set(&mut self) -> &mut Options {
+    pub(crate) fn set(&mut self) -> &mut Options {
         Arc::make_mut(&mut self.options)
     }
 }

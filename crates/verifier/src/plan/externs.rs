@@ -99,6 +99,10 @@ fn find(kernel: Option<&Btf>, program: &Program, wanted: &Extern) -> External {
 /// The function of the host with this name.
 fn host_function(env: &Env, name: &str) -> Option<External> {
     let function = env.host.function(name)?;
+    let by_kernel = env.kernel.as_deref().is_some_and(|k| k.function(name).is_some());
+    if function.stands_in && by_kernel && kfuncs::find(name).is_some() {
+        return None;
+    }
     Some(match kfuncs::host::prototype(env.types(), function) {
         Ok(prototype) => {
             let row = Cow::Owned(kfuncs::host::row(function));

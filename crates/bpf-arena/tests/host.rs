@@ -1,0 +1,223 @@
+//! Functions and objects of the host, as programs use them, on both executors.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bpf_arena::arena::PageCount;
+use bpf_arena::host::{Acquired, Buffer, Call, CallError, Ctx, Object, Ptr, Released, SignatureFault};
+use bpf_arena::typed::{ArenaPtr, ArenaType};
+use bpf_arena::{App, LoadError, RunError, UserEngine};
+use common::{EXECUTORS, alone, object};
+
+#[derive(ArenaType, Clone, Copy)]
+#[repr(C)]
+struct Point {
+    x: i32,
+    y: i32,
+}
+
+#[derive(ArenaType, Clone, Copy)]
+#[repr(C)]
+struct Node {
+    next: ArenaPtr<Node>,
+    value: u64,
+}
+
+#[derive(ArenaType, Clone, Copy)]
+#[repr(C)]
+struct Request {
+    left: u32,
+    right: u32,
+}
+
+/// Not as the program lays it out: CO-RE makes the program follow.
+#[derive(ArenaType, Clone, Copy)]
+#[repr(C)]
+struct Session {
+    id: u32,
+    open: u32,
+    bytes: u64,
+}
+
+fn push(call: &mut Call<'_>, list: ArenaPtr<Node>, value: u64) -> Result<ArenaPtr<Node>, CallError> {
+    let arena = call.arena().ok_or_else(|| CallError::new("no arena"))?;
+    let page = arena.alloc_pages(None, PageCount::new(1)).ok_or_else(|| CallError::new("no page"))?;
+    let node = ArenaPtr::from_raw(page.get());
+    arena.write(node, Node { next: list, value }).map_err(|error| CallError::new(error.to_string()))?;
+    Ok(node)
+}
+
+/// The engine with everything that `host_functions.bpf.c` calls; `open` counts the sessions that are open.
+fn engine(engine: UserEngine, open: &Arc<AtomicU32>) -> UserEngine {
+    let (opened, closed) = (Arc::clone(open), Arc::clone(open));
+    engine
+        .kfunc("host_widths", |_: &mut Call<'_>, a: u8, b: i16, c: u32, d: i64, e: bool| -> i32 {
+            if (a, b, c, d, e) == (200, -300, 4_000_000_000, -5, true) { -6 } else { 0 }
+        })
+        .kfunc("host_u8", |_: &mut Call<'_>| -> u8 { 200 })
+        .kfunc("host_s16", |_: &mut Call<'_>| -> i16 { -300 })
+        .kfunc("host_u64", |_: &mut Call<'_>| -> u64 { 0xfedc_ba98_7654_3210 })
+        .kfunc("host_move", |call: &mut Call<'_>, point: Ptr<Point>, dx: i32| -> Result<(), CallError> {
+            let Point { x, y } = point.read(call)?;
+            point.write(call, Point { x: x + dx, y })
+        })
+        .kfunc("host_fill", |call: &mut Call<'_>, data: Buffer, with: u8| -> Result<u32, CallError> {
+            let bytes = vec![with; usize::try_from(data.len()).unwrap_or(0)];
+            data.write(call, &bytes)?;
+            Ok(u32::try_from(data.len()).unwrap_or(u32::MAX))
+        })
+        .kfunc("host_maybe", |call: &mut Call<'_>, point: Option<Ptr<Point>>| -> Result<u32, CallError> {
+            point.map_or(Ok(0), |point| Ok(point.read(call)?.x.unsigned_abs()))
+        })
+        .kfunc("host_length", |_: &mut Call<'_>, text: String| -> u32 {
+            u32::try_from(text.len()).unwrap_or(u32::MAX)
+        })
+        .kfunc("host_right", |call: &mut Call<'_>, ctx: Ctx| -> Result<u32, CallError> {
+            Ok(ctx.read::<Request>(call)?.right)
+        })
+        .kfunc("host_push", push)
+        .kfunc("session_open", move |_: &mut Call<'_>, id: u32| -> Option<Acquired<Session>> {
+            if id == 0 {
+                return None;
+            }
+            opened.fetch_add(1, Ordering::Relaxed);
+            Some(Acquired(Object::with_value(Session { id, open: 1, bytes: 1000 }).ok()?))
+        })
+        .kfunc("session_id", |_: &mut Call<'_>, session: Object<Session>| -> u64 {
+            u64::from(session.read().id)
+        })
+        .kfunc("session_close", move |_: &mut Call<'_>, Released(_): Released<Session>| {
+            closed.fetch_sub(1, Ordering::Relaxed);
+        })
+        .kfunc("host_fail", |_: &mut Call<'_>| -> Result<(), CallError> { Err(CallError::new("enough")) })
+        .kfunc("host_panic", |_: &mut Call<'_>| -> () { panic!("too much") })
+}
+
+/// Loads some programs of the object with each executor in turn.
+fn each(programs: &[&str], check: impl Fn(&'static str, Result<App, LoadError>, &AtomicU32)) {
+    let _alone = alone();
+    for (executor, base) in EXECUTORS {
+        let open = Arc::new(AtomicU32::new(0));
+        let engine = engine(base(), &open).only(programs);
+        check(executor, object("host_functions.bpf.o").load(engine), &open);
+    }
+}
+
+#[test]
+fn every_type_of_parameter_and_result_arrives() {
+    let programs = ["numbers", "memory", "context", "lists", "sessions", "absent"];
+    each(&programs, |executor, app, open| {
+        let app = app.unwrap_or_else(|error| panic!("{executor}: {error}"));
+        for program in programs {
+            let outcome = app.program(program).unwrap().run(&mut Request { left: 3, right: 9 });
+            let outcome = outcome.unwrap_or_else(|error| panic!("{executor}: {program}: {error}"));
+            assert_eq!(outcome.return_value, 0, "{executor}: {program}");
+        }
+        assert_eq!(open.load(Ordering::Relaxed), 0, "{executor}");
+    });
+}
+
+#[test]
+fn the_host_ends_runs() {
+    each(&["fails", "panics"], |executor, app, _| {
+        let app = app.unwrap_or_else(|error| panic!("{executor}: {error}"));
+        let error = app.program("fails").unwrap().run(&mut ()).unwrap_err();
+        assert_eq!(error.to_string(), "function `host_fail` of the host: enough", "{executor}");
+        let error = app.program("panics").unwrap().run(&mut ()).unwrap_err();
+        assert!(matches!(&error, RunError::Panicked { function: "host_panic", .. }), "{executor}: {error}");
+    });
+}
+
+#[test]
+fn the_verifier_knows_what_functions_want() {
+    for (program, words) in [
+        ("leaks", "would lead to reference leak"),
+        ("overruns", "memory, len pair leads to invalid memory access"),
+    ] {
+        each(&[program], |executor, app, _| {
+            let error = app.expect_err("refused");
+            let LoadError::Rejected { source, .. } = error else { panic!("{executor}: {error}") };
+            assert!(source.to_string().contains(words), "{executor}: {source}");
+        });
+    }
+}
+
+/// What loading `program` says if `wrong` registers the function that is wrong.
+fn refused(program: &str, wrong: impl Fn(UserEngine) -> UserEngine) -> bpf_arena::host::SignatureError {
+    let _alone = alone();
+    let engine = wrong(engine(UserEngine::default(), &Arc::default())).only(&[program]);
+    match object("host_functions.bpf.o").load(engine) {
+        Err(LoadError::Signature { source, .. }) => *source,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_wrong_signature_is_named() {
+    let narrow = refused("numbers", |engine| {
+        engine.kfunc("host_widths", |_: &mut Call<'_>, _: u8, _: i16, _: u64, _: i64, _: bool| 0_i32)
+    });
+    assert_eq!(
+        narrow.to_string(),
+        "function `host_widths`, parameter 3: the host provides `u64`, it is declared as `u32`"
+    );
+    let sign = refused("numbers", |engine| engine.kfunc("host_s16", |_: &mut Call<'_>| 0_u16));
+    assert_eq!(
+        sign.to_string(),
+        "function `host_s16`, result: the host provides `u16`, it is declared as `s16`"
+    );
+    let count = refused("memory", |engine| engine.kfunc("host_move", |_: &mut Call<'_>, _: Ptr<Point>| ()));
+    assert_eq!(count.fault, SignatureFault::Count { expected: 1, found: 2 });
+    let pointer =
+        refused("memory", |engine| engine.kfunc("host_move", |_: &mut Call<'_>, _: u64, _: i32| ()));
+    assert_eq!(
+        pointer.to_string(),
+        "function `host_move`, parameter 1: the host provides `u64`, it is declared as `struct point *`"
+    );
+    let object = refused("sessions", |engine| {
+        engine.kfunc("session_close", |_: &mut Call<'_>, _: Released<Request>| ())
+    });
+    assert_eq!(
+        object.to_string(),
+        "function `session_close`, parameter 1: the host provides `Object<struct request>`, it is declared as \
+         `struct session *`"
+    );
+}
+
+#[test]
+fn a_structure_of_another_layout_is_named() {
+    #[derive(ArenaType, Clone, Copy)]
+    #[arena(name = "point")]
+    #[repr(C)]
+    struct Wide {
+        x: i64,
+    }
+    let error =
+        refused("memory", |engine| engine.kfunc("host_move", |_: &mut Call<'_>, _: Ptr<Wide>, _: i32| ()));
+    assert_eq!(
+        error.to_string(),
+        "function `host_move`, parameter 1: Wide.x: expected i64, the object has s32"
+    );
+}
+
+#[test]
+fn functions_of_the_engine_are_not_replaced_by_accident() {
+    let _alone = alone();
+    let num = |_: &mut Call<'_>, _: Ptr<u64>| 0_u64;
+    let engine =
+        engine(UserEngine::default(), &Arc::default()).kfunc("bpf_iter_num_next", num).only(&["lists"]);
+    let error = object("host_functions.bpf.o").load(engine).expect_err("refused");
+    assert!(matches!(error, LoadError::FunctionExists { name: "bpf_iter_num_next" }), "{error}");
+}
+
+#[test]
+fn what_nobody_provides_is_named() {
+    let _alone = alone();
+    let error =
+        object("host_functions.bpf.o").load(UserEngine::default().only(&["numbers"])).expect_err("refused");
+    let LoadError::Unsupported(missing) = error else { panic!("{error}") };
+    let names: Vec<&str> = missing.iter().map(|m| m.name.as_str()).collect();
+    assert_eq!(names, ["host_widths", "host_u8", "host_s16", "host_u64"]);
+}
