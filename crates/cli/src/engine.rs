@@ -50,7 +50,7 @@ pub(crate) fn try_load(
     printed: &Printed,
 ) -> Result<Result<App, LoadError>, Failure> {
     let result = match args.engine {
-        EngineName::User => object.load(user(args.interp, printed).only(names)),
+        EngineName::User => load_here(object, user(args.interp, printed).only(names)),
         EngineName::Kernel => match Engine::kernel() {
             Ok(engine) => object.load(engine.only(names)),
             Err(error) => return Err(Failure::usage(error)),
@@ -63,6 +63,26 @@ pub(crate) fn try_load(
         Err(LoadError::Kernel(error)) if is_environment(&error) => Err(Failure::usage(*error)),
         other => Ok(other),
     }
+}
+
+/// Loads into this process. What it takes a kernel's types to understand gets those of this machine's; reading them is not for
+/// every start.
+fn load_here(object: &Object, engine: UserEngine) -> Result<App, LoadError> {
+    let first = match object.load(engine.clone()) {
+        Err(error @ (LoadError::Rejected { .. } | LoadError::Unsupported(_) | LoadError::Link(_))) => error,
+        other => return other,
+    };
+    match with_kernel_types(engine) {
+        Some(engine) => object.load(engine),
+        None => Err(first),
+    }
+}
+
+/// The engine with the types of this machine's kernel, if it tells them.
+pub(crate) fn with_kernel_types(engine: UserEngine) -> Option<UserEngine> {
+    let btf = bpf_arena::kernel::running_btf().ok()?;
+    let env = engine.verifier_env().clone().with_kernel(Arc::clone(&btf));
+    Some(engine.env(env).target_btf(btf))
 }
 
 /// The engine of this process.

@@ -147,10 +147,8 @@ impl Item {
         if engine.engine == EngineName::Both {
             // Where loops end depends on the time an engine takes, which is not what is compared.
             user = user.loop_limit(LoopLimit::Time(PATIENCE));
-            if let Ok(btf) = bpf_arena::kernel::running_btf() {
-                user = user.target_btf(btf);
-            }
         }
+        user = engine::with_kernel_types(user.clone()).unwrap_or(user);
         let user = if engine.interp { UserJudge::interpreter(user) } else { UserJudge::new(user) };
         let (result, answer) = match engine.engine {
             EngineName::User => test.run(object, &user),
