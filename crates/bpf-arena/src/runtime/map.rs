@@ -10,12 +10,16 @@ pub(super) static ROWS: &[Row] = rows! {
     Some(3), "bpf_map_delete_elem" => delete;
 };
 
-/// `void *bpf_map_lookup_elem(struct bpf_map *map, const void *key)`: the value's address, or NULL.
+/// `void *bpf_map_lookup_elem(struct bpf_map *map, const void *key)`: the value's address, or NULL. In a map of maps the values are
+/// maps; the run keeps the one it was given.
 fn lookup(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [map, key, ..] = args;
     let map = run.map("bpf_map_lookup_elem", 1, map)?;
     let key = run.memory(key, u64::from(map.spec().key_size), false)?;
-    Ok(map.lookup_elem(&run.cpu, key).unwrap_or(0))
+    if let Some(value) = map.lookup_elem(&run.cpu, key) {
+        return Ok(value);
+    }
+    Ok(map.map_at(key).map_or(0, |inner| run.held.map(inner).core().handle()))
 }
 
 /// `long bpf_map_update_elem(struct bpf_map *map, const void *key, const void *value, u64 flags)`.

@@ -1,6 +1,7 @@
 //! A program of this process, ready to run.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bpf_object::{MapType, ProgType, Program};
 use isa::InsnIdx;
@@ -49,6 +50,8 @@ pub struct Instance {
 /// What an instance consists of. Whatever enters the program later (timers, tail calls) refers to it.
 #[derive(Debug)]
 pub(crate) struct Loaded {
+    /// Its number among the programs of this process.
+    pub(crate) id: u32,
     pub(crate) image: Image,
     pub(crate) machine: Option<Arc<Machine>>,
     facts: Facts,
@@ -108,7 +111,7 @@ impl Instance {
             stack_bytes: if uses_stack { verified.stats().max_stack_bytes } else { 0 },
             records_faults: machine.is_some() && (verified.arena().is_some() || tail_calls),
         };
-        Self { inner: Arc::new(Loaded { image, machine, facts }) }
+        Self { inner: Arc::new(Loaded { id: next_id(), image, machine, facts }) }
     }
 
     /// Runs the program with this context.
@@ -365,6 +368,12 @@ fn outcome(r0: u64, faults: Faults) -> Outcome {
     #[allow(clippy::cast_possible_truncation, reason = "the return value is the low half")]
     let return_value = r0 as u32;
     Outcome { return_value, r0, faults, duration: None }
+}
+
+/// Programs have different ids as long as the process lives, unless it makes four thousand million.
+fn next_id() -> u32 {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
 }
 
 #[cold]

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bpf_object::{
-    Extern, ExternKind, Kconfig, KconfigValue, LinkOptions, Object, ProgType, Program, UNANSWERED_RELOCATION,
+    Extern, ExternKind, Kconfig, KconfigValue, LinkOptions, MapType, Object, ProgType, Program,
+    UNANSWERED_RELOCATION,
 };
 use isa::{CallTarget, Imm64, Insn, InsnIdx};
 use verifier::Verified;
@@ -106,6 +107,8 @@ impl UserEngine {
             programs.push(app::Program::new(Arc::new(program), Arc::new(instance)));
         }
         let arena = maps.arena().cloned();
+        let named = |name: &str| programs.iter().find(|program| program.name() == name);
+        maps.fill_slots(&[MapType::ProgArray], named, |map, key, program| map.set_program(key, program))?;
         Ok(App::new(Arc::clone(object), programs, maps.maps(), arena))
     }
 

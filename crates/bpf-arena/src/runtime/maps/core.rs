@@ -1,5 +1,6 @@
 //! What all maps have: what they were made from, and the structure that programs see of them.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bpf_object::MapSpec;
@@ -13,13 +14,17 @@ use crate::error::MapError;
 pub(crate) struct MapCore {
     /// What it was created from.
     pub(crate) spec: MapSpec,
+    /// Its number: maps have different ones as long as the process lives, unless it makes four thousand million.
+    pub(crate) id: u32,
     image: OnceLock<Arc<Block>>,
 }
 
 impl MapCore {
     /// Of a map that is being created.
     pub(crate) fn new(spec: MapSpec) -> Self {
-        Self { spec, image: OnceLock::new() }
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let id = LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        Self { spec, id, image: OnceLock::new() }
     }
 
     /// What programs know the map by: the address of the structure that they may read of it. 0 until the structure is made.

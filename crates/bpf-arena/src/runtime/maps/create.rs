@@ -7,6 +7,8 @@ use bpf_object::{Btf, MapSpec, MapType};
 use super::UserMap;
 use super::array::ArrayMap;
 use super::lpm_trie::LpmTrie;
+use super::map_in_map::ArrayOfMaps;
+use super::prog_array::ProgArray;
 use super::queue::QueueMap;
 use super::ring::{RingbufMap, UserRingbufMap};
 use crate::error::MapError;
@@ -17,7 +19,9 @@ type Create = fn(&MapSpec, Option<&Btf>) -> Result<Arc<dyn UserMap>, MapError>;
 /// The types, the arena aside, which takes part in the address space of the whole set of maps.
 static TYPES: &[(MapType, Create)] = &[
     (MapType::Array, |spec, btf| Ok(Arc::new(ArrayMap::create(spec.clone(), btf)?))),
+    (MapType::ArrayOfMaps, |spec, _| Ok(Arc::new(ArrayOfMaps::create(spec.clone())?))),
     (MapType::LpmTrie, |spec, _| Ok(Arc::new(LpmTrie::create(spec.clone())?))),
+    (MapType::ProgArray, |spec, _| Ok(Arc::new(ProgArray::create(spec.clone())?))),
     (MapType::Queue, |spec, _| Ok(Arc::new(QueueMap::create(spec.clone())?))),
     (MapType::Stack, |spec, _| Ok(Arc::new(QueueMap::create(spec.clone())?))),
     (MapType::Ringbuf, |spec, _| Ok(Arc::new(RingbufMap::create(spec.clone())?))),

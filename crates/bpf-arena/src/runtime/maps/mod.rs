@@ -5,10 +5,14 @@ mod array;
 mod core;
 mod create;
 mod hosted;
+mod indexed;
 mod lpm_trie;
+mod map_in_map;
 mod memory;
+mod prog_array;
 mod queue;
 pub(crate) mod ring;
+mod slots;
 pub(crate) mod structs;
 
 use std::any::Any;
@@ -26,7 +30,7 @@ use crate::arena::{Arena, ArenaOptions, ArenaSpec, UserAddr};
 use crate::backend::LoadedMap;
 use crate::cpu::CpuSlot;
 use crate::error::{LoadError, MapError, Unsupported, UnsupportedKind};
-use crate::map::Map;
+use crate::map::{BPF_ANY, Map};
 use crate::user::Loaded;
 
 /// What programs do with a map, beyond what the host does.
@@ -85,6 +89,11 @@ pub(crate) trait UserMap: LoadedMap {
     /// `bpf_for_each_map_elem`: calls `visit` with the addresses of key and value until it says `false`; the number of calls.
     fn for_each_elem(&self, cpu: &CpuSlot, visit: &mut dyn FnMut(u64, u64) -> bool) -> Result<u64, MapError> {
         Err(MapError::Unsupported)
+    }
+
+    /// The map that `bpf_map_lookup_elem` finds in a map of maps.
+    fn map_at(&self, key: Place<'_>) -> Option<Arc<dyn UserMap>> {
+        None
     }
 
     /// The program that `bpf_tail_call` enters for this index.
@@ -167,7 +176,31 @@ impl MapSet {
         let values = maps.iter().map(|map| map.direct_value()).collect();
         let specs = Arc::clone(specs);
         let hosted = maps.iter().map(|map| Arc::new(HostedMap::new(Arc::clone(map)))).collect();
-        Ok(Self { inner: Arc::new(Inner { specs, maps, hosted, handles, values, table, arena }) })
+        let set = Self { inner: Arc::new(Inner { specs, maps, hosted, handles, values, table, arena }) };
+        let named = |name: &str| set.maps().into_iter().find(|map| map.name() == name);
+        let of_maps = [MapType::ArrayOfMaps, MapType::HashOfMaps];
+        set.fill_slots(&of_maps, named, |map, key, inner| map.set_map(key, inner, BPF_ANY))?;
+        Ok(set)
+    }
+
+    /// Stores in the slots of maps of these types that the object fills what `find` says they are to hold; what it does not know
+    /// is left out.
+    pub(crate) fn fill_slots<T>(
+        &self,
+        types: &[MapType],
+        find: impl Fn(&str) -> Option<T>,
+        store: impl Fn(&Map, &[u8], &T) -> Result<(), MapError>,
+    ) -> Result<(), LoadError> {
+        for map in self.maps().iter().filter(|map| types.contains(&map.spec().map_type)) {
+            for slot in &map.spec().slots {
+                let Some(target) = find(&slot.target) else { continue };
+                let mut key = slot.index.to_le_bytes().to_vec();
+                key.resize(map.spec().key_size as usize, 0);
+                let named = |source| LoadError::Map { map: map.name().to_owned(), source };
+                store(map, &key, &target).map_err(named)?;
+            }
+        }
+        Ok(())
     }
 
     /// What the maps were created from.

@@ -4,7 +4,6 @@
 //! things follow from it: the BTF that CO-RE relocations are resolved against, the table that the verifier checks accesses
 //! with, and the bytes that programs read.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use bpf_object::{Array, Btf, Composite, Enum, Int, Kind, MapType, Member, Type, TypeId};
@@ -43,7 +42,7 @@ pub(crate) fn readable_bytes() -> u32 {
 /// Makes the structure of a map; `None` if there is no memory.
 pub(super) fn image(map: &dyn UserMap) -> Option<Block> {
     let block = Block::new(usize::try_from(STRIDE).ok()?)?;
-    let subject = Subject { map, id: next_id() };
+    let subject = Subject { map };
     for (member, offset) in members_of(map.spec().map_type) {
         let bytes = (member.value)(&subject);
         block.place(u64::from(offset), u64::from(member.kind.size()))?.write(&bytes);
@@ -51,16 +50,9 @@ pub(super) fn image(map: &dyn UserMap) -> Option<Block> {
     Some(block)
 }
 
-/// Maps have different ids as long as the process lives, unless it makes four thousand million.
-fn next_id() -> u32 {
-    static LAST: AtomicU32 = AtomicU32::new(0);
-    LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
-}
-
 /// A map of which a structure is made.
 struct Subject<'m> {
     map: &'m dyn UserMap,
-    id: u32,
 }
 
 /// What a member is.
@@ -114,7 +106,7 @@ static MAP: [MemberRow; 9] = [
     member("max_entries", MemberKind::U32, |s| number(s.map.spec().max_entries)),
     member("map_extra", MemberKind::U64, |s| number(s.map.spec().extra)),
     member("map_flags", MemberKind::U32, |s| number(s.map.spec().flags & !DESCRIPTOR_FLAGS)),
-    member("id", MemberKind::U32, |s| number(s.id)),
+    member("id", MemberKind::U32, |s| number(s.map.core().id)),
     member("numa_node", MemberKind::I32, |s| {
         let spec = s.map.spec();
         number(if spec.flags & BPF_F_NUMA_NODE == 0 { u32::MAX } else { spec.numa_node })
