@@ -21,6 +21,7 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     Disasm(DisasmArgs),
     Inspect(InspectArgs),
+    Link(LinkArgs),
     IsaPlugin(IsaPluginArgs),
 }
 
@@ -155,6 +156,18 @@ pub(crate) struct InspectArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Link several objects into one, as `bpftool gen object` does: sections of the same name are joined, `extern` functions,
+/// variables and maps are found in the other objects, `__weak` definitions give way to others, each type is kept once.
+#[derive(Args, Debug)]
+pub(crate) struct LinkArgs {
+    /// The file to write.
+    #[arg(short, long, value_name = "OUT")]
+    pub(crate) output: PathBuf,
+    /// BPF object files. Of several weak definitions of a name, the first counts.
+    #[arg(required = true, value_name = "OBJ")]
+    pub(crate) objects: Vec<PathBuf>,
 }
 
 /// Speak the plugin protocol of the public bpf_conformance suite: a program as hexadecimal bytes on standard input,

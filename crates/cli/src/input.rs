@@ -14,14 +14,18 @@ const MAX_OBJECT_BYTES: u64 = 256 << 20;
 
 /// Reads and parses an object file.
 pub(crate) fn object(path: &Path) -> Result<Object, Failure> {
+    Object::parse(&bytes(path)?).with_context(|| path.display().to_string()).map_err(Failure::refused)
+}
+
+/// Reads an object file.
+pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     let name = || path.display().to_string();
     let size = fs::metadata(path).with_context(name).map_err(Failure::usage)?.len();
     if size > MAX_OBJECT_BYTES {
         let error = anyhow!("{}: {size} bytes are more than an object has ({MAX_OBJECT_BYTES})", name());
         return Err(Failure::usage(error));
     }
-    let bytes = fs::read(path).with_context(name).map_err(Failure::usage)?;
-    Object::parse(&bytes).with_context(name).map_err(Failure::refused)
+    fs::read(path).with_context(name).map_err(Failure::usage)
 }
 
 /// Applies `--set NAME=VALUE`.

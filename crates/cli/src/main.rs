@@ -12,6 +12,7 @@ mod input;
 mod inspect;
 mod isa_plugin;
 mod json;
+mod link;
 mod output;
 mod report;
 mod run;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Disasm(args) => disasm::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Link(args) => link::run(&args),
         Command::IsaPlugin(args) => isa_plugin::run(&args),
     };
     match result {

@@ -15,6 +15,8 @@ type Header = elf::FileHeader64<LE>;
 pub(crate) const R_BPF_64_64: u32 = 1;
 /// `R_BPF_64_ABS64`: 64 bits of data.
 pub(crate) const R_BPF_64_ABS64: u32 = 2;
+/// `R_BPF_64_ABS32`: 32 bits of data.
+pub(crate) const R_BPF_64_ABS32: u32 = 3;
 /// `R_BPF_64_32`: the immediate of a call.
 pub(crate) const R_BPF_64_32: u32 = 10;
 
@@ -35,6 +37,14 @@ pub(crate) struct Elf<'a> {
 pub(crate) struct Section<'a> {
     pub(crate) name: &'a str,
     pub(crate) kind: SectionKind,
+    /// `sh_type`, for what `kind` does not tell apart.
+    pub(crate) raw_kind: u32,
+    /// `sh_flags`.
+    pub(crate) flags: u64,
+    /// `sh_addralign`; 0 and 1 are the same.
+    pub(crate) align: u64,
+    /// `sh_entsize`.
+    pub(crate) entry_size: u64,
     pub(crate) size: u64,
     /// Empty without contents (`.bss`).
     pub(crate) data: &'a [u8],
@@ -68,6 +78,8 @@ pub(crate) struct Symbol {
     pub(crate) value: u64,
     pub(crate) size: u64,
     pub(crate) kind: SymbolKind,
+    /// `STT_*`, for what `kind` does not tell apart.
+    pub(crate) raw_kind: u8,
     pub(crate) local: bool,
     pub(crate) weak: bool,
     /// `STV_HIDDEN` or `STV_INTERNAL`.
@@ -78,8 +90,8 @@ pub(crate) struct Symbol {
 pub(crate) enum Place {
     Undefined,
     Section(usize),
-    /// Absolute, common and other reserved indices.
-    Special,
+    /// Absolute, common and other reserved indices (`SHN_*`).
+    Special(u16),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +208,17 @@ fn read_section<'a>(
         })?,
         SectionKind::Zero | SectionKind::Other => &[],
     };
-    Ok(Section { name, kind, size: header.sh_size(LE), data, relocations: Vec::new() })
+    Ok(Section {
+        name,
+        kind,
+        raw_kind: header.sh_type(LE).0,
+        flags: header.sh_flags(LE).0,
+        align: header.sh_addralign(LE),
+        entry_size: header.sh_entsize(LE),
+        size: header.sh_size(LE),
+        data,
+        relocations: Vec::new(),
+    })
 }
 
 fn read_symbols(table: &SectionTable<'_, Header>, bytes: &[u8]) -> Result<Vec<Symbol>, ObjectError> {
@@ -223,7 +245,7 @@ fn read_symbols(table: &SectionTable<'_, Header>, bytes: &[u8]) -> Result<Vec<Sy
             elf::SHN_UNDEF => Place::Undefined,
             _ => match symbols.symbol_section(LE, symbol, index).map_err(elf_error)? {
                 Some(section) => Place::Section(section.0),
-                None => Place::Special,
+                None => Place::Special(symbol.st_shndx(LE).0),
             },
         };
         out.push(Symbol {
@@ -237,6 +259,7 @@ fn read_symbols(table: &SectionTable<'_, Header>, bytes: &[u8]) -> Result<Vec<Sy
                 elf::STT_NOTYPE | elf::STT_OBJECT => SymbolKind::Data,
                 _ => SymbolKind::Other,
             },
+            raw_kind: symbol.st_type().0,
             local: symbol.st_bind() == elf::STB_LOCAL,
             weak: symbol.st_bind() == elf::STB_WEAK,
             hidden: matches!(symbol.st_visibility(), elf::STV_HIDDEN | elf::STV_INTERNAL),

@@ -26,6 +26,7 @@
 //! | `parse` | an [`Object`] from those two: functions, maps, variables, externs |
 //! | `link` | a [`Program`] from an [`Object`]: joining functions, applying ELF relocations |
 //! | `core_relo` | CO-RE relocations against a target BTF |
+//! | `merge` | several objects into one: the static [`Linker`] |
 //! | `kconfig` | values of `__kconfig` externs |
 //! | `section_name` | what `SEC("...")` says about a program |
 #![forbid(unsafe_code)]
@@ -39,6 +40,7 @@ mod layout;
 pub mod limits;
 mod link;
 mod map;
+mod merge;
 mod object;
 mod parse;
 mod program;
@@ -60,6 +62,9 @@ pub use link::Linked;
 pub use map::{
     BPF_F_MMAPABLE, BPF_F_NO_USER_CONV, BPF_F_RDONLY_PROG, BPF_F_SEGV_ON_FAULT, MapOrigin, MapSlot, MapSpec,
     MapType,
+};
+pub use merge::{
+    LinkedRelocationFault, LinkedSectionFault, Linker, SectionProperty, StaticLinkError, TypeMismatch,
 };
 pub use object::{LinkOptions, Object, ProgramInfo, Variable};
 pub use program::{Extern, ExternKind, LineInfo, Linkage, ProgType, Program, ProgramKind, Subprogram};

@@ -36,3 +36,11 @@ pub const MAX_LINE_TEXT_TOTAL: usize = 64 << 20;
 pub const MAX_CORE_PATH: usize = 64;
 /// Types, members and enumerators looked at while one link resolves its CO-RE relocations.
 pub const MAX_CORE_STEPS: usize = 10_000_000;
+/// Objects that are linked into one.
+pub const MAX_LINKED_OBJECTS: usize = 1 << 12;
+/// Sections of a linked object: below `SHN_LORESERVE` with one of relocations for each.
+pub const MAX_LINKED_SECTIONS: usize = 1 << 14;
+/// Alignment of a section of a linked object, in bytes.
+pub const MAX_LINKED_ALIGN: u64 = 1 << 16;
+/// Types looked at while the types of two objects' symbol are compared.
+pub const MAX_LINKED_STEPS: usize = 1 << 16;

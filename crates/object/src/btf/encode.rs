@@ -3,10 +3,18 @@
 use std::sync::{Arc, OnceLock};
 
 use super::parse::{HEADER_BYTES, MAGIC};
-use super::{Btf, Composite, Int, Kind, StrId, Type, TypeId};
+use super::{Btf, BtfExt, Composite, CoreRelo, FuncInfoRow, Int, Kind, LineInfoRow, StrId, Type, TypeId};
 use isa::Endian;
 
+/// Bytes of the `.BTF.ext` header: what is common with `.BTF`, and three spans.
+const EXT_HEADER_BYTES: u32 = 32;
+
 impl Btf {
+    /// A BTF of these types (`void` first) and this string section, which the caller keeps consistent.
+    pub(crate) fn from_parts(types: Vec<Type>, strings: Vec<u8>) -> Self {
+        Self { types, strings, ..Self::default() }
+    }
+
     /// An empty BTF that continues `base`.
     #[must_use]
     pub fn split(base: Arc<Self>) -> Self {
@@ -72,6 +80,65 @@ impl Btf {
         out.bytes.extend_from_slice(&self.strings);
         out.bytes
     }
+}
+
+impl BtfExt {
+    /// The bytes of a `.BTF.ext` section, little endian; `name` gives the string of a section's name in the BTF that goes
+    /// with it.
+    pub(crate) fn to_bytes(&self, name: &mut dyn FnMut(&str) -> StrId) -> Vec<u8> {
+        let parts = [
+            ext_part(&self.func_info, 8, name, |w, FuncInfoRow { offset, ty }| {
+                [*offset, ty.0].into_iter().for_each(|word| w.u32(word));
+            }),
+            ext_part(&self.line_info, 16, name, |w, row: &LineInfoRow| {
+                let place = row.line << 10 | row.column & 0x3ff;
+                [row.offset, row.file.0, row.text.0, place].into_iter().for_each(|word| w.u32(word));
+            }),
+            ext_part(&self.core_relo, 16, name, |w, row: &CoreRelo| {
+                let words = [row.offset, row.ty.0, row.access.0, row.kind as u32];
+                words.into_iter().for_each(|word| w.u32(word));
+            }),
+        ];
+        let mut out = Writer { bytes: Vec::new(), endian: Endian::Little };
+        out.u16(MAGIC);
+        out.bytes.extend_from_slice(&[1, 0]);
+        out.u32(EXT_HEADER_BYTES);
+        let mut offset = 0;
+        for part in &parts {
+            let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
+            out.u32(offset);
+            out.u32(length);
+            offset = offset.saturating_add(length);
+        }
+        parts.iter().for_each(|part| out.bytes.extend_from_slice(part));
+        out.bytes
+    }
+}
+
+/// One part of a `.BTF.ext`; empty without rows.
+fn ext_part<T>(
+    sections: &[(String, Vec<T>)],
+    record: u32,
+    name: &mut dyn FnMut(&str) -> StrId,
+    mut row: impl FnMut(&mut Writer, &T),
+) -> Vec<u8> {
+    let mut out = Writer { bytes: Vec::new(), endian: Endian::Little };
+    for (section, rows) in sections.iter().filter(|(_, rows)| !rows.is_empty()) {
+        if out.bytes.is_empty() {
+            out.u32(record);
+        }
+        out.u32(name(section).0);
+        out.u32(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+        rows.iter().for_each(|r| row(&mut out, r));
+    }
+    out.bytes
+}
+
+/// One type as bytes, little endian.
+pub(super) fn type_bytes(ty: &Type) -> Vec<u8> {
+    let mut out = Writer { bytes: Vec::new(), endian: Endian::Little };
+    out.ty(ty);
+    out.bytes
 }
 
 struct Writer {

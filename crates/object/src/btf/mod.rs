@@ -1,14 +1,19 @@
 //! BTF, the type information of BPF objects and of the kernel.
 
+mod dedup;
 mod encode;
 mod ext;
 mod parse;
+mod pool;
 mod query;
+mod remap;
 mod types;
 
 use std::sync::{Arc, OnceLock};
 
+pub(crate) use dedup::deduplicate;
 pub use ext::{BtfExt, CoreRelo, CoreReloKind, FuncInfoRow, LineInfoRow};
+pub(crate) use pool::StringPool;
 use query::NameIndex;
 pub use query::essential_name;
 pub use types::{

@@ -83,7 +83,8 @@ pub(super) fn var_type(btf: &Btf, var: TypeId) -> Option<TypeId> {
     }
 }
 
-fn read_map(btf: &Btf, name: &str, var: TypeId) -> Result<MapSpec, MapFault> {
+/// What the `VAR` of a map says about it.
+pub(crate) fn read_map(btf: &Btf, name: &str, var: TypeId) -> Result<MapSpec, MapFault> {
     let ty = var_type(btf, var).ok_or(MapFault::NoVariable)?;
     let resolved = btf.resolve(ty);
     let Some(Kind::Struct(definition)) = btf.kind(resolved) else {

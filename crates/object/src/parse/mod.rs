@@ -9,13 +9,15 @@ mod slots;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::btf::{Btf, BtfExt, Kind, KindTag, Type, TypeId};
+use crate::btf::{Btf, BtfExt, BtfLinkage, Kind, KindTag, Type, TypeId};
 use crate::elf::{Elf, Place, SectionKind, Symbol, SymbolKind};
 use crate::error::{ObjectError, SectionFault};
 use crate::layout::{Layout, SymbolTarget, SymbolUse};
 use crate::limits::{MAX_MAPS, MAX_NAME_BYTES};
 use crate::object::{Object, ProgramInfo, Variable};
 use crate::{Extern, MapSpec};
+
+pub(crate) use maps::read_map;
 
 /// Parses a whole object.
 pub(crate) fn object(bytes: &[u8]) -> Result<Object, ObjectError> {
@@ -111,16 +113,19 @@ impl Parser<'_> {
             if !done.insert(index) {
                 continue;
             }
-            let symbols: BTreeMap<&str, &Symbol> = self
+            // Objects that were linked together may each have a static variable of the same name, and be past this.
+            let symbols: BTreeMap<(&str, bool), &Symbol> = self
                 .elf
                 .symbols_in(index)
                 .filter(|(_, s)| s.kind == SymbolKind::Data)
-                .map(|(_, s)| (s.name.as_str(), s))
+                .map(|(_, s)| ((s.name.as_str(), s.local), s))
                 .collect();
             let mut fixed = vars;
             let mut hidden = Vec::new();
             for var in &mut fixed {
-                let Some(symbol) = symbols.get(btf.name(var.ty)) else { continue };
+                let is_static =
+                    matches!(btf.kind(var.ty), Some(Kind::Var { linkage: BtfLinkage::Static, .. }));
+                let Some(symbol) = symbols.get(&(btf.name(var.ty), is_static)) else { continue };
                 if size == 0 || (!symbol.local && var.offset == 0) {
                     var.offset = u32::try_from(symbol.value).unwrap_or(u32::MAX);
                 }
@@ -175,7 +180,7 @@ impl Parser<'_> {
             let target = match symbol.place {
                 Place::Undefined => self.undefined.get(&index).copied().unwrap_or(SymbolTarget::Undefined),
                 Place::Section(section) => self.roles.get(section).copied().unwrap_or(SymbolTarget::Other),
-                Place::Special => SymbolTarget::Other,
+                Place::Special(_) => SymbolTarget::Other,
             };
             SymbolUse { label: self.elf.symbol_label(index), value: symbol.value, target }
         };
@@ -199,7 +204,7 @@ impl Parser<'_> {
 fn make_static(btf: &mut Btf, id: TypeId) {
     let Some(mut ty) = btf.get(id).cloned() else { return };
     if let Kind::Var { linkage, .. } | Kind::Func { linkage, .. } = &mut ty.kind {
-        *linkage = crate::BtfLinkage::Static;
+        *linkage = BtfLinkage::Static;
         btf.replace(id, ty);
     }
 }

@@ -16,6 +16,7 @@ mod data;
 mod externs;
 mod hostile;
 mod maps;
+mod merge;
 mod refusals;
 
 use bpf_arena_object::Object;
