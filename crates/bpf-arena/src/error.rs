@@ -463,6 +463,9 @@ pub enum OpenError {
         /// What is wrong.
         source: bpf_object::ObjectError,
     },
+    /// Several objects do not go together.
+    #[error(transparent)]
+    Link(#[from] bpf_object::StaticLinkError),
 }
 
 /// Why a variable's initial value could not be set.

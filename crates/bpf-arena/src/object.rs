@@ -39,6 +39,36 @@ impl Object {
             .map_err(|source| OpenError::Parse { path: None, source })
     }
 
+    /// Reads several object files and links them into one object, as `bpftool gen object` does: a program and the libraries
+    /// it calls. More in [`bpf_object::Linker`], which gives the linked file too.
+    ///
+    /// ```
+    /// use bpf_arena::Object;
+    ///
+    /// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../object/tests/bpf/");
+    /// # let path = |name: &str| format!("{folder}{name}");
+    /// let object = Object::open_linked(&[path("linked_main.bpf.o"), path("linked_library.bpf.o")])?;
+    /// assert_eq!(object.spec().programs.len(), 3);
+    /// # Ok::<(), bpf_arena::error::OpenError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A file cannot be read or is no usable BPF object, or the objects do not go together: a name defined twice, a
+    /// declaration of another type than the definition.
+    pub fn open_linked(paths: &[impl AsRef<Path>]) -> Result<Self, OpenError> {
+        let mut files = Vec::with_capacity(paths.len());
+        for path in paths.iter().map(AsRef::as_ref) {
+            let bytes =
+                std::fs::read(path).map_err(|source| OpenError::Read { path: path.to_owned(), source })?;
+            files.push((path.display().to_string(), bytes));
+        }
+        let mut linker = bpf_object::Linker::new();
+        for (name, bytes) in &files {
+            linker = linker.add(name, bytes)?;
+        }
+        Self::parse(&linker.finish()?)
+    }
+
     /// Loads the object's programs and creates its maps.
     ///
     /// # Errors

@@ -12,7 +12,7 @@
 //! --- stderr
 //! ```
 //!
-//! A file may hold several. `[..]` in an expected line stands for any text. A second command line may begin with
+//! `$TMP` in a command is a folder to write to. A file may hold several. `[..]` in an expected line stands for any text. A second command line may begin with
 //! `< TEXT`: standard input. `BLESS=1 cargo test -p bpf-arena-cli` rewrites what differs.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
@@ -143,7 +143,7 @@ fn execute(case: &Case) -> Result<Case, Failed> {
     }
     let mut child = Command::new(env!("CARGO_BIN_EXE_bpf-arena"))
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-        .args(words.map(|word| word.trim_matches('\'')))
+        .args(words.map(|word| word.trim_matches('\'').replace("$TMP", env!("CARGO_TARGET_TMPDIR"))))
         .env_remove("NO_COLOR")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

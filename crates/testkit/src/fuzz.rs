@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bpf_object::{Object, Program};
+use bpf_object::{Linker, Object, Program};
 use fastrand::Rng;
 use isa::{Code, Endian, Insn, RawInsn, assemble, decode_endian};
 
@@ -13,7 +13,7 @@ use crate::mutate::mutate;
 pub enum Target {
     /// Decoder, encoder, disassembler and assembler.
     Decode,
-    /// Object parser and linker.
+    /// Object parser and linkers: of one program, and of several objects.
     Object,
     /// Verifier, on what the linker lets through.
     Verify,
@@ -107,6 +107,16 @@ fn decode_any(input: &[u8]) {
 }
 
 fn object_any(input: &[u8], each: impl Fn(&Program)) {
+    parsed_any(input, &each);
+    // Alone, and with itself: static names twice, shared ones in conflict unless they are weak.
+    for copies in 1..=2 {
+        let added = (0..copies).try_fold(Linker::new(), |linker, _| linker.add("input", input));
+        let Ok(linked) = added.and_then(|linker| linker.finish()) else { continue };
+        parsed_any(&linked, &each);
+    }
+}
+
+fn parsed_any(input: &[u8], each: &impl Fn(&Program)) {
     let Ok(object) = Object::parse(input) else { return };
     for program in object.programs.iter().filter_map(|info| object.link(&info.name).ok()) {
         each(&program);

@@ -330,11 +330,14 @@ pub fn set_initial(object: &mut Object, path: &str, text: &str) -> Result<(), Gl
     Ok(())
 }
 
-/// The names of an object's variables that a person would want to see: global ones, then static ones, by name.
+/// The names of an object's variables that a person would want to see: global ones, then static ones, by name. Static
+/// variables of the same name, which linked objects may have, are one name: that of the first of them.
 #[must_use]
 pub fn variable_names(object: &Object) -> Vec<String> {
     let rank = |v: &&Variable| (v.linkage == Linkage::Static, v.name.clone());
     let mut variables: Vec<&Variable> = object.variables.iter().filter(|v| v.ty.is_some()).collect();
     variables.sort_by_key(rank);
-    variables.into_iter().map(|v| v.name.clone()).collect()
+    let mut names: Vec<String> = variables.into_iter().map(|v| v.name.clone()).collect();
+    names.dedup();
+    names
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod compare;
+pub(crate) mod linked;
 
 use std::net::UdpSocket;
 use std::os::fd::AsFd;

@@ -79,7 +79,7 @@ pub enum StaticLinkError {
         /// The other object.
         second: String,
         /// Where they part.
-        mismatch: TypeMismatch,
+        mismatch: Box<TypeMismatch>,
     },
     /// Two descriptions of a map that are not the same.
     #[error("map `{symbol}` has another {attribute} in {second} than in {first}")]

@@ -47,8 +47,9 @@ use crate::limits::MAX_LINKED_OBJECTS;
 /// let read = |name| std::fs::read(format!("{folder}{name}"));
 /// let (main, library) = (read("linked_main.bpf.o")?, read("linked_library.bpf.o")?);
 /// let linked = Linker::new().add("main.o", &main)?.add("library.o", &library)?.finish()?;
-/// let program = Object::parse(&linked)?.link("run")?;
-/// assert!(program.subprograms.iter().any(|s| s.name == "library_add"));
+/// let programs = Object::parse(&linked)?.programs;
+/// let names: Vec<_> = programs.iter().map(|p| p.name.as_str()).collect();
+/// assert_eq!(names, ["run", "library_main", "packet"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Default)]
@@ -88,7 +89,7 @@ impl<'a> Linker<'a> {
         let mut sections = Sections::join(&self.inputs)?;
         let symbols = Symbols::resolve(&self.inputs, &sections)?;
         relocations::carry(&self.inputs, &mut sections, &symbols)?;
-        if let Some((btf, ext)) = types::merge(&self.inputs, &sections, &symbols)? {
+        if let Some(types::Tables { btf, ext }) = types::merge(&self.inputs, &sections, &symbols)? {
             sections.add_table(".BTF", btf);
             sections.add_table(".BTF.ext", ext);
         }

@@ -127,7 +127,7 @@ impl Symbols {
             hidden: symbol.hidden,
         };
         match placement {
-            _ if !symbol.local => self.add_global(inputs, object, out).map(Some),
+            _ if !symbol.local => self.add_global(inputs, sections, object, out).map(Some),
             _ if place == OutPlace::Undefined => Ok(None),
             Some(placement) if symbol.kind == SymbolKind::Section => {
                 Ok(Some(self.section_symbol(placement, out)))
@@ -154,6 +154,7 @@ impl Symbols {
     fn add_global(
         &mut self,
         inputs: &[Input<'_>],
+        sections: &Sections,
         object: usize,
         symbol: OutSymbol,
     ) -> Result<usize, StaticLinkError> {
@@ -162,13 +163,17 @@ impl Symbols {
             return Err(StaticLinkError::NoPlace { object: input.name.clone(), symbol: symbol.name });
         }
         let described = input.described(&symbol.name);
+        let elf_section = match symbol.place {
+            OutPlace::Section(index) => sections.out.get(index).map(|s| s.name.clone()),
+            _ => None,
+        };
         let new = Global {
             symbol: self.table.len(),
             object,
             ty: described.map(|d| d.id),
             defined: symbol.place != OutPlace::Undefined,
             weak: symbol.binding == Binding::Weak,
-            section: described.and_then(|d| d.section.clone()),
+            section: elf_section.or_else(|| described.and_then(|d| d.section.clone())),
         };
         let Some(known) = self.by_name.get(&symbol.name).and_then(|&i| self.globals.get_mut(i)) else {
             self.by_name.insert(symbol.name.clone(), self.globals.len());
@@ -210,19 +215,14 @@ fn check(inputs: &[Input<'_>], symbol: &str, known: &Global, new: &Global) -> Re
         return Err(StaticLinkError::NoType { symbol, object, other });
     };
     // A weak variable and the one that replaces it may well be in `.bss` and in `.data`. A declaration that names a
-    // section means it: `.ksyms` is the kernel's.
+    // section means it: what is in `.ksyms` is the kernel's.
     let sections = (known.section.as_deref(), new.section.as_deref());
-    let moved = match sections {
-        (Some(one), Some(other)) => one != other && !(known.defined && new.defined),
-        // Functions are listed in no section; declared ones are in `.ksyms`.
-        (Some(_), None) => new.defined,
-        (None, Some(_)) => known.defined,
-        (None, None) => false,
-    };
-    if moved {
+    if let (Some(one), Some(other)) = sections
+        && one != other
+        && !(known.defined && new.defined)
+    {
         let (symbol, first, second) = names();
-        let name = |section: Option<&str>| section.unwrap_or_default().to_owned();
-        let (first_section, second_section) = (name(sections.0), name(sections.1));
+        let (first_section, second_section) = (one.to_owned(), other.to_owned());
         return Err(StaticLinkError::PlaceMismatch { symbol, first, first_section, second, second_section });
     }
     if sections.0.or(sections.1) == Some(".maps") {
@@ -230,6 +230,6 @@ fn check(inputs: &[Input<'_>], symbol: &str, known: &Global, new: &Global) -> Re
     }
     compatible::types(&first.btf, first_type, &second.btf, second_type).map_err(|mismatch| {
         let (symbol, first, second) = names();
-        StaticLinkError::TypeMismatch { symbol, first, second, mismatch }
+        StaticLinkError::TypeMismatch { symbol, first, second, mismatch: Box::new(mismatch) }
     })
 }

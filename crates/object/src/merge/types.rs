@@ -16,12 +16,21 @@ use crate::limits::{MAX_BTF_STRINGS, MAX_BTF_TYPES};
 /// Section of declarations that only a linker resolves: what remains of them is in no section.
 const EXTERN_SECTION: &str = ".extern";
 
-/// The contents of `.BTF` and `.BTF.ext`; nothing if no object has types.
+/// Contents of the sections of type information.
+#[derive(Debug)]
+pub(super) struct Tables {
+    /// `.BTF`.
+    pub(super) btf: Vec<u8>,
+    /// `.BTF.ext`.
+    pub(super) ext: Vec<u8>,
+}
+
+/// Type information of the linked object; nothing if no object has types.
 pub(super) fn merge(
     inputs: &[Input<'_>],
     sections: &Sections,
     symbols: &Symbols,
-) -> Result<Option<(Vec<u8>, Vec<u8>)>, StaticLinkError> {
+) -> Result<Option<Tables>, StaticLinkError> {
     let mut merger = Merger {
         inputs,
         sections,
@@ -52,7 +61,8 @@ pub(super) fn merge(
         let limit = MAX_BTF_STRINGS as u64;
         return Err(StaticLinkError::TooLarge { what: "the length of all strings", limit });
     }
-    Ok(Some((Btf::from_parts(types, strings.into_bytes()).to_bytes(), ext)))
+    let btf = Btf::from_parts(types, strings.into_bytes()).to_bytes();
+    Ok(Some(Tables { btf, ext }))
 }
 
 /// The same with a string section that holds nothing else: what was left behind leaves its names too. Gives the bytes of

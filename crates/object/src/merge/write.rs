@@ -88,8 +88,18 @@ pub(super) fn elf(sections: &[OutSection], symbols: &[OutSymbol]) -> Result<Vec<
     writer.write_strtab();
     writer.write_shstrtab();
 
+    section_headers(&mut writer, sections, &plans);
+    writer.write_symtab_section_header(order.locals + 1);
+    writer.write_strtab_section_header();
+    writer.write_shstrtab_section_header();
+    debug_assert_eq!(writer.reserved_len(), writer.len(), "what was reserved was written");
+    Ok(bytes)
+}
+
+/// Headers of the sections, then of those of their relocations.
+fn section_headers(writer: &mut Writer<'_>, sections: &[OutSection], plans: &[Plan]) {
     writer.write_null_section_header();
-    for (section, plan) in sections.iter().zip(&plans) {
+    for (section, plan) in sections.iter().zip(plans) {
         let sh_name = writer.section_name_offset(Some(plan.name));
         writer.write_section_header(&SectionHeader {
             sh_name,
@@ -105,7 +115,7 @@ pub(super) fn elf(sections: &[OutSection], symbols: &[OutSymbol]) -> Result<Vec<
         });
     }
     let symtab = writer.symtab_index();
-    for (section, plan) in sections.iter().zip(&plans) {
+    for (section, plan) in sections.iter().zip(plans) {
         let Some((name, offset)) = plan.relocations else { continue };
         writer.write_relocation_section_header(
             name,
@@ -116,11 +126,6 @@ pub(super) fn elf(sections: &[OutSection], symbols: &[OutSymbol]) -> Result<Vec<
             false,
         );
     }
-    writer.write_symtab_section_header(order.locals + 1);
-    writer.write_strtab_section_header();
-    writer.write_shstrtab_section_header();
-    debug_assert_eq!(writer.reserved_len(), writer.len(), "what was reserved was written");
-    Ok(bytes)
 }
 
 /// Where a section of the linked object lies in the file.
