@@ -1,11 +1,14 @@
 //! What the examples print. `cargo test` builds them; where they were not built, the tests are ignored.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-const EXAMPLES: [(&str, &[&str]); 3] = [
+/// The types of the running kernel.
+const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
+
+const EXAMPLES: [(&str, &[&str]); 4] = [
     ("linked_list", &["14", "13", "11", "10", "the program walked 4 nodes with sum 134"]),
     (
         "hash_table",
@@ -17,6 +20,17 @@ const EXAMPLES: [(&str, &[&str]); 3] = [
             "1000: not there",
         ],
     ),
+    (
+        "host_functions",
+        &[
+            "task 1 weighs 200",
+            "task 16 weighs 0",
+            "task 40 weighs 100",
+            "there is no task 50",
+            "function `class_weight`, parameter 1: Question.weight: the object's `struct class_request` has no member \
+             `weight`; it has `pid`, `threads`",
+        ],
+    ),
     ("two_processes", &["pushed 1000 messages", "popped 1000 messages"]),
 ];
 
@@ -24,12 +38,15 @@ fn main() {
     let arguments = Arguments::from_args();
     let trials = EXAMPLES.into_iter().map(|(name, lines)| {
         let binary = binary(name);
-        let missing = binary.is_none();
-        Trial::test(name, move || check(binary, lines)).with_ignored_flag(missing).with_kind(if missing {
-            "needs the examples built: cargo build --examples"
-        } else {
-            ""
-        })
+        let missing = match &binary {
+            None => Some("needs the examples built: cargo build --examples"),
+            Some(_) if name == "host_functions" && !Path::new(KERNEL_TYPES).exists() => {
+                Some("needs a kernel with BTF")
+            }
+            Some(_) => None,
+        };
+        let trial = Trial::test(name, move || check(binary, lines));
+        trial.with_ignored_flag(missing.is_some()).with_kind(missing.unwrap_or_default())
     });
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }

@@ -1,15 +1,18 @@
 //! Functions and objects of the host, as programs use them, on both executors.
 
+#![allow(clippy::panic, reason = "tests fail by panicking")]
+
 mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bpf_arena::arena::PageCount;
-use bpf_arena::host::{Acquired, Buffer, Call, CallError, Ctx, Object, Ptr, Released, SignatureFault};
+use bpf_arena::host::{Acquired, Buffer, Call, CallError, Ctx, Object, Ptr, Released, SignatureFault, Task};
 use bpf_arena::typed::{ArenaPtr, ArenaType};
 use bpf_arena::{App, LoadError, RunError, UserEngine};
-use common::{EXECUTORS, alone, object};
+use bpf_object::Btf;
+use common::{EXECUTORS, alone, both_with, object, program};
 
 #[derive(ArenaType, Clone, Copy)]
 #[repr(C)]
@@ -220,4 +223,100 @@ fn what_nobody_provides_is_named() {
     let LoadError::Unsupported(missing) = error else { panic!("{error}") };
     let names: Vec<&str> = missing.iter().map(|m| m.name.as_str()).collect();
     assert_eq!(names, ["host_widths", "host_u8", "host_s16", "host_u64"]);
+}
+
+/// The types of the running kernel, where it has them.
+fn kernel_types() -> Option<Arc<Btf>> {
+    let bytes = std::fs::read("/sys/kernel/btf/vmlinux").ok()?;
+    Some(Arc::new(Btf::parse(&bytes).unwrap_or_else(|error| panic!("{error}"))))
+}
+
+#[derive(ArenaType, Clone, Copy)]
+#[repr(C)]
+struct Question {
+    pid: i32,
+    weight: u32,
+}
+
+#[derive(ArenaType, Clone, Copy)]
+#[repr(C)]
+struct ClassRequest {
+    pid: i32,
+    threads: u32,
+}
+
+/// An engine for `policy.bpf.c` that knows one task.
+fn with_task(engine: UserEngine, pid: i32, task: &Object<Task>) -> UserEngine {
+    let task = task.clone();
+    engine
+        .mock("bpf_task_from_pid", move |_: &mut Call<'_>, wanted: i32| {
+            (wanted == pid).then(|| Acquired(task.clone()))
+        })
+        .mock("bpf_task_release", |_: &mut Call<'_>, _: Released<Task>| ())
+        .kfunc("class_weight", |call: &mut Call<'_>, request: Ptr<ClassRequest>| -> Result<u32, CallError> {
+            Ok(request.read(call)?.threads * 100)
+        })
+}
+
+#[test]
+fn a_kernels_kfuncs_are_mocked_with_objects_of_its_layout() {
+    let Some(kernel) = kernel_types() else { return };
+    let init: Object<Task> = Object::new(&kernel).unwrap();
+    init.set("pid", 1).unwrap();
+    let task: Object<Task> = Object::new(&kernel).unwrap();
+    task.set("pid", 40).unwrap().set("tgid", 40).unwrap().set("prio", 120).unwrap();
+    task.set("comm", "sh").unwrap().point("real_parent", &init).unwrap();
+    assert_eq!(task.get("comm").unwrap().to_string(), "\"sh\"");
+    assert!(task.set("pid", "forty").is_err() && task.set("no_such_member", 1).is_err());
+    for (executor, engine) in EXECUTORS {
+        let engine = with_task(engine(), 40, &task).kernel_types(Arc::clone(&kernel));
+        let app = object("policy.bpf.o").load(engine).unwrap_or_else(|error| panic!("{executor}: {error}"));
+        let weigh = |pid| {
+            let mut question = Question { pid, weight: 0 };
+            let outcome = app.program("weigh").unwrap().run(&mut question).unwrap();
+            (outcome.return_value, question.weight)
+        };
+        assert_eq!(weigh(40), (0, 100), "{executor}");
+        task.set("prio", 10).unwrap();
+        assert_eq!(weigh(40), (0, 0), "{executor}: the program sees what the host changes");
+        task.set("prio", 120).unwrap();
+        assert_eq!(weigh(41), (1, u32::MAX), "{executor}");
+    }
+}
+
+#[test]
+fn a_mock_of_another_type_than_the_kernels_function_is_named() {
+    let Some(kernel) = kernel_types() else { return };
+    let task: Object<Task> = Object::new(&kernel).unwrap();
+    let engine = with_task(UserEngine::default(), 40, &task).kernel_types(kernel);
+    let wrong = engine
+        .clone()
+        .mock("bpf_task_from_pid", |_: &mut Call<'_>, _: i32| -> Option<Acquired<Session>> { None });
+    let error = object("policy.bpf.o").load(wrong).expect_err("refused");
+    assert_eq!(
+        error.to_string(),
+        "program `weigh`: function `bpf_task_from_pid`, result: the host provides `Object<struct session>`, it is \
+         declared as `struct task_struct *`"
+    );
+}
+
+#[test]
+fn helpers_are_mocked_by_name() {
+    let cgroup = |_: &mut Call<'_>| -> u64 { 0x1_0000_0007 };
+    let pid = |_: &mut Call<'_>| -> u64 { 5 << 32 };
+    let text = "
+        call bpf_get_current_cgroup_id
+        r6 = r0
+        call bpf_get_current_pid_tgid
+        r0 += r6
+        exit
+    ";
+    let run = |outcome: Result<bpf_arena::Outcome, RunError>| outcome.unwrap_or_else(|e| panic!("{e}")).r0;
+    let r0 = both_with(
+        &program(text, Vec::new()),
+        &[],
+        |engine| engine.mock("bpf_get_current_cgroup_id", cgroup).mock("bpf_get_current_pid_tgid", pid),
+        |outcome, _, _| run(outcome),
+    );
+    assert_eq!(r0, 0x6_0000_0007, "also where the engine has a helper of its own");
 }

@@ -243,8 +243,9 @@ impl Signature {
     ///
     /// # Errors
     /// The first difference.
-    pub fn check(&self, btf: &Btf, function: TypeId) -> Result<(), SignatureError> {
-        let fail = |place, fault| Err(SignatureError { function: self.name.to_owned(), place, fault });
+    pub fn check(&self, btf: &Btf, function: TypeId) -> Result<(), Box<SignatureError>> {
+        let fail =
+            |place, fault| Err(Box::new(SignatureError { function: self.name.to_owned(), place, fault }));
         let declared = match btf.kind(function) {
             Some(Kind::Func { proto, .. }) => btf.kind(*proto),
             other => other,

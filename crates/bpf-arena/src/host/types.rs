@@ -117,7 +117,7 @@ mod tests {
         let kernel = Arc::new(kernel);
         let open = signature(&|_: &mut Call<'_>, _: Object<Opaque>| -> Option<Acquired<Session>> { None });
         let types = of([&open].into_iter(), Some(&kernel)).unwrap();
-        let session = types.find("Session", KindTag::Struct).unwrap();
+        let session = types.find("session", KindTag::Struct).unwrap();
         assert!(session > known);
         assert_eq!(types.size_of(session), Some(16));
         assert_eq!(types.member(session, "next").unwrap().1, 64);

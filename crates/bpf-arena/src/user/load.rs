@@ -263,10 +263,9 @@ fn check_functions(program: &Program, host: &HostFunctions, env: &verifier::Env)
         let of_kernel = kernel.and_then(|kernel| Some((kernel, kernel.function(code.name())?)));
         let declared = program.btf.as_deref().zip(external.btf);
         for (btf, function) in declared.into_iter().chain(of_kernel) {
-            code.signature.check(btf, function).map_err(|source| LoadError::Signature {
-                program: program.name.clone(),
-                source: Box::new(source),
-            })?;
+            code.signature
+                .check(btf, function)
+                .map_err(|source| LoadError::Signature { program: program.name.clone(), source })?;
         }
     }
     Ok(())
