@@ -12,6 +12,11 @@
 //! rules, explanations, events and the log.
 #![forbid(unsafe_code)]
 
+/// Fields of map values and allocated objects that the kernel owns.
+pub mod fields {
+    pub use crate::plan::fields::{Field, Fields, Tag};
+}
+
 mod domain;
 mod env;
 mod facts;

@@ -14,7 +14,7 @@ use crate::state::reg::BtfOwner;
 
 /// The fields of everything a program can reach: its maps and its own structs.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Fields {
+pub struct Fields {
     structs: Structs,
     maps: Vec<MapFields>,
     /// The kernel refuses the object's types, so that loaders go on without them.
@@ -22,8 +22,10 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// Looks through the types of the object.
-    pub(crate) fn new(btf: Option<&Btf>, kernel: Option<&Btf>, maps: &[&MapSpec]) -> Self {
+    /// Looks through the types of the object. With no `kernel`, pointers to kernel types that a map may own are not
+    /// understood ([`Fields::map`] has no fields then); with an empty one they count as the object's own.
+    #[must_use]
+    pub fn new(btf: Option<&Btf>, kernel: Option<&Btf>, maps: &[&MapSpec]) -> Self {
         let found = btf.map_or_else(|| Ok(Structs::default()), |btf| Structs::new(btf, kernel));
         let btf_refused = found == Err(Malformed::Refused);
         let structs = found.unwrap_or_default();
@@ -37,6 +39,18 @@ impl Fields {
         self.maps.get(map as usize)
     }
 
+    /// Those in the values of a map of this number; empty if it has none.
+    #[must_use]
+    pub fn of_map(&self, map: u32) -> &[Field] {
+        self.map(map).map_or(&[], |map| map.record.fields())
+    }
+
+    /// Those of a struct of the object; empty if it has none.
+    #[must_use]
+    pub fn of_object(&self, ty: TypeId) -> &[Field] {
+        self.object(ty).map_or(&[], Record::fields)
+    }
+
     /// Those of a struct of the object, if it has any.
     pub(crate) fn object(&self, ty: TypeId) -> Option<&Record> {
         self.structs.get(ty)
@@ -44,21 +58,35 @@ impl Fields {
 }
 
 /// What a field is, without what it refers to. The names are the kernel's (`enum btf_field_type`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tag {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tag {
+    /// `struct bpf_spin_lock`.
     SpinLock,
+    /// `struct bpf_res_spin_lock`.
     ResSpinLock,
+    /// `struct bpf_timer`.
     Timer,
+    /// `struct bpf_wq`.
     Wq,
+    /// `struct bpf_task_work`.
     TaskWork,
+    /// `struct bpf_list_head`.
     ListHead,
+    /// `struct bpf_list_node`.
     ListNode,
+    /// `struct bpf_rb_root`.
     RbRoot,
+    /// `struct bpf_rb_node`.
     RbNode,
+    /// `struct bpf_refcount`.
     Refcount,
+    /// A pointer tagged `kptr_untrusted`: it owns nothing.
     KptrUntrusted,
+    /// A pointer tagged `kptr`: it owns what it points to.
     KptrRef,
+    /// A pointer tagged `percpu_kptr`: it owns one object of each CPU.
     KptrPercpu,
+    /// A pointer tagged `uptr`: memory of user space.
     Uptr,
 }
 
@@ -87,7 +115,8 @@ impl Tag {
     }
 
     /// Bytes it takes.
-    pub(crate) fn size(self) -> u32 {
+    #[must_use]
+    pub fn size(self) -> u32 {
         match self {
             Self::SpinLock | Self::ResSpinLock | Self::Refcount => 4,
             Self::TaskWork | Self::KptrUntrusted | Self::KptrRef | Self::KptrPercpu | Self::Uptr => 8,
@@ -169,9 +198,11 @@ pub(crate) enum Refers {
 
 /// One field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Field {
-    pub(crate) offset: u32,
-    pub(crate) tag: Tag,
+pub struct Field {
+    /// Where it is, in bytes.
+    pub offset: u32,
+    /// What it is.
+    pub tag: Tag,
     pub(crate) refers: Refers,
 }
 
@@ -190,6 +221,10 @@ impl Record {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.fields.is_empty()
+    }
+
+    pub(crate) fn fields(&self) -> &[Field] {
+        &self.fields
     }
 
     /// The field at this offset, if it is of one of these kinds.
