@@ -291,6 +291,12 @@ impl Place<'_> {
         Some(Self { start, len, memory: PhantomData })
     }
 
+    /// The part of `len` bytes from `offset` on.
+    pub(crate) fn part(&self, offset: usize, len: usize) -> Option<Self> {
+        let rest = self.at(offset)?;
+        (len <= rest.len).then_some(Self { len, ..rest })
+    }
+
     /// Whether the first byte's address is a multiple of `size`.
     #[inline]
     pub(crate) fn is_aligned(&self, size: Size) -> bool {
@@ -417,6 +423,19 @@ impl Place<'_> {
             (Some(word), Ok(chunk)) => word.store(u64::from_le_bytes(chunk), Ordering::Relaxed),
             _ => chunk.iter().zip(at..len).for_each(|(byte, at)| self.set_byte(at, *byte)),
         });
+    }
+
+    /// Copies the bytes of another place, each read and written once; as many as both have.
+    pub(crate) fn copy_from(&self, from: &Place<'_>) {
+        let len = self.len.min(from.len);
+        for at in (0..len).step_by(WORD) {
+            match (self.word(at), from.word(at)) {
+                (Some(to), Some(from)) if at + WORD <= len => {
+                    to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
+                _ => (at..len.min(at + WORD)).for_each(|at| self.set_byte(at, from.byte(at))),
+            }
+        }
     }
 
     /// Zeroes all bytes.

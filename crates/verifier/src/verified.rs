@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bpf_object::Program;
 use isa::InsnIdx;
 
+use crate::plan::fields::Fields;
+
 /// A program that passed verification, with the facts code generation needs.
 ///
 /// Only [`verify`](crate::verify) makes one. Cloning is cheap.
@@ -18,6 +20,7 @@ pub(crate) struct Inner {
     pub(crate) program: Program,
     pub(crate) facts: Vec<InsnFacts>,
     pub(crate) frames: Vec<FrameFacts>,
+    pub(crate) fields: Fields,
     pub(crate) arena: Option<u32>,
     pub(crate) exception_callback: Option<u32>,
     pub(crate) ctx_bytes: u32,
@@ -42,6 +45,12 @@ impl Verified {
     #[must_use]
     pub fn frames(&self) -> &[FrameFacts] {
         &self.inner.frames
+    }
+
+    /// The special fields of map values, by the order of [`Program::maps`], and of the structs that the program may allocate.
+    #[must_use]
+    pub fn fields(&self) -> &Fields {
+        &self.inner.fields
     }
 
     /// The subprogram that is called with the cookie of an exception that left the program; without one the cookie is the result.

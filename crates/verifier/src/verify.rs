@@ -162,7 +162,16 @@ fn finish(plan: &Plan<'_>, facts: Facts, work: Work) -> Result<Verified, Rejecti
     let stats = Stats { max_stack_bytes, ..work.stats() };
     let program = plan.program.clone();
     let (arena, exception_callback) = (plan.arena, plan.functions.exception_callback);
-    let inner =
-        Inner { program, facts: insns, frames, arena, exception_callback, ctx_bytes, map_bytes, stats };
+    let inner = Inner {
+        program,
+        facts: insns,
+        frames,
+        fields: plan.fields.clone(),
+        arena,
+        exception_callback,
+        ctx_bytes,
+        map_bytes,
+        stats,
+    };
     Ok(Verified { inner: Arc::new(inner) })
 }

@@ -14,6 +14,7 @@ mod iterate;
 mod keyless;
 mod map;
 pub(crate) mod maps;
+pub(crate) mod objects;
 mod print;
 mod registry;
 mod ringbuf;

@@ -4,6 +4,7 @@ mod arena;
 mod array;
 mod core;
 mod create;
+pub(crate) mod fields;
 mod hosted;
 mod indexed;
 mod lpm_trie;

@@ -132,14 +132,13 @@ impl Heap {
 
     /// A zeroed object; `None` if the heap is full.
     pub(crate) fn allocate(&'static self, layout: &'static Layout) -> Option<Object> {
-        let address = match layout.free().pop() {
-            Some(address) => address,
-            None => self.grow(layout).or_else(|| {
-                // What this thread has dropped may be waiting for nobody.
-                pin().flush();
-                layout.free().pop()
-            })?,
-        };
+        // The lock must not be held while the list grows.
+        let free = layout.free().pop();
+        let address = free.or_else(|| self.grow(layout)).or_else(|| {
+            // What this thread has dropped may be waiting for nobody.
+            pin().flush();
+            layout.free().pop()
+        })?;
         let (chunk, index) = self.slot(address)?;
         let object = Object { start: address, layout, state: chunk.states.get(index)? };
         object.place(0, layout.stride)?.clear();

@@ -7,9 +7,13 @@
 
 mod graph;
 mod heap;
+mod kfuncs;
 mod list;
 mod release;
 mod tree;
+mod types;
 
 pub(crate) use heap::{Heap, Layout, Object, heap, pin};
-pub(crate) use release::{release, release_fields};
+pub(super) use kfuncs::ROWS;
+pub(crate) use release::{release, release_fields, with_lock};
+pub(crate) use types::{Types, used_by};

@@ -104,7 +104,7 @@ fn sub<'m>(value: &Place<'m>, offset: u32, tag: Tag) -> Option<Place<'m>> {
 }
 
 /// Does something while holding a lock that programs take.
-pub(crate) fn with_lock(lock: Option<Place<'_>>, act: impl FnOnce()) {
+pub(crate) fn with_lock<R>(lock: Option<Place<'_>>, act: impl FnOnce() -> R) -> R {
     let Some(lock) = lock else { return act() };
     let begin = Instant::now();
     let taken = loop {
@@ -115,8 +115,9 @@ pub(crate) fn with_lock(lock: Option<Place<'_>>, act: impl FnOnce()) {
             Some(_) => std::thread::yield_now(),
         }
     };
-    act();
+    let result = act();
     if taken {
         lock.store(Size::W, 0, Ordering::Release);
     }
+    result
 }
