@@ -179,6 +179,8 @@ pub(crate) struct Regions<'r> {
     table: &'r BlockTable,
     /// What joined the run while it went on.
     joined: &'r Joined,
+    /// Where allocated objects lie, for programs that use any.
+    objects: Option<&'static Block>,
 }
 
 /// Memory that joins a run while it goes on: of maps inside of maps, packets, what the host lends. It stays until the run
@@ -219,12 +221,24 @@ impl<'r> Regions<'r> {
         joined: &'r Joined,
     ) -> Self {
         let ctx = Span { start: ctx.as_mut_ptr(), len: ctx.len() };
-        Self { stack, ctx, ctx_memory: PhantomData, table, joined }
+        Self { stack, ctx, ctx_memory: PhantomData, table, joined, objects: None }
     }
 
     /// The memory of another program that goes on with this run: with a stack and maps of its own, and the same context.
     pub(crate) fn of_other(&self, stack: &'r Block, table: &'r BlockTable) -> Self {
-        Self { stack, table, ctx: self.ctx, ctx_memory: PhantomData, joined: self.joined }
+        Self {
+            stack,
+            table,
+            ctx: self.ctx,
+            ctx_memory: PhantomData,
+            joined: self.joined,
+            objects: self.objects,
+        }
+    }
+
+    /// Lets the program use allocated objects, all of which lie in this block.
+    pub(crate) fn lend_objects(&mut self, objects: &'static Block) {
+        self.objects = Some(objects);
     }
 
     /// Address of the context's first byte.
@@ -240,6 +254,9 @@ impl<'r> Regions<'r> {
             .or_else(|| self.ctx.find(address, len))
             .or_else(|| self.table.find(address, len, write))
             .or_else(|| self.joined.find(address, len, write))
+            .or_else(|| {
+                self.objects.and_then(|block| block.place(address.checked_sub(block.address())?, len))
+            })
     }
 }
 
@@ -423,19 +440,6 @@ impl Place<'_> {
             (Some(word), Ok(chunk)) => word.store(u64::from_le_bytes(chunk), Ordering::Relaxed),
             _ => chunk.iter().zip(at..len).for_each(|(byte, at)| self.set_byte(at, *byte)),
         });
-    }
-
-    /// Copies the bytes of another place, each read and written once; as many as both have.
-    pub(crate) fn copy_from(&self, from: &Place<'_>) {
-        let len = self.len.min(from.len);
-        for at in (0..len).step_by(WORD) {
-            match (self.word(at), from.word(at)) {
-                (Some(to), Some(from)) if at + WORD <= len => {
-                    to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-                }
-                _ => (at..len.min(at + WORD)).for_each(|at| self.set_byte(at, from.byte(at))),
-            }
-        }
     }
 
     /// Zeroes all bytes.

@@ -1,6 +1,4 @@
-//! Locks, callbacks, and the kfuncs that mean nothing outside of the kernel.
-
-use isa::{AtomicOp, Size};
+//! Callbacks, and the kfuncs that mean nothing outside of the kernel.
 
 use super::iterate::MAX_LOOPS;
 use super::registry::{Row, rows};
@@ -8,8 +6,6 @@ use super::{E2BIG, EINVAL, Invocation, Leave, errno, low32};
 use crate::error::TrapKind;
 
 pub(super) static ROWS: &[Row] = rows! {
-    Some(93), "bpf_spin_lock" => spin_lock;
-    Some(94), "bpf_spin_unlock" => spin_unlock;
     Some(181), "bpf_loop" => bpf_loop;
     Some(12), "bpf_tail_call" => tail_call;
     None, "bpf_throw" => throw;
@@ -18,9 +14,6 @@ pub(super) static ROWS: &[Row] = rows! {
     None, "bpf_rcu_read_lock" => nothing;
     None, "bpf_rcu_read_unlock" => nothing;
 };
-
-/// Attempts to take a contended lock before the thread gives up its time slice.
-const SPINS: u32 = 64;
 
 /// `bpf_preempt_disable` and `enable`, `bpf_rcu_read_lock` and `unlock`: a thread of this process can always be
 /// preempted, and memory of a run lives as long as the run. Verification sees to it that they are paired.
@@ -50,40 +43,6 @@ fn tail_call(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> 
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
 fn throw(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     run.leave = Some(Leave::Program(args[0]));
-    Ok(0)
-}
-
-/// `long bpf_spin_lock(struct bpf_spin_lock *lock)`: waits, unless the run is cancelled meanwhile.
-fn spin_lock(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-    let [lock, ..] = args;
-    let place = run.memory(lock, 4, true)?;
-    let mut spins = 0;
-    loop {
-        match place.fetch(Size::W, AtomicOp::CmpXchg, 1, 0) {
-            Some(0) => break,
-            Some(_) => {}
-            None => return Err(TrapKind::Misaligned { address: lock, size: 4 }),
-        }
-        spins += 1;
-        if spins % SPINS == 0 {
-            if run.stopped() || run.check_cancel() {
-                // Not ours: the unlock that follows must not release it.
-                return Ok(0);
-            }
-            std::thread::yield_now();
-        } else {
-            std::hint::spin_loop();
-        }
-    }
-    run.lock = Some(place);
-    Ok(0)
-}
-
-/// `long bpf_spin_unlock(struct bpf_spin_lock *lock)`.
-fn spin_unlock(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-    let [lock, ..] = args;
-    run.memory(lock, 4, true)?;
-    run.release_lock();
     Ok(0)
 }
 

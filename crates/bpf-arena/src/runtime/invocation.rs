@@ -9,8 +9,10 @@ use isa::{InsnIdx, Size};
 
 use super::format::Source;
 use super::held::Held;
+use super::locks::Resilient;
 use super::maps::UserMap;
 use super::maps::ring::Reserved;
+use super::objects;
 use super::window::{self, Order, Rmw};
 use crate::access::{Block, Place, Regions};
 use crate::cpu::CpuSlot;
@@ -52,10 +54,14 @@ pub(crate) struct Invocation<'r> {
     pub(crate) faults: FaultLog,
     /// The lock the program holds.
     pub(crate) lock: Option<Place<'r>>,
+    /// The resilient locks it holds.
+    pub(crate) resilient: Resilient<'r>,
     /// The records of ring buffers that the program has reserved.
     pub(crate) reserved: Reserved<'r>,
     /// What the interpreter does, where someone wants to know.
     pub(crate) trace: Option<Trace>,
+    /// Keeps objects that others drop until the run ends.
+    objects: Option<objects::Guard>,
     /// Tail calls so far.
     pub(crate) tail_calls: u32,
     /// Tail calls that have not returned.
@@ -116,7 +122,7 @@ impl<'r> Invocation<'r> {
     pub(crate) fn new(loaded: &'r Arc<Loaded>, regions: Regions<'r>, held: &'r Held) -> Self {
         let image = &loaded.image;
         let (budget, loops_left) = first_budget(image);
-        Self {
+        let mut run = Self {
             loaded,
             image,
             cpu: CpuSlot::default(),
@@ -129,14 +135,28 @@ impl<'r> Invocation<'r> {
             calls: Vec::new(),
             faults: FaultLog::default(),
             lock: None,
+            resilient: Resilient::default(),
             reserved: Reserved::default(),
             trace: None,
+            objects: None,
             tail_calls: 0,
             programs: 0,
             loop_begin: None,
             loops_left,
             random: None,
             stop: None,
+        };
+        run.use_objects();
+        run
+    }
+
+    /// Lets the program that is entered use allocated objects, if it uses any.
+    fn use_objects(&mut self) {
+        if self.image.objects.are_used()
+            && let Some(heap) = objects::heap()
+        {
+            self.objects.get_or_insert_with(objects::pin);
+            self.regions.lend_objects(heap.block());
         }
     }
 
@@ -150,6 +170,9 @@ impl<'r> Invocation<'r> {
             self.faults = FaultLog::default();
         }
         self.loop_begin = None;
+        if let Some(guard) = &mut self.objects {
+            guard.repin();
+        }
     }
 
     /// The program.
@@ -184,13 +207,14 @@ impl<'r> Invocation<'r> {
         self.stop(RunError::Trap(Box::new(Trap { kind, program: program.name.clone(), frames })));
     }
 
-    /// Releases the lock the program holds; `false` if it holds none.
+    /// Releases the locks the program holds; `false` if it holds none.
     pub(crate) fn release_lock(&mut self) -> bool {
+        let resilient = self.resilient.release_all();
         let lock = self.lock.take();
         if let Some(place) = lock {
             place.store(Size::W, 0, Ordering::Release);
         }
-        lock.is_some()
+        lock.is_some() || resilient
     }
 
     /// Ends the run if its token was cancelled.
@@ -272,6 +296,7 @@ impl<'r> Invocation<'r> {
         let before = (self.budget, self.loops_left, self.executor);
         (self.budget, self.loops_left) = (budget, loops_left);
         self.programs += 1;
+        self.use_objects();
         let result = target.enter(self, stack, ctx);
         self.programs -= 1;
         (self.budget, self.loops_left, self.executor) = before;

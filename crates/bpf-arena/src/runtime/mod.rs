@@ -12,6 +12,7 @@ pub(crate) mod hosted;
 mod invocation;
 mod iterate;
 mod keyless;
+mod locks;
 mod map;
 pub(crate) mod maps;
 pub(crate) mod objects;

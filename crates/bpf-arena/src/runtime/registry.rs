@@ -10,7 +10,7 @@ use isa::{AtomicOp, CallTarget, InsnIdx, Size};
 
 use super::hosted::{self, Hosted};
 use super::{Invocation, Order, Rmw, low32};
-use super::{arena, control, environment, iterate, keyless, map, print, ringbuf};
+use super::{arena, control, environment, iterate, keyless, locks, map, objects, print, ringbuf};
 use crate::enter::{self, Callee};
 use crate::error::TrapKind;
 
@@ -67,7 +67,9 @@ static ROOMS: &[&[Row]] = &[
     environment::ROWS,
     iterate::ROWS,
     keyless::ROWS,
+    locks::ROWS,
     map::ROWS,
+    objects::ROWS,
     print::ROWS,
     ringbuf::ROWS,
 ];

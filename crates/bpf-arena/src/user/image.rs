@@ -21,6 +21,7 @@ use crate::fault::{Fault, Faults, Frame};
 use crate::interp;
 use crate::runtime::hosted::Hosted;
 use crate::runtime::maps::MapSet;
+use crate::runtime::objects::ObjectTypes;
 use crate::runtime::{FaultLog, Held, Invocation, Leave, RawFault};
 
 /// Most bytes of context of a program of this type, as for `BPF_PROG_TEST_RUN`: 64 KiB, or the twelve arguments of a
@@ -38,6 +39,8 @@ pub(crate) struct Image {
     pub(crate) name: Arc<str>,
     /// The functions of the host that the program calls.
     pub(crate) hosted: Hosted,
+    /// What it allocates objects of.
+    pub(crate) objects: ObjectTypes,
 }
 
 /// A verified program with its maps, prepared to run: the last stage of the pipeline. Usable from any number of threads

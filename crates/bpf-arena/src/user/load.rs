@@ -19,6 +19,7 @@ use crate::host::{HostFunctions, Role};
 use crate::runtime;
 use crate::runtime::hosted::{self, Hosted};
 use crate::runtime::maps::{MapSet, structs};
+use crate::runtime::objects::ObjectTypes;
 
 /// A verified program with what executes it: the interpreter, or machine code made of it.
 ///
@@ -179,6 +180,7 @@ impl UserEngine {
             options: Arc::clone(&self.options),
             name: Arc::from(program.name.as_str()),
             hosted: code.hosted.clone(),
+            objects: ObjectTypes::of(&code.verified),
         };
         Ok(Instance::new(image, code.machine.clone()))
     }

@@ -85,11 +85,11 @@ impl ValueFields {
     #[inline]
     pub(crate) fn copy(&self, to: Place<'_>, from: Place<'_>) {
         if self.is_empty() {
-            return to.copy_from(&from);
+            return to.copy_from(from);
         }
         for range in &self.plain {
             if let (Some(to), Some(from)) = (part(to, range), part(from, range)) {
-                to.copy_from(&from);
+                to.copy_from(from);
             }
         }
     }

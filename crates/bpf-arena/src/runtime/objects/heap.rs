@@ -37,8 +37,11 @@ pub(crate) fn heap() -> Option<&'static Heap> {
     HEAP.as_ref()
 }
 
-/// Keeps what is dropped from now on until the guard is dropped. Runs of programs that may look at objects hold one.
-pub(crate) fn pin() -> crossbeam_epoch::Guard {
+/// Keeps objects that are dropped from now on until it is dropped itself.
+pub(crate) type Guard = crossbeam_epoch::Guard;
+
+/// A guard, which runs of programs that may look at objects have.
+pub(crate) fn pin() -> Guard {
     crossbeam_epoch::pin()
 }
 

@@ -120,12 +120,7 @@ fn list_back(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> 
 }
 
 /// Puts a node in, or drops its object and answers `-EINVAL` if the node is in a list.
-fn push(
-    run: &mut Invocation<'_>,
-    function: &'static str,
-    args: [u64; 5],
-    end: End,
-) -> Result<u64, TrapKind> {
+fn push(run: &mut Invocation<'_>, function: &'static str, args: [u64; 5], end: End) -> Result<u64, TrapKind> {
     let [head, node, ..] = args;
     let list = List::new(root(run, head, Tag::ListHead)?);
     let node = node_argument(function, node, Tag::ListNode)?;

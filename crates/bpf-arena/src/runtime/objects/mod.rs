@@ -13,7 +13,7 @@ mod release;
 mod tree;
 mod types;
 
-pub(crate) use heap::{Heap, Layout, Object, heap, pin};
+pub(crate) use heap::{Guard, heap, pin};
 pub(super) use kfuncs::ROWS;
-pub(crate) use release::{release, release_fields, with_lock};
-pub(crate) use types::{Types, used_by};
+pub(crate) use release::{release_fields, with_lock};
+pub(crate) use types::ObjectTypes;

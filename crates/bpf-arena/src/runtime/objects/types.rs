@@ -10,13 +10,28 @@ use verifier::fields::Tag;
 use super::heap::Layout;
 
 /// The layouts of the types that a program allocates objects of, found when they are first asked for.
-#[derive(Debug, Default)]
-pub(crate) struct Types {
+#[derive(Debug)]
+pub(crate) struct ObjectTypes {
+    used: bool,
     known: RwLock<HashMap<(u32, bool), &'static Layout>>,
 }
 
-impl Types {
-    /// Of a type; `per_cpu` for one object for each CPU. `None` if there is no such type.
+impl ObjectTypes {
+    /// Of a program.
+    pub(crate) fn of(verified: &Verified) -> Self {
+        let (program, fields) = (verified.program(), verified.fields());
+        let makes = program.externs.iter().any(|external| super::kfuncs::MAKERS.contains(&&*external.name));
+        let maps = (0..).zip(program.maps.iter()).map(|(map, _)| fields.of_map(map));
+        let used = makes || maps.flatten().any(|field| leads_to_objects(field.tag));
+        Self { used, known: RwLock::default() }
+    }
+
+    /// Whether the program may come by an object: it makes them, or they are in its maps.
+    pub(crate) fn are_used(&self) -> bool {
+        self.used
+    }
+
+    /// The layout of a type; `per_cpu` for one object for each CPU. `None` if there is no such type.
     pub(super) fn layout(&self, verified: &Verified, number: u32, per_cpu: bool) -> Option<&'static Layout> {
         let key = (number, per_cpu);
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
@@ -36,14 +51,8 @@ impl Types {
     }
 }
 
-/// Whether a program may come by an object: it makes them, or they are in its maps.
-pub(crate) fn used_by(verified: &Verified) -> bool {
-    let program = verified.program();
-    let makes = |name: &str| super::kfuncs::MAKERS.contains(&name);
-    let owns =
-        |tag: Tag| matches!(tag, Tag::ListHead | Tag::RbRoot | Tag::KptrRef | Tag::KptrPercpu | Tag::KptrUntrusted);
-    program.externs.iter().any(|external| makes(&external.name))
-        || (0..).zip(program.maps.iter()).any(|(map, _)| {
-            verified.fields().of_map(map).iter().any(|field| owns(field.tag))
-        })
+/// Whether a field of a map's values may hold objects.
+fn leads_to_objects(tag: Tag) -> bool {
+    use Tag::{KptrPercpu, KptrRef, KptrUntrusted, ListHead, RbRoot};
+    matches!(tag, ListHead | RbRoot | KptrRef | KptrPercpu | KptrUntrusted)
 }
