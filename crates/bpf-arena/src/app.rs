@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::error::{RunError, UnknownName};
 use crate::fault::Faults;
 use crate::map::Map;
+use crate::packet::{PacketOutcome, PacketRun};
 
 /// A loaded object. Every method takes `&self` and works from any number of threads at once.
 ///
@@ -130,6 +131,27 @@ impl Program {
     /// As for [`Program::run`]; the first error ends it.
     pub fn repeat<C: Context + ?Sized>(&self, ctx: &mut C, count: u32) -> Result<Outcome, RunError> {
         ctx.with_bytes(|bytes| self.inner.repeat(bytes, count))
+    }
+
+    /// Runs a program on packets (`xdp`, `tc`, `socket`, `cgroup_skb`, `lwt_*`, `flow_dissector`) with one, by the rules of the
+    /// kernel's `BPF_PROG_TEST_RUN`.
+    ///
+    /// ```
+    /// use bpf_arena::{Engine, Object, PacketRun};
+    ///
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../bpf/packets.bpf.o");
+    /// let app = Object::open(path)?.load(Engine::user())?;
+    /// let mut run = PacketRun { data: &[0; 64], ..PacketRun::default() };
+    /// let outcome = app.program("count_xdp")?.run_packet(&mut run)?;
+    /// assert_eq!(outcome.return_value, 2, "XDP_PASS");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The packet or its context does not fit ([`RunError::Packet`], or [`RunError::Kernel`] where the kernel says so), the
+    /// program runs on no packets, or the run was stopped.
+    pub fn run_packet(&self, run: &mut PacketRun<'_>) -> Result<PacketOutcome, RunError> {
+        self.inner.run_packet(run)
     }
 }
 

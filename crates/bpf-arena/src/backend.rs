@@ -8,7 +8,7 @@ use crate::error::{MapError, RunError};
 use crate::kernel::{KernelMap, KernelProgram};
 use crate::map::Map;
 use crate::runtime::maps::UserMap;
-use crate::{Outcome, Program};
+use crate::{Outcome, PacketOutcome, PacketRun, Program};
 
 /// A program that an engine has loaded.
 pub(crate) trait LoadedProgram: Send + Sync {
@@ -25,6 +25,9 @@ pub(crate) trait LoadedProgram: Send + Sync {
         outcome.duration = Some(begin.elapsed());
         Ok(outcome)
     }
+
+    /// Runs it with a packet.
+    fn run_packet(&self, run: &mut PacketRun<'_>) -> Result<PacketOutcome, RunError>;
 
     /// The program as the kernel engine has it, if that loaded it.
     fn kernel(&self) -> Option<&KernelProgram> {

@@ -212,6 +212,9 @@ pub enum RunError {
         /// What the kernel answered.
         source: sys::bpf::BpfError,
     },
+    /// The packet or its context does not fit.
+    #[error(transparent)]
+    Packet(#[from] crate::packet::PacketError),
     /// No memory for the run's stack.
     #[error("no memory for the stack of a run")]
     NoMemory,

@@ -2,15 +2,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bpf_object::{Linked, ProgType};
 use sys::bpf::{BpfError, Prog, TestOutcome, TestRun};
 
 use super::maps::KernelMap;
-use crate::Outcome;
 use crate::backend::LoadedProgram;
 use crate::error::RunError;
+use crate::{Outcome, PacketOutcome, PacketRun};
 
 /// Packet of a run that was given none: the shortest that every program type takes.
 const EMPTY_PACKET: [u8; 64] = [0; 64];
@@ -24,32 +23,6 @@ pub struct KernelProgram {
     prog: Prog,
     // The kernel holds the maps as long as the program; the mappings of arenas and data sections are ours to hold.
     _maps: Vec<Arc<KernelMap>>,
-}
-
-/// A test run with a packet.
-#[derive(Debug, Default)]
-pub struct PacketRun<'a> {
-    /// Context, in and out (`struct xdp_md`, `struct __sk_buff`); may be empty.
-    pub ctx: &'a mut [u8],
-    /// The packet.
-    pub data: &'a [u8],
-    /// Where the packet goes afterwards; may be empty.
-    pub data_out: &'a mut [u8],
-    /// How many times to run; 0 counts as 1.
-    pub repeat: u32,
-    /// `BPF_F_TEST_*`.
-    pub flags: u32,
-}
-
-/// What a test run with a packet gave.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PacketOutcome {
-    /// What the program returned.
-    pub return_value: u32,
-    /// Average of one run.
-    pub duration: Duration,
-    /// Bytes of the packet afterwards; more than `data_out` holds if that was too short.
-    pub data_len: usize,
 }
 
 impl KernelProgram {
@@ -90,7 +63,7 @@ impl KernelProgram {
             flags: run.flags,
         })?;
         let TestOutcome { retval, duration, data_len, .. } = outcome;
-        Ok(PacketOutcome { return_value: retval, duration, data_len })
+        Ok(PacketOutcome { return_value: retval, duration, data_len, ..PacketOutcome::default() })
     }
 
     pub(super) fn prog(&self) -> &Prog {
@@ -152,6 +125,10 @@ impl LoadedProgram for KernelProgram {
         let return_value = outcome.retval;
         let duration = Some(outcome.duration.saturating_mul(count));
         Ok(Outcome { return_value, r0: return_value.into(), duration, ..Outcome::default() })
+    }
+
+    fn run_packet(&self, run: &mut PacketRun<'_>) -> Result<PacketOutcome, RunError> {
+        Self::run_packet(self, run)
     }
 
     fn kernel(&self) -> Option<&KernelProgram> {

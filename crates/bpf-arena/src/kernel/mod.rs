@@ -20,7 +20,7 @@ use sys::bpf::{Capability, CapabilitySet, Feature, VerifierLog};
 
 pub use attach::{AttachError, AttachTarget, Attachment};
 pub use error::{KernelError, KernelRejection};
-pub use loaded::{KernelProgram, PacketOutcome, PacketRun};
+pub use loaded::KernelProgram;
 pub(crate) use maps::KernelMap;
 pub use program::LoadOptions;
 pub use sys::bpf::{LogMode, XdpMode};

@@ -13,6 +13,7 @@ use super::locks::Resilient;
 use super::maps::UserMap;
 use super::maps::ring::Reserved;
 use super::objects;
+use super::packets::{Packet, context};
 use super::window::{self, Order, Rmw};
 use crate::access::{Block, Place, Regions};
 use crate::cpu::CpuSlot;
@@ -52,6 +53,10 @@ pub(crate) struct Invocation<'r> {
     pub(crate) calls: Vec<InsnIdx>,
     /// The faults the interpreter and the runtime met.
     pub(crate) faults: FaultLog,
+    /// The packet of a program that runs on one.
+    pub(crate) packet: Option<Packet<'r>>,
+    /// The context of a program that has been given one of the runtime's own.
+    pub(crate) context: Option<context::Image<'r>>,
     /// The lock the program holds.
     pub(crate) lock: Option<Place<'r>>,
     /// The resilient locks it holds.
@@ -134,6 +139,8 @@ impl<'r> Invocation<'r> {
             instructions_left: image.options.instruction_limit.unwrap_or(u64::MAX),
             calls: Vec::new(),
             faults: FaultLog::default(),
+            packet: None,
+            context: None,
             lock: None,
             resilient: Resilient::default(),
             reserved: Reserved::default(),
@@ -350,12 +357,6 @@ impl<'r> Invocation<'r> {
         if let Some(place) = self.regions.find(address, u64::from(size.bytes()), true) {
             place.store(size, value, Ordering::Relaxed);
         }
-    }
-
-    /// Bytes of the packet, for `ld_abs` and `ld_ind`: the value in host order, `None` where there are none.
-    pub(crate) fn packet_load(&self, offset: i64, size: Size) -> Option<u64> {
-        let _ = (offset, size);
-        None
     }
 
     /// Arena load at a window offset: 0 and a fault if the page is missing.

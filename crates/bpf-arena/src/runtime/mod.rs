@@ -16,6 +16,7 @@ mod locks;
 mod map;
 pub(crate) mod maps;
 pub(crate) mod objects;
+pub(crate) mod packets;
 mod print;
 mod registry;
 mod ringbuf;

@@ -10,7 +10,7 @@ use isa::{AtomicOp, CallTarget, InsnIdx, Size};
 
 use super::hosted::{self, Hosted};
 use super::{Invocation, Order, Rmw, low32};
-use super::{arena, control, environment, iterate, keyless, locks, map, objects, print, ringbuf};
+use super::{arena, control, environment, iterate, keyless, locks, map, objects, packets, print, ringbuf};
 use crate::enter::{self, Callee};
 use crate::error::TrapKind;
 
@@ -81,7 +81,7 @@ struct Index {
 }
 
 static INDEX: LazyLock<Index> = LazyLock::new(|| {
-    let rows = || ROOMS.iter().copied().flatten();
+    let rows = || ROOMS.iter().chain(&packets::ROOMS).copied().flatten();
     Index {
         helpers: rows().filter_map(|row| Some((row.number?, row))).collect(),
         kfuncs: rows().filter(|row| row.number.is_none()).map(|row| (row.name, row)).collect(),

@@ -7,8 +7,8 @@ use bpf_object::{Object, ProgType};
 use super::annotation::TEST_DATA_LEN;
 use super::judge::{Answer, Judge, Question, Verdict};
 use super::memory::Memory;
-use crate::UpdateMode;
-use crate::kernel::{KernelError, KernelObject, KernelProgram, LoadOptions, LogMode, PacketRun};
+use crate::kernel::{KernelError, KernelObject, KernelProgram, LoadOptions, LogMode};
+use crate::{PacketRun, UpdateMode};
 
 /// The running kernel.
 #[derive(Clone, Copy, Debug, Default)]

@@ -9,6 +9,7 @@ use sys::fault::Recorder;
 use verifier::Verified;
 
 use super::options::Options;
+use super::packet::{EMPTY_PACKET, Kind};
 use super::state::{Borrowed, RunState};
 use super::trace::{Moment, Trace};
 use crate::Outcome;
@@ -19,6 +20,7 @@ use crate::enter::Machine;
 use crate::error::{RunError, TrapKind};
 use crate::fault::{Fault, Faults, Frame};
 use crate::interp;
+use crate::packet::{PacketOutcome, PacketRun};
 use crate::runtime::hosted::Hosted;
 use crate::runtime::maps::MapSet;
 use crate::runtime::objects::ObjectTypes;
@@ -50,6 +52,15 @@ pub struct Instance {
     pub(crate) inner: Arc<Loaded>,
 }
 
+/// What is made ready before a run, with the run's memory, and looked at afterwards.
+pub(super) trait Setup {
+    /// Before the first round; gives the context's address. `None` if there is no memory.
+    fn before(&mut self, run: &mut Invocation<'_>) -> Option<u64>;
+
+    /// After the last round, unless the run was ended. `None` if there is no memory.
+    fn after(&mut self, run: &mut Invocation<'_>) -> Option<()>;
+}
+
 /// What an instance consists of. Whatever enters the program later (timers, tail calls) refers to it.
 #[derive(Debug)]
 pub(crate) struct Loaded {
@@ -71,6 +82,8 @@ struct Facts {
     stack_bytes: u32,
     /// Whether it is machine code that accesses an arena, or may enter another program that does.
     records_faults: bool,
+    /// Whether it runs on packets.
+    on_packets: bool,
 }
 
 /// What a run left behind, for tools and tests.
@@ -113,6 +126,7 @@ impl Instance {
             max_ctx_bytes: max_ctx_bytes(verified.program()),
             stack_bytes: if uses_stack { verified.stats().max_stack_bytes } else { 0 },
             records_faults: machine.is_some() && (verified.arena().is_some() || tail_calls),
+            on_packets: verified.program().kind.prog_type.and_then(Kind::of).is_some(),
         };
         Self { inner: Arc::new(Loaded { id: next_id(), image, machine, facts }) }
     }
@@ -131,9 +145,26 @@ impl Instance {
     /// # Errors
     /// As for [`Instance::run`]; the first error ends it.
     pub fn repeat(&self, ctx: &mut [u8], count: u32) -> Result<Outcome, RunError> {
+        if self.inner.facts.on_packets {
+            return self.run_empty_packet(ctx, count);
+        }
         self.inner.check_ctx(ctx.len())?;
         let mut borrowed = self.inner.run_state()?;
-        self.inner.execute(ctx, borrowed.get().ok_or_else(no_memory)?, count)
+        self.inner.execute(ctx, borrowed.get().ok_or_else(no_memory)?, None, count)
+    }
+
+    /// Runs the program `count` times in surroundings that are made for it.
+    pub(super) fn run_prepared(&self, setup: &mut dyn Setup, count: u32) -> Result<Outcome, RunError> {
+        let mut borrowed = self.inner.run_state()?;
+        self.inner.execute(&mut [], borrowed.get().ok_or_else(no_memory)?, Some(setup), count)
+    }
+
+    /// Programs on packets get one of zeroes where the caller has none.
+    fn run_empty_packet(&self, ctx: &mut [u8], count: u32) -> Result<Outcome, RunError> {
+        let data = &EMPTY_PACKET;
+        let outcome = self.run_packet(&mut PacketRun { ctx, data, repeat: count, ..PacketRun::default() })?;
+        let PacketOutcome { return_value, faults, duration, .. } = outcome;
+        Ok(Outcome { return_value, r0: return_value.into(), faults, duration: Some(duration * count.max(1)) })
     }
 
     /// Runs the program and keeps what it left on its stack.
@@ -144,7 +175,7 @@ impl Instance {
         self.inner.check_ctx(ctx.len())?;
         let mut borrowed = self.inner.run_state()?;
         let state = borrowed.get().ok_or_else(no_memory)?;
-        let outcome = self.inner.execute(ctx, state, 1);
+        let outcome = self.inner.execute(ctx, state, None, 1);
         let frame = u64::from(self.inner.image.verified.frames().first().map_or(0, |f| f.stack_bytes));
         let offset = (state.stack.len() as u64).saturating_sub(frame);
         let stack = state.stack.place(offset, frame).map_or_else(Vec::new, |place| place.to_vec());
@@ -198,13 +229,17 @@ impl Loaded {
         self: &Arc<Self>,
         ctx: &mut [u8],
         state: &mut RunState,
+        mut setup: Option<&mut dyn Setup>,
         rounds: u32,
     ) -> Result<Outcome, RunError> {
         let RunState { stack, recorder, held, .. } = state;
         let has_ctx = !ctx.is_empty();
         let regions = Regions::new(stack, ctx, self.image.maps.table(), &held.memory);
-        let r1 = if has_ctx { regions.ctx_address() } else { 0 };
+        let mut r1 = if has_ctx { regions.ctx_address() } else { 0 };
         let mut run = Invocation::new(self, regions, held);
+        if let Some(setup) = &mut setup {
+            r1 = setup.before(&mut run).ok_or_else(no_memory)?;
+        }
         let mut left = rounds;
         loop {
             let r0 = if self.facts.records_faults {
@@ -223,10 +258,13 @@ impl Loaded {
                 } else {
                     Faults::default()
                 };
-                return match run.take_stop() {
-                    Some(error) => Err(error),
-                    None => Ok(outcome(r0, faults)),
-                };
+                if let Some(error) = run.take_stop() {
+                    return Err(error);
+                }
+                if let Some(setup) = setup {
+                    setup.after(&mut run).ok_or_else(no_memory)?;
+                }
+                return Ok(outcome(r0, faults));
             }
             if faulted {
                 recorder.clear();
@@ -397,6 +435,10 @@ fn clear_stack(stack: &Block, bytes: u32) {
 impl LoadedProgram for Instance {
     fn run(&self, ctx: &mut [u8]) -> Result<Outcome, RunError> {
         Self::run(self, ctx)
+    }
+
+    fn run_packet(&self, run: &mut PacketRun<'_>) -> Result<PacketOutcome, RunError> {
+        Self::run_packet(self, run)
     }
 
     fn repeat(&self, ctx: &mut [u8], count: u32) -> Result<Outcome, RunError> {

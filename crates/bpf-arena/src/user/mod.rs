@@ -3,6 +3,7 @@
 mod image;
 mod load;
 mod options;
+mod packet;
 mod state;
 mod trace;
 

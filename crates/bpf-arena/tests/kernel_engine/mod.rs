@@ -8,8 +8,9 @@ use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+use bpf_arena::PacketRun;
 use bpf_arena::arena::PageCount;
-use bpf_arena::kernel::{AttachTarget, KernelError, PacketRun};
+use bpf_arena::kernel::{AttachTarget, KernelError};
 use bpf_arena::typed::{ArenaPtr, ArenaType};
 use bpf_arena::{App, Engine, LoadError, Object, RunError};
 use libtest_mimic::Failed;
