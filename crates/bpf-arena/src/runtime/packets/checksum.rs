@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn blocks_join_at_even_and_odd_places() {
-        let bytes: Vec<u8> = (0..41).map(|i| i * 37 % 251).collect();
+        let bytes: Vec<u8> = (0..41_u8).map(|i| i.wrapping_mul(37)).collect();
         let whole = Sum::of(&bytes, Sum::default());
         for at in 0..bytes.len() {
             let (head, tail) = bytes.split_at(at);
