@@ -17,6 +17,11 @@ pub fn possible() -> usize {
     POOL.taken.len()
 }
 
+/// A CPU's number for a thread of the host, which uses it without having it for itself: the one its last run had.
+pub(crate) fn nearest() -> u32 {
+    HELD.get().0
+}
+
 /// Attempts to find a free CPU before the thread sleeps.
 const ROUNDS: u32 = 16;
 

@@ -363,6 +363,20 @@ pub enum MapError {
         /// Its value.
         value: u64,
     },
+    /// An attribute is beyond what maps of its type may have (`E2BIG`).
+    #[error("{attribute} = {value} is more than this type of map may have")]
+    TooLarge {
+        /// Name of the attribute.
+        attribute: &'static str,
+        /// Its value.
+        value: u64,
+    },
+    /// Flags that maps of this type do not implement (`ENOTSUPP`, 524).
+    #[error("maps of this type do not support the flags {flags:#x} together")]
+    UnsupportedFlags {
+        /// `map_flags`.
+        flags: u32,
+    },
     /// The map is in use by another, or frozen already (`EBUSY`).
     #[error("the map is in use or frozen already")]
     Busy,
@@ -400,7 +414,7 @@ impl MapError {
     pub fn errno(&self) -> i32 {
         match self {
             Self::NotFound => 2,
-            Self::TooBig => 7,
+            Self::TooBig | Self::TooLarge { .. } => 7,
             Self::NoMemory { .. } => 12,
             Self::Exists => 17,
             Self::ReadOnly => 1,
@@ -408,7 +422,7 @@ impl MapError {
             Self::NoSpace => 28,
             Self::OtherEngine => 9,
             Self::Unsupported => 95,
-            Self::NoOperation => 524,
+            Self::NoOperation | Self::UnsupportedFlags { .. } => 524,
             Self::Invalid
             | Self::KeySize { .. }
             | Self::ValueSize { .. }

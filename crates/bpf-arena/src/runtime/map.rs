@@ -1,13 +1,16 @@
-//! `bpf_map_lookup_elem`, `bpf_map_update_elem`, `bpf_map_delete_elem`.
+//! What programs do with the elements of maps.
 
 use super::registry::{Row, rows};
-use super::{EPERM, Invocation, errno};
+use super::{EINVAL, EPERM, Invocation, errno, low32};
+use crate::cpu::CpuSlot;
 use crate::error::{MapError, TrapKind};
 
 pub(super) static ROWS: &[Row] = rows! {
     Some(1), "bpf_map_lookup_elem" => lookup;
     Some(2), "bpf_map_update_elem" => update;
     Some(3), "bpf_map_delete_elem" => delete;
+    Some(164), "bpf_for_each_map_elem" => for_each;
+    Some(195), "bpf_map_lookup_percpu_elem" => lookup_percpu;
 };
 
 /// `void *bpf_map_lookup_elem(struct bpf_map *map, const void *key)`: the value's address, or NULL. In a map of maps the values are
@@ -41,6 +44,31 @@ fn delete(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let map = run.map("bpf_map_delete_elem", 1, map)?;
     let key = run.memory(key, u64::from(map.spec().key_size), false)?;
     Ok(answer(map.delete_elem(&run.cpu, key)))
+}
+
+/// `void *bpf_map_lookup_percpu_elem(struct bpf_map *map, const void *key, u32 cpu)`: the address of that CPU's value, or
+/// NULL.
+fn lookup_percpu(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let [map, key, cpu, ..] = args;
+    let map = run.map("bpf_map_lookup_percpu_elem", 1, map)?;
+    let key = run.memory(key, u64::from(map.spec().key_size), false)?;
+    Ok(map.lookup_percpu_elem(key, low32(cpu)).unwrap_or(0))
+}
+
+/// `long bpf_for_each_map_elem(struct bpf_map *map, void *callback_fn, void *callback_ctx, u64 flags)`: the number of
+/// elements visited.
+fn for_each(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let [handle, callback, context, flags, _] = args;
+    let map = run.map("bpf_for_each_map_elem", 1, handle)?;
+    if flags != 0 {
+        return Ok(errno(EINVAL));
+    }
+    // The same CPU as the run's.
+    let cpu = CpuSlot::default();
+    let visited = map.for_each_elem(&cpu, &mut |key, value| {
+        !run.check_cancel() && run.call_back(callback, [handle, key, value, context, 0]) == Some(0)
+    });
+    Ok(visited.unwrap_or_else(|error| errno(error.errno())))
 }
 
 /// 0, or the error's negative number.

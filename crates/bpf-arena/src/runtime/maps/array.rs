@@ -1,13 +1,15 @@
-//! `BPF_MAP_TYPE_ARRAY`, and the global data sections, which are arrays of one value.
+//! `BPF_MAP_TYPE_ARRAY` and `PERCPU_ARRAY`, and the global data sections, which are arrays of one value.
 
 use std::any::Any;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bpf_object::{BPF_F_RDONLY_PROG, Btf, MapOrigin, MapSpec};
+use bpf_object::{BPF_F_RDONLY_PROG, Btf, MapOrigin, MapSpec, MapType};
 use isa::Size;
 
+use super::percpu::PerCpu;
+use super::value::Values;
+use super::visit::Indices;
 use super::{MapCore, UserMap};
 use crate::access::{Block, BlockTable, Place};
 use crate::backend::{BatchRead, LoadedMap, batch};
@@ -15,67 +17,109 @@ use crate::cpu::CpuSlot;
 use crate::error::MapError;
 use crate::map::{BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST};
 
-/// Values lie one after the other, each at a multiple of this.
-const VALUE_ALIGN: u64 = 8;
-
 /// An array.
 pub(super) struct ArrayMap {
     core: MapCore,
-    block: Arc<Block>,
-    stride: u64,
-    /// The lock in each value, which copies in and out leave alone.
-    lock: Option<Range<u64>>,
+    values: Values,
+    storage: Storage,
+    /// The keys of callbacks.
+    indices: Indices,
     /// `.rodata` once it is loaded: nobody writes it any more.
     frozen: bool,
 }
 
+/// Where the values lie.
+enum Storage {
+    /// One after the other.
+    Shared { block: Arc<Block>, stride: u64 },
+    /// On each CPU.
+    PerCpu(PerCpu),
+}
+
 impl ArrayMap {
-    /// Creates it with its initial contents.
-    pub(super) fn create(spec: MapSpec, btf: Option<&Btf>) -> Result<Self, MapError> {
-        let lock = btf.and_then(|btf| lock_of(&spec, btf));
-        Self::create_with(spec, lock)
+    /// Creates it with its initial contents. The attributes have been checked.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub(super) fn create(spec: &MapSpec, btf: Option<&Btf>) -> Result<Self, MapError> {
+        Self::with_values(spec.clone(), Values::new(spec, btf))
     }
 
-    fn create_with(spec: MapSpec, lock: Option<Range<u64>>) -> Result<Self, MapError> {
-        let bad = |attribute, value: u32| MapError::BadAttribute { attribute, value: u64::from(value) };
-        if spec.key_size != 4 {
-            return Err(bad("key_size", spec.key_size));
-        }
-        if spec.value_size == 0 || i32::try_from(spec.value_size).is_err() {
-            return Err(bad("value_size", spec.value_size));
-        }
-        if spec.max_entries == 0 {
-            return Err(bad("max_entries", 0));
-        }
-        let stride = u64::from(spec.value_size).next_multiple_of(VALUE_ALIGN);
-        let bytes = stride.saturating_mul(u64::from(spec.max_entries));
-        let block = usize::try_from(bytes).ok().and_then(Block::new).ok_or(MapError::NoMemory { bytes })?;
-        if let Some(place) = block.place(0, u64::from(spec.value_size)) {
-            place.write(&spec.initial);
-        }
-        let frozen = matches!(spec.origin, MapOrigin::Data { read_only: true, .. } | MapOrigin::Kconfig);
-        Ok(Self { core: MapCore::new(spec), block: Arc::new(block), stride, lock, frozen })
-    }
-
-    /// The value at a key; `None` past the end.
-    fn value(&self, key: &[u8]) -> Result<Option<Place<'_>>, MapError> {
-        let Ok(key) = <[u8; 4]>::try_from(key) else {
-            return Err(MapError::KeySize { expected: 4, given: key.len() });
+    fn with_values(spec: MapSpec, values: Values) -> Result<Self, MapError> {
+        let storage = if spec.map_type == MapType::PercpuArray {
+            Storage::PerCpu(PerCpu::new(&values, spec.max_entries)?)
+        } else {
+            let stride = values.stride();
+            let bytes = stride.saturating_mul(u64::from(spec.max_entries));
+            let block = usize::try_from(bytes).ok().and_then(Block::new);
+            let block = block.ok_or(MapError::NoMemory { bytes })?;
+            if let Some(place) = block.place(0, u64::from(spec.value_size)) {
+                place.write(&spec.initial);
+            }
+            Storage::Shared { block: Arc::new(block), stride }
         };
-        let index = u32::from_le_bytes(key);
-        if index >= self.core.spec.max_entries {
-            return Ok(None);
-        }
-        Ok(self.block.place(u64::from(index) * self.stride, u64::from(self.core.spec.value_size)))
+        let frozen = matches!(spec.origin, MapOrigin::Data { read_only: true, .. } | MapOrigin::Kconfig);
+        Ok(Self { core: MapCore::new(spec), values, storage, indices: Indices::new()?, frozen })
     }
 
-    /// A range of the only value.
-    fn range(&self, offset: u64, len: usize) -> Result<Place<'_>, MapError> {
-        let end = offset.saturating_add(len as u64);
-        if end > u64::from(self.core.spec.value_size) {
-            return Err(MapError::OutOfRange { offset, end });
+    /// An index in the map, read from a program's memory.
+    #[inline]
+    fn index(&self, key: Place<'_>) -> Option<u32> {
+        let index = u32::try_from(key.load(Size::W, Ordering::Relaxed)).ok()?;
+        (index < self.core.spec.max_entries).then_some(index)
+    }
+
+    /// An index in the map, as the host gives it.
+    fn host_index(&self, key: &[u8]) -> Result<Option<u32>, MapError> {
+        let key =
+            <[u8; 4]>::try_from(key).map_err(|_| MapError::KeySize { expected: 4, given: key.len() })?;
+        Ok(Some(u32::from_le_bytes(key)).filter(|index| *index < self.core.spec.max_entries))
+    }
+
+    /// The value at an index, as a program on this CPU sees it.
+    #[inline]
+    fn value(&self, index: u32, cpu: impl FnOnce() -> u32) -> Option<Place<'_>> {
+        match &self.storage {
+            Storage::Shared { block, stride } => {
+                block.place(u64::from(index) * stride, u64::from(self.core.spec.value_size))
+            }
+            Storage::PerCpu(values) => values.value(index, cpu()),
         }
-        self.block.place(offset, len as u64).ok_or(MapError::OutOfRange { offset, end })
+    }
+
+    /// A range of the values where they lie.
+    fn range(&self, offset: u64, len: usize) -> Result<Place<'_>, MapError> {
+        let Storage::Shared { block, stride } = &self.storage else { return Err(MapError::Unsupported) };
+        let end = offset.saturating_add(len as u64);
+        // The padding behind the last value is nobody's.
+        let padding = stride - u64::from(self.core.spec.value_size);
+        let inside = end <= block.len() as u64 - padding;
+        let place = if inside { block.place(offset, len as u64) } else { None };
+        place.ok_or(MapError::OutOfRange { offset, end })
+    }
+
+    /// What is checked before a value is stored; the index.
+    fn check_update(&self, index: Option<u32>, flags: u64) -> Result<u32, MapError> {
+        if flags & !BPF_F_LOCK > BPF_EXIST {
+            return Err(MapError::Invalid);
+        }
+        let index = index.ok_or(MapError::TooBig)?;
+        if flags & BPF_NOEXIST != 0 {
+            return Err(MapError::Exists);
+        }
+        if flags & BPF_F_LOCK != 0 && !self.values.has_lock() {
+            return Err(MapError::Invalid);
+        }
+        Ok(index)
+    }
+
+    fn store(&self, to: Place<'_>, from: Place<'_>, flags: u64) {
+        if flags & BPF_F_LOCK == 0 {
+            self.values.store(to, from);
+        } else {
+            self.values.store_locked(to, from);
+        }
+        self.values.release(to);
     }
 }
 
@@ -84,53 +128,51 @@ impl LoadedMap for ArrayMap {
         &self.core.spec
     }
 
-    fn lookup(&self, key: &[u8], value: &mut [u8], _flags: u64) -> Result<(), MapError> {
-        self.value(key)?.ok_or(MapError::NotFound)?.read(value);
-        if let Some(lock) = &self.lock {
-            value.iter_mut().zip(0..).filter(|(_, at)| lock.contains(at)).for_each(|(byte, _)| *byte = 0);
-        }
-        Ok(())
-    }
-
-    fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), MapError> {
-        if value.len() as u64 != u64::from(self.core.spec.value_size) {
-            return Err(MapError::ValueSize { expected: self.core.spec.value_size, given: value.len() });
-        }
-        if flags & !BPF_F_LOCK > BPF_EXIST {
-            return Err(MapError::Invalid);
-        }
-        let place = self.value(key)?.ok_or(MapError::TooBig)?;
-        if flags & BPF_NOEXIST != 0 {
-            return Err(MapError::Exists);
-        }
-        match self.lock.as_ref().and_then(|lock| split(value, lock)) {
-            None => place.write(value),
-            Some((before, after)) => {
-                place.write(before);
-                if let Some(place) = place.at(value.len() - after.len()) {
-                    place.write(after);
+    fn lookup(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<(), MapError> {
+        let index = self.host_index(key)?.ok_or(MapError::NotFound)?;
+        let to = Place::over(value);
+        match &self.storage {
+            Storage::PerCpu(values) => values.load_all(&self.values, index, to),
+            Storage::Shared { .. } => {
+                let from = self.value(index, || 0).ok_or(MapError::NotFound)?;
+                if flags & BPF_F_LOCK == 0 {
+                    self.values.load(to, from);
+                } else {
+                    self.values.load_locked(to, from);
                 }
             }
         }
         Ok(())
     }
 
+    fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), MapError> {
+        if value.len() != self.value_bytes() {
+            return Err(MapError::ValueSize { expected: self.core.spec.value_size, given: value.len() });
+        }
+        let index = self.check_update(self.host_index(key)?, flags)?;
+        let mut value = value.to_vec();
+        let from = Place::over(&mut value);
+        match &self.storage {
+            Storage::PerCpu(values) => values.store_all(&self.values, index, from),
+            Storage::Shared { .. } => {
+                self.store(self.value(index, || 0).ok_or(MapError::TooBig)?, from, flags)
+            }
+        }
+        Ok(())
+    }
+
     fn delete(&self, key: &[u8]) -> Result<(), MapError> {
-        self.value(key)?;
+        self.host_index(key)?;
         Err(MapError::Invalid)
     }
 
     fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> Result<(), MapError> {
-        let index = match key.map(<[u8; 4]>::try_from) {
-            Some(Ok(bytes)) => u32::from_le_bytes(bytes).checked_add(1).unwrap_or(0),
-            Some(Err(_)) => return Err(MapError::KeySize { expected: 4, given: key.map_or(0, <[u8]>::len) }),
+        // An index past the end starts over.
+        let index = match key.map(|key| self.host_index(key)).transpose()?.flatten() {
             None => 0,
+            Some(last) if last + 1 == self.core.spec.max_entries => return Err(MapError::NotFound),
+            Some(index) => index + 1,
         };
-        // An index past the end starts over, as in the kernel.
-        let index = if index > self.core.spec.max_entries { 0 } else { index };
-        if index >= self.core.spec.max_entries {
-            return Err(MapError::NotFound);
-        }
         next.iter_mut().zip(index.to_le_bytes()).for_each(|(to, from)| *to = from);
         Ok(())
     }
@@ -147,11 +189,11 @@ impl LoadedMap for ArrayMap {
     }
 
     fn has_lock(&self) -> bool {
-        self.lock.is_some()
+        self.values.has_lock()
     }
 
     fn has_fields(&self) -> bool {
-        self.lock.is_some()
+        self.values.has_fields()
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<(), MapError> {
@@ -172,25 +214,64 @@ impl UserMap for ArrayMap {
 
     fn add_memory(&self, table: &mut BlockTable) {
         let writable = !self.frozen && self.core.spec.flags & BPF_F_RDONLY_PROG == 0;
-        table.insert(Arc::clone(&self.block), writable);
+        let block = match &self.storage {
+            Storage::Shared { block, .. } => block,
+            Storage::PerCpu(values) => values.memory(),
+        };
+        table.insert(Arc::clone(block), writable);
+        table.insert(Arc::clone(self.indices.memory()), false);
     }
 
-    fn lookup_elem(&self, _: &CpuSlot, key: Place<'_>) -> Option<u64> {
-        let index = key.load(Size::W, Ordering::Relaxed);
-        let place = self.block.place(index * self.stride, u64::from(self.core.spec.value_size));
-        place.filter(|_| index < u64::from(self.core.spec.max_entries)).map(|place| place.address())
+    #[inline]
+    fn lookup_elem(&self, cpu: &CpuSlot, key: Place<'_>) -> Option<u64> {
+        let index = self.index(key)?;
+        Some(self.value(index, || cpu.get())?.address())
     }
 
-    fn update_elem(&self, _: &CpuSlot, key: Place<'_>, value: Place<'_>, flags: u64) -> Result<(), MapError> {
-        self.update(&key.to_vec(), &value.to_vec(), flags)
+    fn lookup_percpu_elem(&self, key: Place<'_>, cpu: u32) -> Option<u64> {
+        let Storage::PerCpu(values) = &self.storage else { return None };
+        Some(values.value(self.index(key)?, cpu)?.address())
+    }
+
+    fn update_elem(
+        &self,
+        cpu: &CpuSlot,
+        key: Place<'_>,
+        value: Place<'_>,
+        flags: u64,
+    ) -> Result<(), MapError> {
+        let index = self.check_update(self.index(key), flags)?;
+        match &self.storage {
+            Storage::PerCpu(values) => values.store(&self.values, index, cpu.get(), value),
+            Storage::Shared { .. } => {
+                self.store(self.value(index, || 0).ok_or(MapError::TooBig)?, value, flags)
+            }
+        }
+        Ok(())
     }
 
     fn delete_elem(&self, _: &CpuSlot, _: Place<'_>) -> Result<(), MapError> {
         Err(MapError::Invalid)
     }
 
+    fn for_each_elem(&self, cpu: &CpuSlot, visit: &mut dyn FnMut(u64, u64) -> bool) -> Result<u64, MapError> {
+        let key = self.indices.begin(cpu.get());
+        let mut visited = 0;
+        for index in 0..self.core.spec.max_entries {
+            let (Some(key), Some(value)) = (key.set(index), self.value(index, || cpu.get())) else { break };
+            visited += 1;
+            if !visit(key, value.address()) {
+                break;
+            }
+        }
+        Ok(visited)
+    }
+
     fn direct_value(&self) -> u64 {
-        self.block.address()
+        match &self.storage {
+            Storage::Shared { block, .. } => block.address(),
+            Storage::PerCpu(values) => values.memory().address(),
+        }
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -198,30 +279,18 @@ impl UserMap for ArrayMap {
     }
 }
 
-/// What lies before and after the lock.
-fn split<'v>(value: &'v [u8], lock: &Range<u64>) -> Option<(&'v [u8], &'v [u8])> {
-    let (start, end) = (usize::try_from(lock.start).ok()?, usize::try_from(lock.end).ok()?);
-    Some((value.get(..start)?, value.get(end..)?))
-}
-
-/// Where the lock lies in a map's values: a member of type `struct bpf_spin_lock`.
-fn lock_of(spec: &MapSpec, btf: &Btf) -> Option<Range<u64>> {
-    let value = btf.composite(spec.value_btf?)?;
-    let is_lock = |member: &&bpf_object::Member| btf.name(btf.resolve(member.ty)) == "bpf_spin_lock";
-    let lock = value.members.iter().find(is_lock)?;
-    let start = u64::from(lock.bit_offset) / 8;
-    Some(start..start + btf.size_of(lock.ty)?)
-}
-
 #[cfg(test)]
 mod tests {
-    use bpf_object::MapType;
-
     use super::*;
+    use crate::cpu;
     use crate::map::BPF_ANY;
 
     fn spec(value_size: u32, max_entries: u32) -> MapSpec {
         MapSpec { key_size: 4, value_size, max_entries, ..MapSpec::new("map", MapType::Array) }
+    }
+
+    fn create(spec: MapSpec) -> ArrayMap {
+        ArrayMap::create(&spec, None).unwrap()
     }
 
     fn look(map: &ArrayMap, key: &[u8]) -> Result<Vec<u8>, MapError> {
@@ -240,15 +309,12 @@ mod tests {
     }
 
     fn address(map: &ArrayMap, index: u32) -> Option<u64> {
-        let block = Block::new(4).unwrap();
-        let place = block.place(0, 4).unwrap();
-        place.write(&key(index));
-        map.lookup_elem(&CpuSlot::default(), place)
+        map.lookup_elem(&CpuSlot::default(), Place::over(&mut key(index)))
     }
 
     #[test]
     fn elements_as_the_kernel_has_them() {
-        let map = ArrayMap::create_with(spec(3, 2), None).unwrap();
+        let map = create(spec(3, 2));
         assert_eq!(look(&map, &key(1)), Ok(vec![0; 3]));
         assert_eq!(look(&map, &key(2)), Err(MapError::NotFound));
         assert_eq!(map.update(&key(1), &[1, 2, 3], BPF_ANY), Ok(()));
@@ -257,6 +323,8 @@ mod tests {
         assert_eq!(look(&map, &key(0)), Ok(vec![0; 3]));
         assert_eq!(map.update(&key(1), &[1, 2, 3], BPF_NOEXIST), Err(MapError::Exists));
         assert_eq!(map.update(&key(2), &[1, 2, 3], BPF_ANY), Err(MapError::TooBig));
+        assert_eq!(map.update(&key(2), &[1, 2, 3], BPF_NOEXIST), Err(MapError::TooBig));
+        assert_eq!(map.update(&key(2), &[1, 2, 3], 8), Err(MapError::Invalid));
         assert_eq!(map.delete(&key(0)), Err(MapError::Invalid));
         assert_eq!(look(&map, &[0]), Err(MapError::KeySize { expected: 4, given: 1 }));
         assert_eq!(map.update(&key(0), &[0], BPF_ANY), Err(MapError::ValueSize { expected: 3, given: 1 }));
@@ -264,22 +332,14 @@ mod tests {
         assert_eq!(next(&map, Some(0)), Ok(1));
         assert_eq!(next(&map, Some(1)), Err(MapError::NotFound));
         assert_eq!(next(&map, Some(7)), Ok(0));
+        assert_eq!(next(&map, Some(u32::MAX)), Ok(0));
         assert_eq!(address(&map, 1), address(&map, 0).map(|a| a + 8));
         assert_eq!(address(&map, 2), None);
     }
 
     #[test]
-    fn bad_attributes_are_refused() {
-        assert!(ArrayMap::create_with(spec(0, 1), None).is_err());
-        assert!(ArrayMap::create_with(spec(1, 0), None).is_err());
-        assert!(ArrayMap::create_with(MapSpec { key_size: 8, ..spec(1, 1) }, None).is_err());
-        let huge = ArrayMap::create_with(spec(i32::MAX as u32, u32::MAX), None);
-        assert!(matches!(huge, Err(MapError::NoMemory { .. })));
-    }
-
-    #[test]
     fn data_sections_are_read_and_written_in_place() {
-        let map = ArrayMap::create_with(MapSpec { initial: vec![1, 2], ..spec(8, 1) }, None).unwrap();
+        let map = create(MapSpec { initial: vec![1, 2], ..spec(8, 1) });
         let mut bytes = [0; 3];
         map.read_at(0, &mut bytes).unwrap();
         assert_eq!(bytes, [1, 2, 0]);
@@ -290,13 +350,54 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_left_alone() {
-        let map = ArrayMap::create_with(spec(12, 1), Some(4..8)).unwrap();
-        map.write_at(0, &[1; 12]).unwrap();
-        assert_eq!(look(&map, &key(0)), Ok(vec![1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1]));
-        map.update(&key(0), &[2; 12], BPF_ANY).unwrap();
-        let mut bytes = [0; 12];
-        map.read_at(0, &mut bytes).unwrap();
-        assert_eq!(bytes, [2, 2, 2, 2, 1, 1, 1, 1, 2, 2, 2, 2]);
+    fn an_array_too_large_for_memory() {
+        let huge = ArrayMap::create(&spec(i32::MAX as u32, u32::MAX), None);
+        assert!(matches!(huge, Err(MapError::NoMemory { .. })));
+    }
+
+    #[test]
+    fn each_cpu_has_its_values() {
+        let map = create(MapSpec { map_type: MapType::PercpuArray, ..spec(4, 3) });
+        let cpus = cpu::possible();
+        assert_eq!(map.value_bytes(), 8 * cpus);
+        let values: Vec<u8> = (1..).take(8 * cpus).collect();
+        assert_eq!(map.update(&key(2), &values, BPF_ANY), Ok(()));
+        assert_eq!(look(&map, &key(2)), Ok(values.clone()));
+        assert_eq!(look(&map, &key(1)), Ok(vec![0; 8 * cpus]));
+        assert_eq!(map.update(&key(2), &values, BPF_F_LOCK), Err(MapError::Invalid));
+        assert_eq!(map.update(&key(2), &values, BPF_NOEXIST), Err(MapError::Exists));
+        let slot = CpuSlot::default();
+        let own = map.lookup_elem(&slot, Place::over(&mut key(2)));
+        assert_eq!(own, map.lookup_percpu_elem(Place::over(&mut key(2)), slot.get()));
+        assert_eq!(map.lookup_percpu_elem(Place::over(&mut key(2)), u32::try_from(cpus).unwrap()), None);
+        // A program replaces what it can see of its own value.
+        let mut new = [9; 4];
+        assert_eq!(map.update_elem(&slot, Place::over(&mut key(2)), Place::over(&mut new), 0), Ok(()));
+        let mut expected = values;
+        expected[8 * slot.get() as usize..][..4].fill(9);
+        assert_eq!(look(&map, &key(2)), Ok(expected));
+    }
+
+    #[test]
+    fn visits_in_order_and_inside_of_each_other() {
+        let map = create(spec(8, 4));
+        let mut table = BlockTable::default();
+        map.add_memory(&mut table);
+        let slot = CpuSlot::default();
+        let mut seen = Vec::new();
+        let visited = map.for_each_elem(&slot, &mut |outer, value| {
+            assert_eq!(Some(value), address(&map, u32::try_from(seen.len()).unwrap()));
+            let inner = map.for_each_elem(&CpuSlot::default(), &mut |inner, _| {
+                assert_ne!(inner, outer);
+                false
+            });
+            assert_eq!(inner, Ok(1));
+            seen.push(
+                map.indices.memory().place(outer - map.indices.memory().address(), 4).unwrap().to_vec(),
+            );
+            seen.len() < 3
+        });
+        assert_eq!(visited, Ok(3));
+        assert_eq!(seen, [key(0), key(1), key(2)]);
     }
 }

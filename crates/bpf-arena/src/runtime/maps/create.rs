@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bpf_object::{Btf, MapSpec, MapType};
 
-use super::UserMap;
 use super::array::ArrayMap;
+use super::hash::HashMap;
 use super::lpm_trie::LpmTrie;
 use super::map_in_map::ArrayOfMaps;
 use super::prog_array::ProgArray;
 use super::queue::QueueMap;
 use super::ring::{RingbufMap, UserRingbufMap};
+use super::{UserMap, attributes};
 use crate::error::MapError;
 
 /// Creates a map of one type; the BTF has the types of its values.
@@ -18,7 +19,6 @@ type Create = fn(&MapSpec, Option<&Btf>) -> Result<Arc<dyn UserMap>, MapError>;
 
 /// The types, the arena aside, which takes part in the address space of the whole set of maps.
 static TYPES: &[(MapType, Create)] = &[
-    (MapType::Array, |spec, btf| Ok(Arc::new(ArrayMap::create(spec.clone(), btf)?))),
     (MapType::ArrayOfMaps, |spec, _| Ok(Arc::new(ArrayOfMaps::create(spec.clone())?))),
     (MapType::LpmTrie, |spec, _| Ok(Arc::new(LpmTrie::create(spec.clone())?))),
     (MapType::ProgArray, |spec, _| Ok(Arc::new(ProgArray::create(spec.clone())?))),
@@ -26,6 +26,12 @@ static TYPES: &[(MapType, Create)] = &[
     (MapType::Stack, |spec, _| Ok(Arc::new(QueueMap::create(spec.clone())?))),
     (MapType::Ringbuf, |spec, _| Ok(Arc::new(RingbufMap::create(spec.clone())?))),
     (MapType::UserRingbuf, |spec, _| Ok(Arc::new(UserRingbufMap::create(spec.clone())?))),
+    (MapType::Array, array),
+    (MapType::PercpuArray, array),
+    (MapType::Hash, hash),
+    (MapType::PercpuHash, hash),
+    (MapType::LruHash, hash),
+    (MapType::LruPercpuHash, hash),
 ];
 
 /// Whether maps of this type can be created.
@@ -40,5 +46,14 @@ pub(super) fn supported(map_type: MapType) -> bool {
 pub(super) fn create(spec: &MapSpec, btf: Option<&Btf>) -> Result<Arc<dyn UserMap>, MapError> {
     let found = TYPES.iter().find(|(known, _)| *known == spec.map_type);
     let (_, create) = found.ok_or(MapError::Unsupported)?;
+    attributes::check(spec)?;
     create(spec, btf)
+}
+
+fn array(spec: &MapSpec, btf: Option<&Btf>) -> Result<Arc<dyn UserMap>, MapError> {
+    Ok(Arc::new(ArrayMap::create(spec, btf)?))
+}
+
+fn hash(spec: &MapSpec, btf: Option<&Btf>) -> Result<Arc<dyn UserMap>, MapError> {
+    Ok(Arc::new(HashMap::create(spec, btf)?))
 }

@@ -249,7 +249,7 @@ mod tests {
 
     fn hosted(spec: MapSpec) -> HostedMap {
         let spec = MapSpec { key_size: 4, value_size: 8, max_entries: 2, ..spec };
-        HostedMap::new(Arc::new(ArrayMap::create(spec, None).unwrap()))
+        HostedMap::new(Arc::new(ArrayMap::create(&spec, None).unwrap()))
     }
 
     fn new(flags: u32) -> HostedMap {

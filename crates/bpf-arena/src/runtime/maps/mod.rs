@@ -2,19 +2,24 @@
 
 mod arena;
 mod array;
+mod attributes;
 mod core;
 mod create;
 pub(crate) mod fields;
+mod hash;
 mod hosted;
 mod indexed;
 mod lpm_trie;
 mod map_in_map;
 mod memory;
+mod percpu;
 mod prog_array;
 mod queue;
 pub(crate) mod ring;
 mod slots;
 pub(crate) mod structs;
+mod value;
+mod visit;
 
 use std::any::Any;
 use std::fmt;

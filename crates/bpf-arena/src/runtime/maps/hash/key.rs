@@ -1,0 +1,127 @@
+//! A key that a caller gives, as the table reads it: by words, the first of them at hand.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use isa::Size;
+
+use crate::access::Place;
+
+/// Bytes of a word.
+const WORD: usize = 8;
+
+/// A key where it lies, with its first eight bytes.
+///
+/// The caller's memory may be written at any moment (a key may lie in a map's value). Then any of the keys it has been may be found, and
+/// nothing worse happens: bytes are read as numbers and only compared.
+pub(super) struct Key<'m> {
+    place: Place<'m>,
+    first: u64,
+}
+
+impl<'m> Key<'m> {
+    /// The key in this place, which is as long as the map's keys.
+    #[inline]
+    pub(super) fn new(place: Place<'m>) -> Self {
+        Self { place, first: word_at(place, 0) }
+    }
+
+    /// Length in bytes.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.place.len()
+    }
+
+    /// The first eight bytes, with zeroes behind a shorter key.
+    #[inline]
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The words behind the first, the last one filled with zeroes; `None` if the first is all.
+    #[inline]
+    pub(super) fn rest(&self) -> Option<impl Iterator<Item = u64> + use<'m>> {
+        let place = self.place;
+        (place.len() > WORD).then(|| (WORD..place.len()).step_by(WORD).map(move |at| word_at(place, at)))
+    }
+
+    /// Four bytes from `at` on, those past the end as zeroes.
+    #[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
+    pub(super) fn word32(&self, at: usize) -> u32 {
+        word_at(self.place, at) as u32
+    }
+
+    /// Whether an element's key, which lies at an aligned address and has zeroes up to the next word, is this one.
+    #[inline]
+    pub(super) fn is(&self, element: Place<'_>) -> bool {
+        if element.load(Size::DW, Relaxed) != self.first {
+            return false;
+        }
+        let Some(rest) = self.rest() else { return true };
+        rest.zip((WORD..).step_by(WORD)).all(|(word, at)| word == word_at(element, at))
+    }
+
+    /// Copies it to an element, with zeroes up to the next word.
+    #[inline]
+    pub(super) fn store(&self, element: Place<'_>) {
+        element.store(Size::DW, self.first, Relaxed);
+        let Some(rest) = self.rest() else { return };
+        rest.zip((WORD..).step_by(WORD)).for_each(|(word, at)| {
+            if let Some(place) = element.at(at) {
+                place.store(Size::DW, word, Relaxed);
+            }
+        });
+    }
+}
+
+/// The eight bytes from `at` on, those past the end as zeroes.
+#[inline]
+fn word_at(place: Place<'_>, at: usize) -> u64 {
+    let Some(place) = place.at(at) else { return 0 };
+    if place.len() >= WORD {
+        // Structures of 32-bit numbers are as aligned as their members.
+        if !place.is_aligned(Size::DW) && place.is_aligned(Size::W) {
+            let high = place.at(4).map_or(0, |high| high.load(Size::W, Relaxed));
+            return place.load(Size::W, Relaxed) | high << 32;
+        }
+        return place.load(Size::DW, Relaxed);
+    }
+    if place.len() == 4 {
+        return place.load(Size::W, Relaxed);
+    }
+    let mut bytes = [0; WORD];
+    place.read(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Block;
+
+    #[test]
+    fn keys_of_every_length_and_alignment() {
+        let pattern: Vec<u8> = (1..=64).collect();
+        let source = Block::new(80).unwrap();
+        let element = Block::new(64).unwrap();
+        for (start, len) in (0usize..9).flat_map(|start| (1usize..=40).map(move |len| (start, len))) {
+            let place = source.place(start as u64, len as u64).unwrap();
+            place.write(&pattern);
+            let key = Key::new(place);
+            let slot = element.place(0, (len as u64).next_multiple_of(8)).unwrap();
+            slot.write(&[0xff; 64]);
+            assert!(!key.is(slot));
+            key.store(slot);
+            assert!(key.is(slot));
+            let mut expected = pattern[..len].to_vec();
+            expected.resize(len.next_multiple_of(8), 0);
+            assert_eq!(slot.to_vec(), expected);
+            for at in 0..len {
+                place.at(at).unwrap().write(&[0]);
+                assert!(!Key::new(place).is(slot), "{at} of {len}");
+                place.write(&pattern);
+            }
+            let words: Vec<u8> = (0..len).step_by(4).flat_map(|at| key.word32(at).to_le_bytes()).collect();
+            assert_eq!(words[..len], pattern[..len]);
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Buckets and chains: where the elements of a hash map lie and how they are found.
+//!
+//! Readers take no lock. Elements are recycled while readers look at them, so a reader may be led from one chain into
+//! another; each chain therefore ends in the number of its bucket, and who arrives at another's end starts again. A reader
+//! compares the number and the key of what it meets, in this order, and a writer sets them in the opposite one.
+//!
+//! Writers of one bucket exclude each other. What they write is:
+//!
+//! ```text
+//! bucket    +0 link of the first element     +4 lock
+//! element   +0 link of the next, +4 hash     +8 what the pool or the list of recent use keeps there
+//!           key, filled up with zeroes to a multiple of 8        value
+//! ```
+//!
+//! Programs write values, and only verification keeps them from writing more; links are checked like any other number that is read
+//! from shared memory.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use isa::{AtomicOp, Size};
+
+use super::key::Key;
+use super::seed::Seed;
+use crate::access::{Block, Place};
+
+/// Bytes of a bucket.
+const BUCKET: u64 = 8;
+/// Offset of the lock in it.
+const LOCK: usize = 4;
+/// Bytes of an element's link and hash.
+pub(super) const LINK_BYTES: u64 = 8;
+/// Attempts to take a lock before the thread gives up its time slice.
+const SPINS: u32 = 64;
+
+/// The number of an element in its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Element(pub(super) u32);
+
+/// What follows in a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Link(u32);
+
+impl Link {
+    /// Marks the end of a chain; the other bits are its bucket.
+    const END: u32 = 1 << 31;
+
+    fn to(element: Element) -> Self {
+        Self(element.0 + 1)
+    }
+
+    fn end_of(bucket: u32) -> Self {
+        Self(Self::END | bucket)
+    }
+
+    /// The element; `None` at the end.
+    #[inline]
+    fn element(self) -> Option<Element> {
+        // A bucket that was never used holds 0.
+        if self.0 & Self::END != 0 { None } else { self.0.checked_sub(1).map(Element) }
+    }
+}
+
+/// Sizes of an element's parts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// Bytes before the key, a multiple of 8.
+    pub(super) header: u64,
+    /// Bytes of a key.
+    pub(super) key: u32,
+    /// Bytes of the value in an element, a multiple of 8.
+    pub(super) value: u64,
+    /// How many elements there are.
+    pub(super) elements: u32,
+    /// How many buckets: a power of two.
+    pub(super) buckets: u32,
+}
+
+/// A hash table over elements that somebody else hands out.
+pub(super) struct Table {
+    buckets: Block,
+    elements: Arc<Block>,
+    key_bytes: u64,
+    padded_key: u64,
+    key_offset: u64,
+    value_offset: u64,
+    value_bytes: u64,
+    stride: u64,
+    mask: u32,
+    seed: Seed,
+}
+
+/// A bucket that is locked.
+pub(super) struct Bucket<'t> {
+    table: &'t Table,
+    place: Place<'t>,
+    number: u32,
+}
+
+impl Table {
+    /// An empty table; how many bytes it would have if there is no memory.
+    pub(super) fn new(shape: Shape, seed: Seed) -> Result<Self, u64> {
+        let padded_key = u64::from(shape.key).next_multiple_of(8);
+        let value_offset = shape.header + padded_key;
+        let stride = value_offset + shape.value;
+        let bytes = stride.saturating_mul(u64::from(shape.elements));
+        let bucket_bytes = BUCKET * u64::from(shape.buckets);
+        let block = |bytes: u64| usize::try_from(bytes).ok().and_then(Block::new);
+        let (Some(buckets), Some(elements)) = (block(bucket_bytes), block(bytes)) else {
+            return Err(bytes.saturating_add(bucket_bytes));
+        };
+        Ok(Self {
+            buckets,
+            elements: Arc::new(elements),
+            key_bytes: u64::from(shape.key),
+            padded_key,
+            key_offset: shape.header,
+            value_offset,
+            value_bytes: shape.value,
+            stride,
+            mask: shape.buckets - 1,
+            seed,
+        })
+    }
+
+    /// The memory of the elements.
+    pub(super) fn memory(&self) -> &Arc<Block> {
+        &self.elements
+    }
+
+    /// Number of buckets.
+    pub(super) fn buckets(&self) -> u32 {
+        self.mask + 1
+    }
+
+    /// The number of a key.
+    #[inline]
+    pub(super) fn hash(&self, key: &Key<'_>) -> u32 {
+        self.seed.hash(key)
+    }
+
+    /// The element with this key, found without a lock.
+    #[inline]
+    pub(super) fn find(&self, hash: u32, key: &Key<'_>) -> Option<Element> {
+        let bucket = self.bucket(hash & self.mask)?;
+        loop {
+            let mut link = Link(low(bucket.load(Size::W, Acquire)));
+            while let Some(element) = link.element() {
+                let place = self.part(element, 0, self.value_offset)?;
+                let header = place.load(Size::DW, Acquire);
+                if high(header) == hash && place.at(usize_of(self.key_offset)).is_some_and(|at| key.is(at)) {
+                    return Some(element);
+                }
+                link = Link(low(header));
+            }
+            if link.0 == 0 || link == Link::end_of(hash & self.mask) {
+                return None;
+            }
+        }
+    }
+
+    /// Locks the bucket of a hash.
+    pub(super) fn lock(&self, hash: u32) -> Option<Bucket<'_>> {
+        let number = hash & self.mask;
+        let place = self.bucket(number)?;
+        let lock = place.at(LOCK)?;
+        let mut spins = 0u32;
+        while lock.load(Size::W, Relaxed) != 0 || lock.fetch(Size::W, AtomicOp::CmpXchg, 1, 0) != Some(0) {
+            spins += 1;
+            if spins.is_multiple_of(SPINS) {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        Some(Bucket { table: self, place, number })
+    }
+
+    /// The first element of this bucket or of one behind it.
+    pub(super) fn first_from(&self, bucket: u32) -> Option<Element> {
+        (bucket..=self.mask).find_map(|number| self.first_in(number))
+    }
+
+    /// The first element of a bucket.
+    pub(super) fn first_in(&self, bucket: u32) -> Option<Element> {
+        Link(low(self.bucket(bucket)?.load(Size::W, Acquire))).element()
+    }
+
+    /// The element behind this one in its chain.
+    pub(super) fn next(&self, element: Element) -> Option<Element> {
+        self.link(element).element()
+    }
+
+    /// The first element behind the one with this hash, in its chain or another's.
+    pub(super) fn after(&self, element: Element, hash: u32) -> Option<Element> {
+        self.next(element).or_else(|| self.first_from((hash & self.mask).checked_add(1)?))
+    }
+
+    /// The key of an element.
+    #[inline]
+    pub(super) fn key(&self, element: Element) -> Option<Place<'_>> {
+        self.part(element, self.key_offset, self.key_bytes)
+    }
+
+    /// The value of an element, up to a multiple of 8.
+    #[inline]
+    pub(super) fn value(&self, element: Element) -> Option<Place<'_>> {
+        self.part(element, self.value_offset, self.value_bytes)
+    }
+
+    /// What the header of an element has behind link and hash.
+    #[inline]
+    pub(super) fn header(&self, element: Element) -> Option<Place<'_>> {
+        self.part(element, LINK_BYTES, self.key_offset - LINK_BYTES)
+    }
+
+    /// The hash of an element.
+    pub(super) fn hash_of(&self, element: Element) -> u32 {
+        self.part(element, 0, LINK_BYTES).map_or(0, |place| high(place.load(Size::DW, Relaxed)))
+    }
+
+    /// Gives an element that is in no chain its key.
+    pub(super) fn set_key(&self, element: Element, key: &Key<'_>) {
+        if let Some(place) = self.part(element, self.key_offset, self.padded_key) {
+            key.store(place);
+        }
+    }
+
+    /// Gives an element that is in no chain its hash. Readers may still be on it and find their way on.
+    pub(super) fn set_hash(&self, element: Element, hash: u32) {
+        self.write_header(element, hash, self.link(element));
+    }
+
+    fn link(&self, element: Element) -> Link {
+        Link(self.part(element, 0, LINK_BYTES).map_or(0, |place| low(place.load(Size::DW, Acquire))))
+    }
+
+    fn write_header(&self, element: Element, hash: u32, link: Link) {
+        if let Some(place) = self.part(element, 0, LINK_BYTES) {
+            place.store(Size::DW, u64::from(hash) << 32 | u64::from(link.0), Release);
+        }
+    }
+
+    #[inline]
+    fn bucket(&self, number: u32) -> Option<Place<'_>> {
+        self.buckets.place(BUCKET * u64::from(number), BUCKET)
+    }
+
+    #[inline]
+    fn part(&self, element: Element, offset: u64, len: u64) -> Option<Place<'_>> {
+        self.elements.place(u64::from(element.0) * self.stride + offset, len)
+    }
+}
+
+impl Bucket<'_> {
+    /// The element with this key.
+    pub(super) fn find(&self, hash: u32, key: &Key<'_>) -> Option<Element> {
+        self.elements().find(|element| {
+            self.table.hash_of(*element) == hash
+                && self
+                    .table
+                    .part(*element, self.table.key_offset, self.table.padded_key)
+                    .is_some_and(|at| key.is(at))
+        })
+    }
+
+    /// The elements, in their order.
+    pub(super) fn elements(&self) -> impl Iterator<Item = Element> + '_ {
+        std::iter::successors(self.first().element(), |element| self.table.next(*element))
+    }
+
+    /// Puts an element that is in no chain, with its key and value, before all others.
+    pub(super) fn insert(&self, element: Element, hash: u32) {
+        let first = self.first();
+        let next = if first.0 == 0 { Link::end_of(self.number) } else { first };
+        self.table.write_header(element, hash, next);
+        self.place.store(Size::W, u64::from(Link::to(element).0), Release);
+    }
+
+    /// Takes an element out; `false` if it is not in this chain. Readers that are on it find their way on.
+    pub(super) fn remove(&self, element: Element) -> bool {
+        let mut before = None;
+        for at in self.elements() {
+            if at == element {
+                let next = self.table.link(element);
+                match before {
+                    None => self.place.store(Size::W, u64::from(next.0), Release),
+                    Some(before) => self.table.write_header(before, self.table.hash_of(before), next),
+                }
+                return true;
+            }
+            before = Some(at);
+        }
+        false
+    }
+
+    fn first(&self) -> Link {
+        Link(low(self.place.load(Size::W, Acquire)))
+    }
+}
+
+impl Drop for Bucket<'_> {
+    fn drop(&mut self) {
+        if let Some(lock) = self.place.at(LOCK) {
+            lock.store(Size::W, 0, Release);
+        }
+    }
+}
+
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
+fn low(word: u64) -> u32 {
+    word as u32
+}
+
+#[inline]
+fn high(word: u64) -> u32 {
+    low(word >> 32)
+}
+
+#[inline]
+fn usize_of(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}
