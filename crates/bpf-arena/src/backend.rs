@@ -6,7 +6,7 @@ use bpf_object::MapSpec;
 
 use crate::error::{MapError, RunError};
 use crate::kernel::{KernelMap, KernelProgram};
-use crate::map::Map;
+use crate::map::{EventSink, Map};
 use crate::runtime::maps::UserMap;
 use crate::{Outcome, PacketOutcome, PacketRun, Program};
 
@@ -109,6 +109,11 @@ pub(crate) trait LoadedMap: Send + Sync {
     /// Stores a program in a program array.
     fn set_program(&self, _key: &[u8], _program: &Program, _flags: u64) -> Result<(), MapError> {
         Err(MapError::Invalid)
+    }
+
+    /// Has a perf event array send what programs output on any CPU to this function.
+    fn set_events(&self, _sink: &EventSink) -> Result<(), MapError> {
+        Err(MapError::Unsupported)
     }
 
     /// The memory of a ring buffer, for its host side.

@@ -31,6 +31,9 @@ pub struct Map {
     pub(crate) inner: Arc<dyn LoadedMap>,
 }
 
+/// Who hears of what programs send: the CPU and the bytes.
+pub(crate) type EventSink = Arc<dyn Fn(u32, &[u8]) + Send + Sync>;
+
 /// When an update is to succeed (`BPF_ANY`, `BPF_NOEXIST`, `BPF_EXIST`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UpdateMode {
@@ -302,6 +305,15 @@ impl Map {
     /// This is no program array, or the program does not fit those that it holds.
     pub fn set_program(&self, key: &[u8], program: &Program) -> Result<(), MapError> {
         self.inner.set_program(key, program, BPF_ANY)
+    }
+
+    /// Has what programs send to this perf event array (`bpf_perf_event_output`), on any CPU, call this function with the CPU's number and
+    /// the bytes sent. It is called in the middle of the run that sends, by its thread.
+    ///
+    /// # Errors
+    /// This is no perf event array of the user engine.
+    pub fn on_event(&self, call: impl Fn(u32, &[u8]) + Send + Sync + 'static) -> Result<(), MapError> {
+        self.inner.set_events(&(Arc::new(call) as EventSink))
     }
 
     /// Reads bytes of a data section (`.data`, `.bss`, ...) or of another array that can be mapped (`BPF_F_MMAPABLE`),

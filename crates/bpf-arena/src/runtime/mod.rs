@@ -17,6 +17,7 @@ mod map;
 pub(crate) mod maps;
 pub(crate) mod objects;
 pub(crate) mod packets;
+mod perf;
 mod print;
 mod registry;
 mod ringbuf;

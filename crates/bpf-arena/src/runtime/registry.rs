@@ -10,7 +10,9 @@ use isa::{AtomicOp, CallTarget, InsnIdx, Size};
 
 use super::hosted::{self, Hosted};
 use super::{Invocation, Order, Rmw, low32};
-use super::{arena, control, environment, iterate, keyless, locks, map, objects, packets, print, ringbuf};
+use super::{
+    arena, control, environment, iterate, keyless, locks, map, objects, packets, perf, print, ringbuf,
+};
 use crate::enter::{self, Callee};
 use crate::error::TrapKind;
 
@@ -70,6 +72,7 @@ static ROOMS: &[&[Row]] = &[
     locks::ROWS,
     map::ROWS,
     objects::ROWS,
+    perf::ROWS,
     print::ROWS,
     ringbuf::ROWS,
 ];

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use bpf_object::{Btf, MapSpec, MapType};
 
 use super::array::ArrayMap;
+use super::bloom::BloomFilter;
 use super::hash::HashMap;
+use super::hash_of_maps::HashOfMaps;
 use super::lpm_trie::LpmTrie;
 use super::map_in_map::ArrayOfMaps;
+use super::perf_event::PerfEventArray;
 use super::prog_array::ProgArray;
 use super::queue::QueueMap;
 use super::ring::{RingbufMap, UserRingbufMap};
@@ -20,7 +23,10 @@ type Create = fn(&MapSpec, Option<&Btf>) -> Result<Arc<dyn UserMap>, MapError>;
 /// The types, the arena aside, which takes part in the address space of the whole set of maps.
 static TYPES: &[(MapType, Create)] = &[
     (MapType::ArrayOfMaps, |spec, _| Ok(Arc::new(ArrayOfMaps::create(spec.clone())?))),
+    (MapType::BloomFilter, |spec, _| Ok(Arc::new(BloomFilter::create(spec.clone())?))),
+    (MapType::HashOfMaps, |spec, _| Ok(Arc::new(HashOfMaps::create(spec)?))),
     (MapType::LpmTrie, |spec, _| Ok(Arc::new(LpmTrie::create(spec.clone())?))),
+    (MapType::PerfEventArray, |spec, _| Ok(Arc::new(PerfEventArray::create(spec.clone())?))),
     (MapType::ProgArray, |spec, _| Ok(Arc::new(ProgArray::create(spec.clone())?))),
     (MapType::Queue, |spec, _| Ok(Arc::new(QueueMap::create(spec.clone())?))),
     (MapType::Stack, |spec, _| Ok(Arc::new(QueueMap::create(spec.clone())?))),

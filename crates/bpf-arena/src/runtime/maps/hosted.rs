@@ -9,7 +9,7 @@ use super::UserMap;
 use crate::Program;
 use crate::backend::{BatchRead, LoadedMap, RingMemory};
 use crate::error::MapError;
-use crate::map::{BPF_F_LOCK, BPF_F_RDONLY, BPF_F_WRONLY, Map};
+use crate::map::{BPF_F_LOCK, BPF_F_RDONLY, BPF_F_WRONLY, EventSink, Map};
 
 /// The host's side of a map: permissions, freezing, sizes and flags (`kernel/bpf/syscall.c`), then the map itself.
 pub(super) struct HostedMap {
@@ -213,6 +213,11 @@ impl LoadedMap for HostedMap {
         self.check_key(key)?;
         let _writing = self.begin_write()?;
         self.map.set_program(key, program, flags)
+    }
+
+    fn set_events(&self, sink: &EventSink) -> Result<(), MapError> {
+        let _writing = self.begin_write()?;
+        self.map.set_events(sink)
     }
 
     fn ring(&self) -> Result<Arc<dyn RingMemory>, MapError> {

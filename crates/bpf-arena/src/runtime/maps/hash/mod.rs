@@ -50,6 +50,11 @@ pub(super) struct HashMap {
     per_cpu: Option<PerCpu>,
 }
 
+/// The kernel's hash function (`jhash`) of bytes.
+pub(super) fn jhash(bytes: Place<'_>, seed: u32) -> u32 {
+    seed::jhash(&Key::new(bytes), seed)
+}
+
 /// Who hands out elements.
 enum Free {
     Pool(Pool),
@@ -118,6 +123,11 @@ impl HashMap {
         let key = Key::new(key);
         let hash = self.table.hash(&key);
         Some((self.table.find(hash, &key)?, hash))
+    }
+
+    /// The value of a key where it lies, for maps that have a hash map inside.
+    pub(super) fn value_of(&self, key: Place<'_>) -> Option<Place<'_>> {
+        self.own_value(self.find(key)?.0)
     }
 
     /// The same by a program, which counts as a use of the entry.

@@ -29,7 +29,7 @@ impl Seed {
     #[allow(clippy::cast_possible_truncation, reason = "a hash has 32 bits")]
     pub(super) fn hash(self, key: &Key<'_>) -> u32 {
         match self {
-            Self::Zero => jhash(key),
+            Self::Zero => jhash(key, 0),
             Self::Secret([mask, factor]) => {
                 let mut state = fold(key.first() ^ mask, factor);
                 if let Some(rest) = key.rest() {
@@ -50,10 +50,10 @@ fn fold(value: u64, factor: u64) -> u64 {
     (product as u64) ^ ((product >> 64) as u64) ^ value.rotate_left(32)
 }
 
-/// `jhash(key, length, 0)`, which for lengths divisible by four is `jhash2` too.
-fn jhash(key: &Key<'_>) -> u32 {
+/// `jhash(key, length, seed)`, which for lengths divisible by four is `jhash2` too.
+pub(super) fn jhash(key: &Key<'_>, seed: u32) -> u32 {
     let length = key.len();
-    let initial = JHASH_INITIAL.wrapping_add(u32::try_from(length).unwrap_or(u32::MAX));
+    let initial = JHASH_INITIAL.wrapping_add(u32::try_from(length).unwrap_or(u32::MAX)).wrapping_add(seed);
     let (mut a, mut b, mut c) = (initial, initial, initial);
     let add = |a: &mut u32, b: &mut u32, c: &mut u32, at: usize| {
         *a = a.wrapping_add(key.word32(at));
