@@ -377,6 +377,9 @@ pub enum MapError {
         /// `map_flags`.
         flags: u32,
     },
+    /// Every element is being used by others at the moment, so that none could be evicted (`ENOMEM`).
+    #[error("no element could be evicted")]
+    NoElement,
     /// The map is in use by another, or frozen already (`EBUSY`).
     #[error("the map is in use or frozen already")]
     Busy,
@@ -415,7 +418,7 @@ impl MapError {
         match self {
             Self::NotFound => 2,
             Self::TooBig | Self::TooLarge { .. } => 7,
-            Self::NoMemory { .. } => 12,
+            Self::NoMemory { .. } | Self::NoElement => 12,
             Self::Exists => 17,
             Self::ReadOnly => 1,
             Self::Busy => 16,

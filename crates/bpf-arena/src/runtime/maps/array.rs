@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bpf_object::{BPF_F_RDONLY_PROG, Btf, MapOrigin, MapSpec, MapType};
+use codegen::abi;
 use isa::Size;
 
+use super::fields::ValueFields;
 use super::percpu::PerCpu;
-use super::value::Values;
 use super::visit::Indices;
 use super::{MapCore, UserMap};
 use crate::access::{Block, BlockTable, Place};
@@ -20,7 +21,7 @@ use crate::map::{BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST};
 /// An array.
 pub(super) struct ArrayMap {
     core: MapCore,
-    values: Values,
+    fields: ValueFields,
     storage: Storage,
     /// The keys of callbacks.
     indices: Indices,
@@ -42,14 +43,11 @@ impl ArrayMap {
     /// # Errors
     /// There is no memory.
     pub(super) fn create(spec: &MapSpec, btf: Option<&Btf>) -> Result<Self, MapError> {
-        Self::with_values(spec.clone(), Values::new(spec, btf))
-    }
-
-    fn with_values(spec: MapSpec, values: Values) -> Result<Self, MapError> {
+        let (spec, fields) = (spec.clone(), ValueFields::of(spec, btf));
         let storage = if spec.map_type == MapType::PercpuArray {
-            Storage::PerCpu(PerCpu::new(&values, spec.max_entries)?)
+            Storage::PerCpu(PerCpu::new(spec.value_size, fields.clone(), spec.max_entries)?)
         } else {
-            let stride = values.stride();
+            let stride = abi::value_stride(spec.value_size);
             let bytes = stride.saturating_mul(u64::from(spec.max_entries));
             let block = usize::try_from(bytes).ok().and_then(Block::new);
             let block = block.ok_or(MapError::NoMemory { bytes })?;
@@ -59,7 +57,7 @@ impl ArrayMap {
             Storage::Shared { block: Arc::new(block), stride }
         };
         let frozen = matches!(spec.origin, MapOrigin::Data { read_only: true, .. } | MapOrigin::Kconfig);
-        Ok(Self { core: MapCore::new(spec), values, storage, indices: Indices::new()?, frozen })
+        Ok(Self { core: MapCore::new(spec), fields, storage, indices: Indices::new()?, frozen })
     }
 
     /// An index in the map, read from a program's memory.
@@ -107,19 +105,38 @@ impl ArrayMap {
         if flags & BPF_NOEXIST != 0 {
             return Err(MapError::Exists);
         }
-        if flags & BPF_F_LOCK != 0 && !self.values.has_lock() {
+        if flags & BPF_F_LOCK != 0 && !self.fields.has_lock() {
             return Err(MapError::Invalid);
         }
         Ok(index)
     }
 
-    fn store(&self, to: Place<'_>, from: Place<'_>, flags: u64) {
+    /// Replaces a value, and ends what it owned.
+    fn store(&self, value: Place<'_>, flags: u64, copy: impl FnOnce()) {
         if flags & BPF_F_LOCK == 0 {
-            self.values.store(to, from);
+            copy();
         } else {
-            self.values.store_locked(to, from);
+            self.fields.locked(value, copy);
         }
-        self.values.release(to);
+        self.fields.free(value);
+    }
+}
+
+impl Drop for ArrayMap {
+    fn drop(&mut self) {
+        if self.fields.is_empty() {
+            return;
+        }
+        for index in 0..self.core.spec.max_entries {
+            match &self.storage {
+                Storage::PerCpu(values) => values.free(index),
+                Storage::Shared { .. } => {
+                    if let Some(value) = self.value(index, || 0) {
+                        self.fields.free(value);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -130,15 +147,14 @@ impl LoadedMap for ArrayMap {
 
     fn lookup(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<(), MapError> {
         let index = self.host_index(key)?.ok_or(MapError::NotFound)?;
-        let to = Place::over(value);
         match &self.storage {
-            Storage::PerCpu(values) => values.load_all(&self.values, index, to),
+            Storage::PerCpu(values) => values.load_all(index, value),
             Storage::Shared { .. } => {
                 let from = self.value(index, || 0).ok_or(MapError::NotFound)?;
                 if flags & BPF_F_LOCK == 0 {
-                    self.values.load(to, from);
+                    self.fields.read(from, value);
                 } else {
-                    self.values.load_locked(to, from);
+                    self.fields.locked(from, || self.fields.read(from, value));
                 }
             }
         }
@@ -150,12 +166,11 @@ impl LoadedMap for ArrayMap {
             return Err(MapError::ValueSize { expected: self.core.spec.value_size, given: value.len() });
         }
         let index = self.check_update(self.host_index(key)?, flags)?;
-        let mut value = value.to_vec();
-        let from = Place::over(&mut value);
         match &self.storage {
-            Storage::PerCpu(values) => values.store_all(&self.values, index, from),
+            Storage::PerCpu(values) => values.store_all(index, value),
             Storage::Shared { .. } => {
-                self.store(self.value(index, || 0).ok_or(MapError::TooBig)?, from, flags)
+                let to = self.value(index, || 0).ok_or(MapError::TooBig)?;
+                self.store(to, flags, || self.fields.write(to, value));
             }
         }
         Ok(())
@@ -189,11 +204,11 @@ impl LoadedMap for ArrayMap {
     }
 
     fn has_lock(&self) -> bool {
-        self.values.has_lock()
+        self.fields.has_lock()
     }
 
     fn has_fields(&self) -> bool {
-        self.values.has_fields()
+        !self.fields.is_empty()
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<(), MapError> {
@@ -242,9 +257,10 @@ impl UserMap for ArrayMap {
     ) -> Result<(), MapError> {
         let index = self.check_update(self.index(key), flags)?;
         match &self.storage {
-            Storage::PerCpu(values) => values.store(&self.values, index, cpu.get(), value),
+            Storage::PerCpu(values) => values.store(index, cpu.get(), value),
             Storage::Shared { .. } => {
-                self.store(self.value(index, || 0).ok_or(MapError::TooBig)?, value, flags)
+                let to = self.value(index, || 0).ok_or(MapError::TooBig)?;
+                self.store(to, flags, || self.fields.copy(to, value));
             }
         }
         Ok(())

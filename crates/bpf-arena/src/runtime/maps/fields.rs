@@ -122,6 +122,15 @@ impl ValueFields {
         self.copy(to, from);
     }
 
+    /// Zeroes a value, whose fields stay.
+    pub(crate) fn clear(&self, value: Place<'_>) {
+        for range in &self.plain {
+            if let Some(part) = part(value, range) {
+                part.clear();
+            }
+        }
+    }
+
     /// Zeroes the fields of memory that becomes a value.
     pub(crate) fn init(&self, value: Place<'_>) {
         for (offset, tag) in &self.fields {
@@ -186,6 +195,9 @@ mod tests {
         assert_eq!(from.to_vec(), stored(0x33, 0));
         fields.init(to);
         assert_eq!(to.to_vec(), stored(0x33, 0));
+        to.write(&[0x44; 40]);
+        fields.clear(to);
+        assert_eq!(to.to_vec(), stored(0, 0x44));
     }
 
     #[test]

@@ -21,7 +21,6 @@ mod queue;
 pub(crate) mod ring;
 mod slots;
 pub(crate) mod structs;
-mod value;
 mod visit;
 
 use std::any::Any;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use codegen::abi;
 
-use super::value::Values;
+use super::fields::ValueFields;
 use crate::access::{Block, Place};
 use crate::cpu;
 use crate::error::MapError;
@@ -13,7 +13,10 @@ use crate::error::MapError;
 /// The values of some number of elements, on every CPU.
 pub(super) struct PerCpu {
     block: Arc<Block>,
+    fields: ValueFields,
     slots: u64,
+    /// Bytes of a value.
+    size: usize,
     /// Bytes from one element's value to the next.
     stride: u64,
     /// Bytes from one CPU's values to the next CPU's.
@@ -22,18 +25,18 @@ pub(super) struct PerCpu {
 }
 
 impl PerCpu {
-    /// Zeroes for so many elements.
+    /// Zeroes for so many elements with values of this size.
     ///
     /// # Errors
     /// There is no memory.
-    pub(super) fn new(values: &Values, elements: u32) -> Result<Self, MapError> {
+    pub(super) fn new(value_size: u32, fields: ValueFields, elements: u32) -> Result<Self, MapError> {
         let cpus = u32::try_from(cpu::possible()).unwrap_or(u32::MAX);
-        let (stride, slots) = (values.stride(), u64::from(elements));
         // Compiled code computes with the same numbers.
-        let area = abi::per_cpu_area(values.size(), elements);
+        let (stride, area) = (abi::value_stride(value_size), abi::per_cpu_area(value_size, elements));
         let bytes = area.saturating_mul(u64::from(cpus));
         let block = usize::try_from(bytes).ok().and_then(Block::new).ok_or(MapError::NoMemory { bytes })?;
-        Ok(Self { block: Arc::new(block), slots, stride, area, cpus })
+        let (slots, size) = (u64::from(elements), value_size as usize);
+        Ok(Self { block: Arc::new(block), fields, slots, size, stride, area, cpus })
     }
 
     /// The memory.
@@ -50,54 +53,58 @@ impl PerCpu {
         self.block.place(self.area * u64::from(cpu) + self.stride * u64::from(element), self.stride)
     }
 
-    /// An element's values on all CPUs.
-    pub(super) fn all(&self, element: u32) -> impl Iterator<Item = Place<'_>> {
-        (0..self.cpus).filter_map(move |cpu| self.value(element, cpu))
-    }
-
     /// Copies a value for every CPU to an element, as the host gives them: one after the other, padding included.
-    pub(super) fn store_all(&self, values: &Values, element: u32, from: Place<'_>) {
-        for (to, from) in self.all(element).zip(self.each(from)) {
-            values.store(to, from);
-            values.release(to);
+    pub(super) fn store_all(&self, element: u32, from: &[u8]) {
+        let stride = usize::try_from(self.stride).unwrap_or(usize::MAX);
+        for (to, from) in self.all(element).zip(from.chunks(stride.max(1))) {
+            if self.fields.is_empty() {
+                to.write(from);
+            } else {
+                self.fields.write(to, from);
+                self.fields.free(to);
+            }
         }
     }
 
     /// Copies an element's values of all CPUs to the host.
-    pub(super) fn load_all(&self, values: &Values, element: u32, to: Place<'_>) {
-        self.each(to).zip(self.all(element)).for_each(|(to, from)| values.load(to, from));
+    pub(super) fn load_all(&self, element: u32, to: &mut [u8]) {
+        let stride = usize::try_from(self.stride).unwrap_or(usize::MAX);
+        for (to, from) in to.chunks_mut(stride.max(1)).zip(self.all(element)) {
+            if self.fields.is_empty() {
+                from.read(to);
+            } else {
+                self.fields.read(from, to);
+            }
+        }
     }
 
     /// Copies a program's value to that of its CPU.
-    pub(super) fn store(&self, values: &Values, element: u32, cpu: u32, from: Place<'_>) {
-        if let Some(to) = self.value(element, cpu).and_then(|to| to.sub(0, values.size() as usize)) {
-            values.store(to, from);
-            values.release(to);
+    pub(super) fn store(&self, element: u32, cpu: u32, from: Place<'_>) {
+        if let Some(to) = self.value(element, cpu).and_then(|to| to.part(0, self.size)) {
+            self.fields.copy(to, from);
+            self.fields.free(to);
         }
     }
 
     /// Fills an element that was not used with a program's value: the other CPUs' are zeroes.
-    pub(super) fn fill(&self, values: &Values, element: u32, cpu: u32, from: Place<'_>) {
-        self.store(values, element, cpu, from);
+    pub(super) fn fill(&self, element: u32, cpu: u32, from: Place<'_>) {
+        self.store(element, cpu, from);
         (0..self.cpus).filter(|other| *other != cpu).for_each(|other| {
-            if let Some(place) =
-                self.value(element, other).and_then(|place| place.sub(0, values.size() as usize))
-            {
-                values.clear(place);
+            if let Some(value) = self.value(element, other) {
+                self.fields.clear(value);
             }
         });
     }
 
     /// Gives back what the values of an element own.
-    pub(super) fn release(&self, values: &Values, element: u32) {
-        if values.has_fields() {
-            self.all(element).for_each(|place| values.release(place));
+    pub(super) fn free(&self, element: u32) {
+        if !self.fields.is_empty() {
+            self.all(element).for_each(|value| self.fields.free(value));
         }
     }
 
-    /// The values for each CPU in a place of the host.
-    fn each<'m>(&self, host: Place<'m>) -> impl Iterator<Item = Place<'m>> + use<'m> {
-        let stride = usize::try_from(self.stride).unwrap_or(usize::MAX);
-        (0..host.len()).step_by(stride.max(1)).filter_map(move |at| host.sub(at, stride))
+    /// An element's values on all CPUs.
+    fn all(&self, element: u32) -> impl Iterator<Item = Place<'_>> {
+        (0..self.cpus).filter_map(move |cpu| self.value(element, cpu))
     }
 }

@@ -1,7 +1,6 @@
 //! Reading a hash map bucket by bucket.
 
 use super::HashMap;
-use crate::access::Place;
 use crate::backend::{BatchRead, LoadedMap};
 use crate::cpu;
 use crate::error::MapError;
@@ -62,7 +61,7 @@ impl HashMap {
             if let Some(from) = self.table.key(*element) {
                 from.read(key);
             }
-            self.load(*element, Place::over(value), flags);
+            self.load(*element, value, flags);
             if delete {
                 locked.remove(*element);
             }

@@ -2,7 +2,9 @@
 
 use bpf_object::MapSpec;
 
-use super::{HashMap, Writer};
+use super::HashMap;
+use super::table::Element;
+use super::update::{Source, Update};
 use crate::access::Place;
 use crate::backend::{BatchRead, LoadedMap, batch};
 use crate::cpu;
@@ -16,13 +18,14 @@ impl LoadedMap for HashMap {
 
     fn lookup(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<(), MapError> {
         let (element, _) = self.find(Place::over(&mut key.to_vec())).ok_or(MapError::NotFound)?;
-        self.load(element, Place::over(value), flags);
+        self.load(element, value, flags);
         Ok(())
     }
 
     fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), MapError> {
-        let (mut key, mut value) = (key.to_vec(), value.to_vec());
-        self.update_as(Writer::Host(cpu::nearest()), Place::over(&mut key), Place::over(&mut value), flags)
+        let mut key = key.to_vec();
+        let source = Source::Host(value);
+        self.store(&Update::new(&self.table, cpu::nearest(), Place::over(&mut key), source, flags))
     }
 
     fn delete(&self, key: &[u8]) -> Result<(), MapError> {
@@ -41,7 +44,6 @@ impl LoadedMap for HashMap {
     }
 
     fn lookup_and_delete(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<(), MapError> {
-        let value = Place::over(value);
         self.remove(cpu::nearest(), Place::over(&mut key.to_vec()), |element| {
             self.load(element, value, flags)
         })
@@ -60,25 +62,25 @@ impl LoadedMap for HashMap {
     }
 
     fn has_lock(&self) -> bool {
-        self.values.has_lock()
+        self.fields.has_lock()
     }
 
     fn has_fields(&self) -> bool {
-        self.values.has_fields()
+        !self.fields.is_empty()
     }
 }
 
 impl HashMap {
     /// Copies the value of an element as the host has it.
-    pub(super) fn load(&self, element: super::Element, to: Place<'_>, flags: u64) {
+    pub(super) fn load(&self, element: Element, to: &mut [u8], flags: u64) {
         if let Some(values) = &self.per_cpu {
-            return values.load_all(&self.values, element.0, to);
+            return values.load_all(element.0, to);
         }
         let Some(from) = self.own_value(element) else { return };
         if flags & BPF_F_LOCK == 0 {
-            self.values.load(to, from);
+            self.fields.read(from, to);
         } else {
-            self.values.load_locked(to, from);
+            self.fields.locked(from, || self.fields.read(from, to));
         }
     }
 }

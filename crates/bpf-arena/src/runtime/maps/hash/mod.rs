@@ -21,29 +21,31 @@ mod stress;
 mod table;
 #[cfg(test)]
 mod tests;
+mod update;
 
 use std::any::Any;
 
 use bpf_object::{BPF_F_RDONLY_PROG, Btf, MapSpec, MapType};
+use codegen::abi;
 
 use self::key::Key;
 use self::lru::{Evict, Lru};
 use self::pool::Pool;
 use self::seed::Seed;
 use self::table::{Element, Shape, Table};
+use self::update::{Source, Update};
 use super::attributes::{BPF_F_NO_COMMON_LRU, BPF_F_ZERO_SEED};
+use super::fields::ValueFields;
 use super::percpu::PerCpu;
-use super::value::Values;
 use super::{MapCore, UserMap};
 use crate::access::{BlockTable, Place};
 use crate::cpu::{self, CpuSlot};
 use crate::error::MapError;
-use crate::map::{BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST};
 
 /// A hash map of any of the four types.
 pub(super) struct HashMap {
     core: MapCore,
-    values: Values,
+    fields: ValueFields,
     table: Table,
     free: Free,
     /// Where the values lie, if not in the elements.
@@ -59,23 +61,6 @@ pub(super) fn jhash(bytes: Place<'_>, seed: u32) -> u32 {
 enum Free {
     Pool(Pool),
     Lru(Lru),
-}
-
-/// Who updates a map, and on which CPU.
-#[derive(Clone, Copy, Debug)]
-enum Writer {
-    /// A program has a value for its own CPU.
-    Program(u32),
-    /// The host has a value for each CPU. Its own one says which elements are at hand.
-    Host(u32),
-}
-
-impl Writer {
-    fn cpu(self) -> u32 {
-        match self {
-            Self::Program(cpu) | Self::Host(cpu) => cpu,
-        }
-    }
 }
 
 impl HashMap {
@@ -96,8 +81,9 @@ impl HashMap {
         }
         let entries = spec.max_entries;
         let buckets = entries.checked_next_power_of_two().ok_or(MapError::TooBig)?;
-        let values = Values::new(&spec, btf);
-        let per_cpu = if is_per_cpu { Some(PerCpu::new(&values, entries)?) } else { None };
+        let fields = ValueFields::of(&spec, btf);
+        let per_cpu =
+            if is_per_cpu { Some(PerCpu::new(spec.value_size, fields.clone(), entries)?) } else { None };
         let has_spares = !is_lru && !is_per_cpu;
         let free = if is_lru {
             Free::Lru(Lru::new(entries, cpus, common))
@@ -108,13 +94,13 @@ impl HashMap {
         let shape = Shape {
             header: table::LINK_BYTES + header,
             key: spec.key_size,
-            value: if is_per_cpu { 0 } else { values.stride() },
+            value: if is_per_cpu { 0 } else { abi::value_stride(spec.value_size) },
             elements: if has_spares { entries.saturating_add(cpus) } else { entries },
             buckets,
         };
         let seed = if spec.flags & BPF_F_ZERO_SEED == 0 { Seed::random() } else { Seed::Zero };
         let table = Table::new(shape, seed).map_err(|bytes| MapError::NoMemory { bytes })?;
-        Ok(Self { core: MapCore::new(spec), values, table, free, per_cpu })
+        Ok(Self { core: MapCore::new(spec), fields, table, free, per_cpu })
     }
 
     /// The element with a key, and the key's hash.
@@ -151,175 +137,7 @@ impl HashMap {
 
     /// The value of an element that is not per CPU, without the padding behind it.
     fn own_value(&self, element: Element) -> Option<Place<'_>> {
-        self.table.value(element)?.sub(0, self.values.size() as usize)
-    }
-
-    fn update_as(
-        &self,
-        writer: Writer,
-        key: Place<'_>,
-        value: Place<'_>,
-        flags: u64,
-    ) -> Result<(), MapError> {
-        let allowed = if self.locks_values() { flags & !BPF_F_LOCK } else { flags };
-        if allowed > BPF_EXIST {
-            return Err(MapError::Invalid);
-        }
-        let key = Key::new(key);
-        let hash = self.table.hash(&key);
-        match (&self.free, &self.per_cpu) {
-            (Free::Pool(pool), None) => self.replace(pool, writer, (&key, hash), value, flags),
-            (Free::Pool(pool), Some(values)) => {
-                let take = || pool.take(&self.table, writer.cpu()).ok_or(MapError::TooBig);
-                self.update_in_place(values, writer, (&key, hash), value, flags, take)
-            }
-            (Free::Lru(lru), None) => self.replace_recent(lru, writer, (&key, hash), value, flags),
-            (Free::Lru(lru), Some(values)) => {
-                self.update_recent_in_place(lru, values, writer, (&key, hash), value, flags)
-            }
-        }
-    }
-
-    /// Whether `BPF_F_LOCK` means something to this type of map.
-    fn locks_values(&self) -> bool {
-        self.core.spec.map_type == MapType::Hash
-    }
-
-    /// An update of a plain hash map.
-    fn replace(
-        &self,
-        pool: &Pool,
-        writer: Writer,
-        (key, hash): (&Key<'_>, u32),
-        value: Place<'_>,
-        flags: u64,
-    ) -> Result<(), MapError> {
-        let locked = flags & BPF_F_LOCK != 0;
-        if locked {
-            if !self.values.has_lock() {
-                return Err(MapError::Invalid);
-            }
-            let known = self.table.find(hash, key);
-            check_exists(known.is_some(), flags)?;
-            if let Some(to) = known.and_then(|element| self.own_value(element)) {
-                self.values.store_locked(to, value);
-                return Ok(());
-            }
-        }
-        let bucket = self.table.lock(hash).ok_or(MapError::Invalid)?;
-        let old = bucket.find(hash, key);
-        check_exists(old.is_some(), flags)?;
-        if locked && let Some(to) = old.and_then(|element| self.own_value(element)) {
-            self.values.store_locked(to, value);
-            return Ok(());
-        }
-        let new = match old {
-            Some(_) => pool.take_spare(writer.cpu()),
-            None => pool.take(&self.table, writer.cpu()),
-        };
-        let new = new.ok_or(MapError::TooBig)?;
-        self.table.set_key(new, key);
-        if let Some(to) = self.own_value(new) {
-            self.values.store(to, value);
-        }
-        bucket.insert(new, hash);
-        let Some(old) = old else { return Ok(()) };
-        bucket.remove(old);
-        drop(bucket);
-        self.release(old);
-        pool.give_spare(writer.cpu(), old);
-        Ok(())
-    }
-
-    /// An update of a map whose values are replaced where they are.
-    fn update_in_place(
-        &self,
-        values: &PerCpu,
-        writer: Writer,
-        (key, hash): (&Key<'_>, u32),
-        value: Place<'_>,
-        flags: u64,
-        take: impl FnOnce() -> Result<Element, MapError>,
-    ) -> Result<(), MapError> {
-        let bucket = self.table.lock(hash).ok_or(MapError::Invalid)?;
-        let known = bucket.find(hash, key);
-        check_exists(known.is_some(), flags)?;
-        if let Some(element) = known {
-            if matches!(self.free, Free::Lru(_)) {
-                Lru::mark(&self.table, element);
-            }
-            match writer {
-                Writer::Program(cpu) => values.store(&self.values, element.0, cpu, value),
-                Writer::Host(_) => values.store_all(&self.values, element.0, value),
-            }
-            return Ok(());
-        }
-        let element = take()?;
-        self.table.set_key(element, key);
-        match writer {
-            Writer::Program(cpu) => values.fill(&self.values, element.0, cpu, value),
-            Writer::Host(_) => values.store_all(&self.values, element.0, value),
-        }
-        bucket.insert(element, hash);
-        Ok(())
-    }
-
-    /// An update of an LRU hash map. The element is taken first, and an entry evicted for it if need be, whatever comes of the
-    /// update: the kernel may not take one while it holds a bucket's lock either.
-    fn replace_recent(
-        &self,
-        lru: &Lru,
-        writer: Writer,
-        (key, hash): (&Key<'_>, u32),
-        value: Place<'_>,
-        flags: u64,
-    ) -> Result<(), MapError> {
-        let new = lru.take(&self.table, self, writer.cpu(), hash).ok_or(MapError::NoMemory { bytes: 0 })?;
-        self.table.set_key(new, key);
-        if let Some(to) = self.own_value(new) {
-            self.values.store(to, value);
-        }
-        let bucket = self.table.lock(hash).ok_or(MapError::Invalid)?;
-        let old = bucket.find(hash, key);
-        let checked = check_exists(old.is_some(), flags);
-        if checked.is_ok() {
-            bucket.insert(new, hash);
-            if let Some(old) = old {
-                Lru::mark(&self.table, new);
-                bucket.remove(old);
-            }
-        }
-        drop(bucket);
-        if let Some(unused) = if checked.is_err() { Some(new) } else { old } {
-            self.release(unused);
-            lru.give(&self.table, unused);
-        }
-        checked
-    }
-
-    /// An update of an LRU hash map with per-CPU values.
-    fn update_recent_in_place(
-        &self,
-        lru: &Lru,
-        values: &PerCpu,
-        writer: Writer,
-        key: (&Key<'_>, u32),
-        value: Place<'_>,
-        flags: u64,
-    ) -> Result<(), MapError> {
-        let mut new = None;
-        if flags != BPF_EXIST {
-            new = lru.take(&self.table, self, writer.cpu(), key.1);
-            if new.is_none() {
-                return Err(MapError::NoMemory { bytes: 0 });
-            }
-        }
-        let take = || new.take().ok_or(MapError::NotFound);
-        let result = self.update_in_place(values, writer, key, value, flags, take);
-        if let Some(unused) = new {
-            lru.give(&self.table, unused);
-        }
-        result
+        self.table.value(element)?.part(0, self.core.spec.value_size as usize)
     }
 
     /// Removes the entry with a key, after `look` has seen it.
@@ -346,16 +164,25 @@ impl HashMap {
 
     /// Gives back what the value of an element owns.
     fn release(&self, element: Element) {
-        if !self.values.has_fields() {
+        if self.fields.is_empty() {
             return;
         }
         match &self.per_cpu {
-            Some(values) => values.release(&self.values, element.0),
+            Some(values) => values.free(element.0),
             None => {
                 if let Some(value) = self.own_value(element) {
-                    self.values.release(value);
+                    self.fields.free(value);
                 }
             }
+        }
+    }
+}
+
+impl Drop for HashMap {
+    fn drop(&mut self) {
+        // Of all elements: a program may have stored something in a deleted one.
+        if !self.fields.is_empty() {
+            self.table.all().for_each(|element| self.release(element));
         }
     }
 }
@@ -402,7 +229,7 @@ impl UserMap for HashMap {
         value: Place<'_>,
         flags: u64,
     ) -> Result<(), MapError> {
-        self.update_as(Writer::Program(cpu.get()), key, value, flags)
+        self.store(&Update::new(&self.table, cpu.get(), key, Source::Program(value), flags))
     }
 
     fn delete_elem(&self, cpu: &CpuSlot, key: Place<'_>) -> Result<(), MapError> {
@@ -429,14 +256,5 @@ impl UserMap for HashMap {
 
     fn as_any(&self) -> &dyn Any {
         self
-    }
-}
-
-/// What the flags of an update say about the entry it is for.
-fn check_exists(exists: bool, flags: u64) -> Result<(), MapError> {
-    match flags & !BPF_F_LOCK {
-        BPF_NOEXIST if exists => Err(MapError::Exists),
-        BPF_EXIST if !exists => Err(MapError::NotFound),
-        _ => Ok(()),
     }
 }

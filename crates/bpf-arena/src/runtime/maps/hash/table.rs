@@ -1,7 +1,8 @@
 //! Buckets and chains: where the elements of a hash map lie and how they are found.
 //!
 //! Readers take no lock. Elements are recycled while readers look at them, so a reader may be led from one chain into
-//! another; each chain therefore ends in the number of its bucket, and who arrives at another's end starts again. A reader
+//! another; each chain therefore ends in the number of its bucket, and who arrives at another's end starts again. So does who
+//! found nothing in a chain that has got another beginning meanwhile. A reader
 //! compares the number and the key of what it meets, in this order, and a writer sets them in the opposite one.
 //!
 //! Writers of one bucket exclude each other. What they write is:
@@ -87,6 +88,7 @@ pub(super) struct Table {
     value_bytes: u64,
     stride: u64,
     mask: u32,
+    count: u32,
     seed: Seed,
 }
 
@@ -119,6 +121,7 @@ impl Table {
             value_bytes: shape.value,
             stride,
             mask: shape.buckets - 1,
+            count: shape.elements,
             seed,
         })
     }
@@ -126,6 +129,11 @@ impl Table {
     /// The memory of the elements.
     pub(super) fn memory(&self) -> &Arc<Block> {
         &self.elements
+    }
+
+    /// All elements, in a chain or not.
+    pub(super) fn all(&self) -> impl Iterator<Item = Element> + use<> {
+        (0..self.count).map(Element)
     }
 
     /// Number of buckets.
@@ -144,7 +152,8 @@ impl Table {
     pub(super) fn find(&self, hash: u32, key: &Key<'_>) -> Option<Element> {
         let bucket = self.bucket(hash & self.mask)?;
         loop {
-            let mut link = Link(low(bucket.load(Size::W, Acquire)));
+            let first = Link(low(bucket.load(Size::W, Acquire)));
+            let mut link = first;
             while let Some(element) = link.element() {
                 let place = self.part(element, 0, self.value_offset)?;
                 let header = place.load(Size::DW, Acquire);
@@ -153,7 +162,10 @@ impl Table {
                 }
                 link = Link(low(header));
             }
-            if link.0 == 0 || link == Link::end_of(hash & self.mask) {
+            // An entry that is being replaced may be missed: the new element was put before where this walk began, and the old
+            // one taken out before it came there. (The kernel's readers do miss it.)
+            let unchanged = || first == Link(low(bucket.load(Size::W, Acquire)));
+            if (link.0 == 0 || link == Link::end_of(hash & self.mask)) && unchanged() {
                 return None;
             }
         }

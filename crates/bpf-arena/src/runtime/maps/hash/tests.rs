@@ -4,7 +4,7 @@ use bpf_object::{MapSpec, MapType};
 
 use super::*;
 use crate::backend::{BatchRead, LoadedMap};
-use crate::map::BPF_ANY;
+use crate::map::{BPF_ANY, BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST};
 
 const TYPES: [MapType; 4] = [MapType::Hash, MapType::PercpuHash, MapType::LruHash, MapType::LruPercpuHash];
 
