@@ -83,7 +83,9 @@ pub use map::{BPF_ANY, BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST, Batch, BatchCursor, B
 pub use object::Object;
 pub use packet::{PacketError, PacketOutcome, PacketRun};
 pub use runtime::maps::MapSet;
-pub use user::{Cancel, Code, Instance, LoopLimit, Moment, Output, Remains, Stream, UserEngine};
+pub use user::{
+    Cancel, Code, Instance, LoopLimit, Moment, OfferedBytes, Output, Remains, Stream, UserEngine, UserMemory,
+};
 pub use {bpf_object, codegen, isa, verifier};
 
 /// Compiles the example of the README.

@@ -1,6 +1,6 @@
 //! Small facts about the running thread and machine.
 
-use rustix::time::ClockId;
+use rustix::time::{ClockId, DynamicClockId, Timespec};
 
 /// How many processors this machine may have, plugged in or not: at least 1.
 #[must_use]
@@ -28,8 +28,17 @@ pub fn boottime_ns() -> u64 {
     clock(ClockId::Boottime)
 }
 
+/// `CLOCK_TAI` in nanoseconds: atomic time, without leap seconds.
+#[must_use]
+pub fn tai_ns() -> u64 {
+    rustix::time::clock_gettime_dynamic(DynamicClockId::Tai).map_or(0, nanoseconds)
+}
+
 fn clock(id: ClockId) -> u64 {
-    let now = rustix::time::clock_gettime(id);
+    nanoseconds(rustix::time::clock_gettime(id))
+}
+
+fn nanoseconds(now: Timespec) -> u64 {
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
 }
@@ -64,4 +73,20 @@ pub fn thread_name() -> Vec<u8> {
 #[must_use]
 pub fn has_numa_node(node: u32) -> bool {
     node == 0 || std::path::Path::new(&format!("/sys/devices/system/node/node{node}")).exists()
+}
+
+/// The NUMA node that a processor belongs to; 0 if the system does not say.
+#[must_use]
+pub fn numa_node_of(cpu: u32) -> u32 {
+    let entries = std::fs::read_dir(format!("/sys/devices/system/cpu/cpu{cpu}")).into_iter().flatten();
+    let mut names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.find_map(|name| name.strip_prefix("node")?.parse().ok()).unwrap_or(0)
+}
+
+/// Device and number of the file that stands for this process's namespace of process ids, in the encoding of a kernel's `dev_t`.
+#[must_use]
+pub fn pid_namespace() -> Option<(u64, u64)> {
+    let stat = rustix::fs::stat("/proc/self/ns/pid").ok()?;
+    let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+    Some((u64::from(major) << 20 | u64::from(minor), stat.st_ino))
 }

@@ -1,8 +1,14 @@
-//! Time, randomness, the running thread, and memory that may not be there.
+//! Time, randomness, the processor and the running thread.
 
-use super::format::Source;
+use std::sync::LazyLock;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bpf_object::KconfigValue;
+use isa::Size;
+
 use super::registry::{Row, rows};
-use super::{EFAULT, Invocation, errno, low32};
+use super::{EINVAL, Invocation, errno, low32};
+use crate::cpu;
 use crate::error::TrapKind;
 
 pub(super) static ROWS: &[Row] = rows! {
@@ -12,10 +18,18 @@ pub(super) static ROWS: &[Row] = rows! {
     Some(14), "bpf_get_current_pid_tgid" => pid_tgid;
     Some(15), "bpf_get_current_uid_gid" => uid_gid;
     Some(16), "bpf_get_current_comm" => comm;
-    Some(113), "bpf_probe_read_kernel" => probe_read;
+    Some(42), "bpf_get_numa_node_id" => numa_node;
+    Some(118), "bpf_jiffies64" => jiffies;
+    Some(120), "bpf_get_ns_current_pid_tgid" => namespaced_pid_tgid;
     Some(125), "bpf_ktime_get_boot_ns" => ktime_boot;
     Some(160), "bpf_ktime_get_coarse_ns" => ktime_coarse;
+    Some(208), "bpf_ktime_get_tai_ns" => ktime_tai;
 };
+
+/// Ticks a second where the engine was not told `CONFIG_HZ`: what distributions choose.
+const HZ: u64 = 250;
+
+const NS_PER_SECOND: u64 = 1_000_000_000;
 
 /// `u64 bpf_ktime_get_ns(void)`: the monotonic clock.
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
@@ -33,6 +47,32 @@ fn ktime_boot(_: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
 fn ktime_coarse(_: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
     Ok(sys::host::monotonic_coarse_ns())
+}
+
+/// `u64 bpf_ktime_get_tai_ns(void)`: atomic time.
+#[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
+fn ktime_tai(_: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
+    Ok(sys::host::tai_ns())
+}
+
+/// `u64 bpf_jiffies64(void)`: ticks of the clock, `CONFIG_HZ` a second. As in the kernel the count begins five minutes before
+/// its low half overflows.
+#[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
+fn jiffies(run: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
+    let hz = match run.image.options.kconfig.get("CONFIG_HZ") {
+        Some(KconfigValue::Number(hz)) => (*hz).clamp(1, NS_PER_SECOND),
+        _ => HZ,
+    };
+    let begin = (1 << 32) - u64::from(low32(300 * hz));
+    Ok(begin + sys::host::monotonic_coarse_ns() / (NS_PER_SECOND / hz))
+}
+
+/// `long bpf_get_numa_node_id(void)`: the node of the virtual CPU that the run has.
+#[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
+fn numa_node(run: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
+    static NODES: LazyLock<Vec<u32>> =
+        LazyLock::new(|| (0..).take(cpu::possible()).map(sys::host::numa_node_of).collect());
+    Ok(NODES.get(run.cpu.get() as usize).copied().unwrap_or(0).into())
 }
 
 /// `u32 bpf_get_prandom_u32(void)`.
@@ -70,17 +110,18 @@ fn comm(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     Ok(0)
 }
 
-/// `long bpf_probe_read_kernel(void *dst, u32 size, const void *unsafe_ptr)`: memory of the run and of the arena can be
-/// read; every other address answers as an unmapped one, `-EFAULT` with zeroes.
-fn probe_read(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-    let [dst, size, src, _, _] = args;
-    let size = low32(size);
-    let dst = run.memory(dst, u64::from(size), true)?;
-    let mut bytes = vec![0; dst.len()];
-    let found = run.bytes(src, &mut bytes);
-    if !found {
-        bytes.fill(0);
-    }
-    dst.write(&bytes);
-    Ok(if found { 0 } else { errno(EFAULT) })
+/// `long bpf_get_ns_current_pid_tgid(u64 dev, u64 ino, struct bpf_pidns_info *nsdata, u32 size)`: thread and process, if `dev` and
+/// `ino` name the namespace that this process is in.
+fn namespaced_pid_tgid(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let [dev, ino, info, size, _] = args;
+    let info = run.memory(info, u64::from(low32(size)), true)?;
+    info.clear();
+    let named = sys::host::pid_namespace() == Some((dev, ino));
+    let Some(process) = info.at(4).filter(|rest| rest.len() == 4 && named) else {
+        return Ok(errno(EINVAL));
+    };
+    let ids = sys::host::pid_tgid();
+    info.store(Size::W, ids, Relaxed);
+    process.store(Size::W, ids >> 32, Relaxed);
+    Ok(0)
 }

@@ -63,6 +63,8 @@ pub(crate) struct Invocation<'r> {
     pub(crate) resilient: Resilient<'r>,
     /// The records of ring buffers that the program has reserved.
     pub(crate) reserved: Reserved<'r>,
+    /// What iterators over bits walk through.
+    pub(super) bits: super::bits::Copies,
     /// What the interpreter does, where someone wants to know.
     pub(crate) trace: Option<Trace>,
     /// Keeps objects that others drop until the run ends.
@@ -144,6 +146,7 @@ impl<'r> Invocation<'r> {
             lock: None,
             resilient: Resilient::default(),
             reserved: Reserved::default(),
+            bits: super::bits::Copies::default(),
             trace: None,
             objects: None,
             tail_calls: 0,

@@ -4,7 +4,10 @@
 //! executors call the same functions: the interpreter through `Row::call`, compiled code through `Row::entry`.
 
 mod arena;
+mod bits;
+mod checksum;
 mod control;
+mod dynptr;
 mod environment;
 mod format;
 mod held;
@@ -15,12 +18,14 @@ mod keyless;
 mod locks;
 mod map;
 pub(crate) mod maps;
+mod memory;
 pub(crate) mod objects;
 pub(crate) mod packets;
 mod perf;
 mod print;
 mod registry;
 mod ringbuf;
+mod strings;
 mod window;
 
 pub(crate) use held::Held;
@@ -34,6 +39,7 @@ const E2BIG: i32 = 7;
 const EAGAIN: i32 = 11;
 const EFAULT: i32 = 14;
 const EINVAL: i32 = 22;
+const ERANGE: i32 = 34;
 
 /// A negative error number as a helper returns it: 64 bits.
 fn errno(number: i32) -> u64 {

@@ -11,7 +11,8 @@ use isa::{AtomicOp, CallTarget, InsnIdx, Size};
 use super::hosted::{self, Hosted};
 use super::{Invocation, Order, Rmw, low32};
 use super::{
-    arena, control, environment, iterate, keyless, locks, map, objects, packets, perf, print, ringbuf,
+    arena, bits, checksum, control, dynptr, environment, iterate, keyless, locks, map, memory, objects,
+    packets, perf, print, ringbuf, strings,
 };
 use crate::enter::{self, Callee};
 use crate::error::TrapKind;
@@ -65,16 +66,21 @@ pub(super) use {callee, rows};
 /// The rooms that functions live in.
 static ROOMS: &[&[Row]] = &[
     arena::ROWS,
+    bits::ROWS,
+    checksum::ROWS,
     control::ROWS,
+    dynptr::ROWS,
     environment::ROWS,
     iterate::ROWS,
     keyless::ROWS,
     locks::ROWS,
     map::ROWS,
+    memory::ROWS,
     objects::ROWS,
     perf::ROWS,
     print::ROWS,
     ringbuf::ROWS,
+    strings::ROWS,
 ];
 
 /// Every row, found by number or name.

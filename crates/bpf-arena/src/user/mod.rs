@@ -2,6 +2,7 @@
 
 mod image;
 mod load;
+mod memory;
 mod options;
 mod packet;
 mod state;
@@ -10,6 +11,7 @@ mod trace;
 pub(crate) use image::{Image, Loaded};
 pub use image::{Instance, Remains};
 pub use load::Code;
+pub use memory::{OfferedBytes, UserMemory};
 pub use options::{Cancel, LoopLimit, Output, Stream, UserEngine};
 pub use trace::Moment;
 pub(crate) use trace::Trace;

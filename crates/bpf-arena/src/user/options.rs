@@ -9,6 +9,7 @@ use std::time::Duration;
 use bpf_object::{Btf, KconfigValue};
 use isa::Size;
 
+use super::memory::UserMemory;
 use crate::host::{HostFunctions, World};
 use crate::runtime::maps::structs;
 
@@ -28,6 +29,7 @@ pub(crate) struct Options {
     pub(crate) fault_records: usize,
     pub(crate) seed: Option<u64>,
     pub(crate) output: Option<Arc<dyn Output>>,
+    pub(crate) user_memory: Option<Arc<dyn UserMemory>>,
     pub(crate) cancel: Option<Cancel>,
     pub(crate) kconfig: BTreeMap<String, KconfigValue>,
     pub(crate) target_btf: Option<Arc<Btf>>,
@@ -49,6 +51,7 @@ impl Default for UserEngine {
                 fault_records: 64,
                 seed: None,
                 output: None,
+                user_memory: None,
                 cancel: None,
                 kconfig: BTreeMap::new(),
                 target_btf: None,
@@ -110,6 +113,13 @@ impl UserEngine {
     #[must_use]
     pub fn output(mut self, output: impl Output + 'static) -> Self {
         self.set().output = Some(Arc::new(output));
+        self
+    }
+
+    /// What programs can read of "user space" besides the arena. Without it every other address there is missing.
+    #[must_use]
+    pub fn user_memory(mut self, memory: impl UserMemory + 'static) -> Self {
+        self.set().user_memory = Some(Arc::new(memory));
         self
     }
 

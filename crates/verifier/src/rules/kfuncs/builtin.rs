@@ -1,5 +1,5 @@
-//! Prototypes that are known without the kernel's BTF: arenas, numeric iterators, regions, output, and objects of the
-//! program's own with what they are kept in.
+//! Prototypes that are known without the kernel's BTF: arenas, iterators over numbers and bits, regions, output, strings, reads of
+//! memory that may not be there, and objects of the program's own with what they are kept in.
 
 use std::borrow::Cow;
 
@@ -15,6 +15,7 @@ pub(super) fn find(name: &str) -> Option<Prototype> {
 
 const MAP: Arg = Arg::pointer(Role::Map, Memory::Void);
 const NUM: Arg = Arg::pointer(Role::Iter(IterRole::Kind(0)), Memory::Numbers(8));
+const BITS: Arg = Arg::pointer(Role::Iter(IterRole::Kind(1)), Memory::Numbers(16));
 const TEXT: Arg = Arg::pointer(Role::ConstString, Memory::Numbers(1));
 const BYTES: Arg = Arg::pointer(Role::Plain, Memory::Void);
 const IRQ_STATE: Arg = Arg::pointer(Role::IrqFlag, Memory::Numbers(8));
@@ -47,12 +48,16 @@ const fn plain(role: Role, memory: Memory) -> Pointer {
     Pointer { role, nullable: false, uninit: false, optional: false, target }
 }
 
+const INTO_DYNPTR: &[Arg] = &[DYNPTR, NUMBER, NUMBER, IGNORED];
 const PRINTK: &[Arg] = &[NUMBER, TEXT, BYTES, Arg::SIZE, Arg::Program];
 
-static PROTOTYPES: [(&str, &[Arg], Ret); 51] = [
+static PROTOTYPES: [(&str, &[Arg], Ret); 73] = [
     ("bpf_arena_alloc_pages", &[MAP, IGNORED, NUMBER, NUMBER, NUMBER], Ret::VoidPointer),
     ("bpf_arena_free_pages", &[MAP, IGNORED, NUMBER], Ret::Void),
     ("bpf_arena_reserve_pages", &[MAP, IGNORED, NUMBER], INT),
+    ("bpf_copy_from_user_dynptr", INTO_DYNPTR, INT),
+    ("bpf_copy_from_user_str", &[BYTES, Arg::SIZE, IGNORED, NUMBER], INT),
+    ("bpf_copy_from_user_str_dynptr", INTO_DYNPTR, INT),
     ("bpf_dynptr_adjust", &[DYNPTR, NUMBER, NUMBER], INT),
     ("bpf_dynptr_clone", &[DYNPTR, NEW_DYNPTR], INT),
     ("bpf_dynptr_copy", &[DYNPTR, NUMBER, DYNPTR, NUMBER, NUMBER], INT),
@@ -65,6 +70,9 @@ static PROTOTYPES: [(&str, &[Arg], Ret); 51] = [
     ("bpf_dynptr_size", &[DYNPTR], INT),
     ("bpf_dynptr_slice", &[DYNPTR, NUMBER, BUFFER, KNOWN_SIZE], Ret::VoidPointer),
     ("bpf_dynptr_slice_rdwr", &[DYNPTR, NUMBER, BUFFER, KNOWN_SIZE], Ret::VoidPointer),
+    ("bpf_iter_bits_destroy", &[BITS], Ret::Void),
+    ("bpf_iter_bits_new", &[BITS, IGNORED, NUMBER], INT),
+    ("bpf_iter_bits_next", &[BITS], ELEMENT),
     ("bpf_iter_num_destroy", &[NUM], Ret::Void),
     ("bpf_iter_num_new", &[NUM, NUMBER, NUMBER], INT),
     ("bpf_iter_num_next", &[NUM], ELEMENT),
@@ -82,6 +90,10 @@ static PROTOTYPES: [(&str, &[Arg], Ret); 51] = [
     ("bpf_percpu_obj_new_impl", &[TYPE, IGNORED], Ret::VoidPointer),
     ("bpf_preempt_disable", &[], Ret::Void),
     ("bpf_preempt_enable", &[], Ret::Void),
+    ("bpf_probe_read_kernel_dynptr", INTO_DYNPTR, INT),
+    ("bpf_probe_read_kernel_str_dynptr", INTO_DYNPTR, INT),
+    ("bpf_probe_read_user_dynptr", INTO_DYNPTR, INT),
+    ("bpf_probe_read_user_str_dynptr", INTO_DYNPTR, INT),
     ("bpf_rbtree_add_impl", &[ROOT, BRANCH, FUNCTION, IGNORED, NUMBER], INT),
     ("bpf_rbtree_first", &[ROOT], Ret::VoidPointer),
     ("bpf_rbtree_left", &[ROOT, BRANCH], Ret::VoidPointer),
@@ -95,8 +107,20 @@ static PROTOTYPES: [(&str, &[Arg], Ret); 51] = [
     ("bpf_res_spin_lock_irqsave", &[LOCK, IRQ_STATE], INT),
     ("bpf_res_spin_unlock", &[LOCK], Ret::Void),
     ("bpf_res_spin_unlock_irqrestore", &[LOCK, IRQ_STATE], Ret::Void),
+    ("bpf_strcasecmp", &[IGNORED, IGNORED], INT),
+    ("bpf_strchr", &[IGNORED, NUMBER], INT),
+    ("bpf_strchrnul", &[IGNORED, NUMBER], INT),
+    ("bpf_strcmp", &[IGNORED, IGNORED], INT),
+    ("bpf_strcspn", &[IGNORED, IGNORED], INT),
     ("bpf_stream_vprintk", PRINTK, INT),
     ("bpf_stream_vprintk_impl", PRINTK, INT),
+    ("bpf_strlen", &[IGNORED], INT),
+    ("bpf_strnchr", &[IGNORED, NUMBER, NUMBER], INT),
+    ("bpf_strnlen", &[IGNORED, NUMBER], INT),
+    ("bpf_strnstr", &[IGNORED, IGNORED, NUMBER], INT),
+    ("bpf_strrchr", &[IGNORED, NUMBER], INT),
+    ("bpf_strspn", &[IGNORED, IGNORED], INT),
+    ("bpf_strstr", &[IGNORED, IGNORED], INT),
     ("bpf_throw", &[NUMBER], Ret::Void),
     ("bpf_wq_init", &[WORK, MAP, NUMBER], INT),
     ("bpf_wq_set_callback_impl", &[WORK, FUNCTION, NUMBER, Arg::Program], INT),
