@@ -67,6 +67,7 @@ pub mod host;
 mod interp;
 pub mod kernel;
 mod map;
+pub mod network;
 mod object;
 mod packet;
 mod runtime;
@@ -81,7 +82,7 @@ pub use error::{LoadError, MapError, RunError};
 pub use fault::{Fault, Faults};
 pub use map::{BPF_ANY, BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST, Batch, BatchCursor, BatchError, Map, UpdateMode};
 pub use object::Object;
-pub use packet::{PacketError, PacketOutcome, PacketRun};
+pub use packet::{PacketError, PacketOutcome, PacketRun, Redirect, RedirectTarget};
 pub use runtime::maps::MapSet;
 pub use user::{
     Cancel, Code, Instance, LoopLimit, Moment, OfferedBytes, Output, Remains, Stream, UserEngine, UserMemory,

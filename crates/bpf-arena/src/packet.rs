@@ -35,6 +35,47 @@ pub struct PacketOutcome {
     pub data_len: usize,
     /// Arena accesses that found no page. The kernel does not tell.
     pub faults: Faults,
+    /// Where the program said last that the packet is to go. It goes there if the verdict says so too. The kernel does not
+    /// tell.
+    pub redirect: Option<Redirect>,
+}
+
+/// Where a program redirects a packet to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Redirect {
+    /// The place.
+    pub target: RedirectTarget,
+    /// `BPF_F_*` of the helper.
+    pub flags: u64,
+}
+
+/// The place that a packet is redirected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RedirectTarget {
+    /// A network device (`bpf_redirect`).
+    Device {
+        /// Its index.
+        ifindex: u32,
+    },
+    /// The other end of a pair of devices (`bpf_redirect_peer`).
+    Peer {
+        /// Index of this end.
+        ifindex: u32,
+    },
+    /// A neighbour behind a device (`bpf_redirect_neigh`).
+    Neighbor {
+        /// Index of the device.
+        ifindex: u32,
+    },
+    /// What a map has at a key (`bpf_redirect_map`).
+    Map {
+        /// Name of the map.
+        map: String,
+        /// The key.
+        key: u32,
+    },
 }
 
 /// Why a program cannot be run on a packet.

@@ -21,6 +21,7 @@ use crate::enter::Entered;
 use crate::error::{RunError, Trap, TrapKind};
 use crate::fault::Frame;
 use crate::interp;
+use crate::packet::Redirect;
 use crate::user::{Image, Loaded, LoopLimit, Trace};
 
 /// Iterations of `may_goto` loops between two questions, as in the kernel (`BPF_MAX_TIMED_LOOPS`).
@@ -57,6 +58,8 @@ pub(crate) struct Invocation<'r> {
     pub(crate) packet: Option<Packet<'r>>,
     /// The context of a program that has been given one of the runtime's own.
     pub(crate) context: Option<context::Image<'r>>,
+    /// Where the packet is to go.
+    pub(crate) redirect: Option<Redirect>,
     /// The lock the program holds.
     pub(crate) lock: Option<Place<'r>>,
     /// The resilient locks it holds.
@@ -143,6 +146,7 @@ impl<'r> Invocation<'r> {
             faults: FaultLog::default(),
             packet: None,
             context: None,
+            redirect: None,
             lock: None,
             resilient: Resilient::default(),
             reserved: Reserved::default(),

@@ -11,6 +11,7 @@ use isa::Size;
 
 use super::memory::UserMemory;
 use crate::host::{HostFunctions, World};
+use crate::network::Network;
 use crate::runtime::maps::structs;
 
 /// The engine of this process: options for everything loaded with it.
@@ -35,6 +36,7 @@ pub(crate) struct Options {
     pub(crate) target_btf: Option<Arc<Btf>>,
     pub(crate) only: Option<Vec<String>>,
     pub(crate) env: verifier::Env,
+    pub(crate) network: Network,
     pub(crate) wrong_stores: Option<WrongStores>,
     pub(crate) host: HostFunctions,
     pub(crate) world: Arc<World>,
@@ -57,6 +59,7 @@ impl Default for UserEngine {
                 target_btf: None,
                 only: None,
                 env: with_map_structs(verifier::Env::default()),
+                network: Network::new(),
                 wrong_stores: None,
                 host: HostFunctions::default(),
                 world: Arc::default(),
@@ -153,6 +156,13 @@ impl UserEngine {
     #[must_use]
     pub fn only(mut self, programs: &[&str]) -> Self {
         self.set().only = Some(programs.iter().map(|&name| name.to_owned()).collect());
+        self
+    }
+
+    /// The devices and sockets that programs on packets find. Without it there is the loopback device.
+    #[must_use]
+    pub fn network(mut self, network: Network) -> Self {
+        self.set().network = network;
         self
     }
 

@@ -6,7 +6,8 @@ use bpf_object::{AttachType, ProgType, Program};
 
 use super::image::{Instance, Setup};
 use crate::error::RunError;
-use crate::packet::{PacketError, PacketOutcome, PacketRun};
+use crate::network::{Device, Network};
+use crate::packet::{PacketError, PacketOutcome, PacketRun, Redirect};
 use crate::runtime::Invocation;
 use crate::runtime::packets::context::{self, Image, flow_keys, skb as skb_field, xdp as xdp_field};
 use crate::runtime::packets::skb::{self, ETH_P_IP, ETH_P_IPV6, ETHERNET_BYTES};
@@ -21,9 +22,6 @@ const CHECKSUM_COMPLETE: u32 = 1 << 2;
 
 /// Most bytes of a context, behind which nothing is looked at.
 const MAX_CONTEXT: usize = 4096;
-
-/// Index of the loopback device, on which packets arrive unless they say otherwise.
-const LOOPBACK: u32 = 1;
 
 /// Most bytes of a packet that stands for several (`GSO_LEGACY_MAX_SIZE`).
 const MAX_WIRE_LEN: u32 = 65536;
@@ -79,12 +77,13 @@ impl Instance {
     /// # Errors
     /// The packet or its context does not fit, programs of this type do not run on packets, or the run was ended.
     pub fn run_packet(&self, run: &mut PacketRun<'_>) -> Result<PacketOutcome, RunError> {
-        let mut test = TestRun::new(self.program(), run)?;
+        let network = &self.inner.image.options.network;
+        let mut test = TestRun::new(self.program(), network, run)?;
         let rounds = run.repeat.max(1);
         let begin = Instant::now();
         let outcome = self.run_prepared(&mut test, rounds)?;
         let duration = begin.elapsed() / rounds;
-        let TestRun { data, context, wrong_checksum, .. } = test;
+        let TestRun { data, context, wrong_checksum, redirect, .. } = test;
         if wrong_checksum {
             return Err(PacketError::WrongChecksum.into());
         }
@@ -95,6 +94,7 @@ impl Instance {
             duration,
             data_len: data.len(),
             faults: outcome.faults,
+            redirect,
         })
     }
 }
@@ -110,11 +110,16 @@ pub(super) struct TestRun {
     has_context: bool,
     flags: u32,
     wrong_checksum: bool,
+    redirect: Option<Redirect>,
 }
 
 impl TestRun {
     /// Checks what can be checked beforehand.
-    pub(super) fn new(program: &Program, run: &PacketRun<'_>) -> Result<Self, PacketError> {
+    pub(super) fn new(
+        program: &Program,
+        network: &Network,
+        run: &PacketRun<'_>,
+    ) -> Result<Self, PacketError> {
         let prog_type = program.kind.prog_type.ok_or(PacketError::ProgramType)?;
         let kind = Kind::of(prog_type).ok_or(PacketError::ProgramType)?;
         let allowed = if matches!(kind, Kind::Skb { .. }) { CHECKSUM_COMPLETE } else { 0 };
@@ -136,10 +141,11 @@ impl TestRun {
             has_context: !run.ctx.is_empty(),
             flags: run.flags,
             wrong_checksum: false,
+            redirect: None,
         };
         match kind {
-            Kind::Skb { .. } => test.check_skb()?,
-            Kind::Xdp => test.check_xdp()?,
+            Kind::Skb { .. } => test.check_skb(network)?,
+            Kind::Xdp => test.check_xdp(network)?,
             Kind::FlowDissector => test.check_zero(&[48..52])?,
         }
         Ok(test)
@@ -149,6 +155,12 @@ impl TestRun {
     fn given(&self, field: context::Field) -> u32 {
         let bytes = self.context.get(usize::from(field.offset)..).and_then(<[u8]>::first_chunk);
         bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    }
+
+    /// The index of the device on which the packet arrives.
+    fn device(&self) -> u32 {
+        let field = if self.kind == Kind::Xdp { xdp_field::INGRESS_IFINDEX } else { skb_field::IFINDEX };
+        self.given(field).max(Device::LOOPBACK.index)
     }
 
     fn set_given(&mut self, field: context::Field, value: u32) {
@@ -166,9 +178,9 @@ impl TestRun {
         }
     }
 
-    fn check_skb(&self) -> Result<(), PacketError> {
-        let ifindex = self.given(skb_field::IFINDEX);
-        if ifindex > LOOPBACK {
+    fn check_skb(&self, network: &Network) -> Result<(), PacketError> {
+        let ifindex = self.device();
+        if network.find_device(ifindex).is_none() {
             return Err(PacketError::NoDevice { ifindex });
         }
         let needed = match skb::ethertype(self.data.get(12..).unwrap_or_default()) {
@@ -193,7 +205,7 @@ impl TestRun {
         Ok(())
     }
 
-    fn check_xdp(&self) -> Result<(), PacketError> {
+    fn check_xdp(&self, network: &Network) -> Result<(), PacketError> {
         let value = |field, name| {
             let value = self.given(field);
             PacketError::ContextValue { field: name, value }
@@ -218,10 +230,10 @@ impl TestRun {
             return Err(value(xdp_field::EGRESS_IFINDEX, "egress_ifindex"));
         }
         let ifindex = self.given(xdp_field::INGRESS_IFINDEX);
-        if ifindex > LOOPBACK {
+        if ifindex != 0 && network.find_device(ifindex).is_none() {
             return Err(PacketError::NoDevice { ifindex });
         }
-        // The loopback device has one queue.
+        // Devices have one queue.
         if self.given(xdp_field::RX_QUEUE_INDEX) != 0 {
             return Err(value(xdp_field::RX_QUEUE_INDEX, "rx_queue_index"));
         }
@@ -253,15 +265,14 @@ impl TestRun {
         for (range, at) in [(8..12, 8), (32..44, 32), (skb_field::CB, 48), (152..168, 152), (184..192, 184)] {
             image.write(at, self.context.get(range)?);
         }
-        image.set(skb_field::IFINDEX, LOOPBACK);
+        image.set(skb_field::IFINDEX, self.device());
         // Sixteen bits, of which the kernel keeps no more.
         image.set(skb_field::GSO_SIZE, self.given(skb_field::GSO_SIZE) & 0xffff);
         let protocol = skb::ethertype(self.data.get(12..)?);
         packet.set_protocol(protocol);
         image.set(skb_field::PKT_TYPE, packet_type(&self.data));
         let sock = self.socket(protocol);
-        let block = sock.to_block()?;
-        image.set(skb_field::SK, run.add_block(block, true).address());
+        image.set(skb_field::SK, run.new_socket(&sock.to_bytes())?);
         show_socket(image, &sock);
         let Kind::Skb { ethernet, ends } = self.kind else { return None };
         if ethernet {
@@ -306,7 +317,7 @@ impl TestRun {
         for bytes in rest.chunks(xdp::PAGE) {
             frame.add_fragment(run.block(xdp::PAGE)?, bytes)?;
         }
-        image.set(xdp_field::INGRESS_IFINDEX, LOOPBACK);
+        image.set(xdp_field::INGRESS_IFINDEX, self.device());
         frame.show();
         Some(frame)
     }
@@ -383,6 +394,7 @@ impl Setup for TestRun {
     }
 
     fn after(&mut self, run: &mut Invocation<'_>) -> Option<()> {
+        self.redirect = run.redirect.take();
         match (run.packet.take(), run.context) {
             (Some(Packet::Skb(packet)), _) => self.finish_skb(packet, run),
             (Some(Packet::Xdp(packet)), _) => {

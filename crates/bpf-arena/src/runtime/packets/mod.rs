@@ -3,11 +3,14 @@
 //! [`Skb`] and [`Xdp`] are what the kernel's `struct sk_buff` and `struct xdp_buff` are to programs. Contexts are structures of
 //! `uapi/linux/bpf.h` that lie in memory as such ([`context`]); the kernel translates each access to them instead.
 
+mod about;
 mod bytes;
 pub(crate) mod checksum;
 pub(crate) mod context;
 mod flow;
 mod frame;
+mod lookup;
+mod redirect;
 mod shape;
 pub(crate) mod skb;
 pub(crate) mod socket;
@@ -26,10 +29,13 @@ use crate::access::Block;
 use crate::error::TrapKind;
 
 /// The rooms of functions on packets.
-pub(super) static ROOMS: [&[Row]; 3] = [bytes::ROWS, shape::ROWS, frame::ROWS];
+pub(super) static ROOMS: [&[Row]; 6] =
+    [about::ROWS, bytes::ROWS, frame::ROWS, lookup::ROWS, redirect::ROWS, shape::ROWS];
 
 pub(crate) const ENOMEM: i32 = 12;
 pub(crate) const EACCES: i32 = 13;
+const ENODEV: i32 = 19;
+const ERANGE: i32 = 34;
 const EOPNOTSUPP: i32 = 95;
 pub(crate) const EALREADY: i32 = 114;
 /// The kernel's own, which user space does not know by name.

@@ -153,6 +153,13 @@ impl<'r> Skb<'r> {
         self.part(0, self.len).map_or_else(Vec::new, Place::to_vec)
     }
 
+    /// A copy of everything from the Ethernet header on.
+    pub(crate) fn from_ethernet(&self) -> Vec<u8> {
+        let from = self.mac_offset();
+        let bytes = usize::try_from(signed(self.len) - from).unwrap_or(0);
+        self.around(from, bytes).map_or_else(Vec::new, Place::to_vec)
+    }
+
     /// Overwrites bytes, keeping the sum of the whole where that is known and `recompute` asks for it.
     pub(crate) fn store(&mut self, offset: usize, bytes: &[u8], recompute: bool) -> Result<(), Errno> {
         let place = self.part(offset, bytes.len()).ok_or(Errno(EFAULT))?;
