@@ -39,6 +39,19 @@ pub struct MapSpec {
 }
 
 impl MapSpec {
+    /// Entries to create the map with, where the object leaves it to the loader, as libbpf does: a ring buffer has a power of two
+    /// pages (of `page_bytes`), and a perf event array without a number one entry for each of `cpus`.
+    #[must_use]
+    pub fn entries(&self, cpus: u32, page_bytes: u32) -> u32 {
+        match self.map_type {
+            MapType::PerfEventArray if self.max_entries == 0 => cpus,
+            MapType::Ringbuf | MapType::UserRingbuf => {
+                self.max_entries.max(page_bytes).checked_next_power_of_two().unwrap_or(self.max_entries)
+            }
+            _ => self.max_entries,
+        }
+    }
+
     /// A declared map with this name and type and nothing else said about it: start from it with `..MapSpec::new(..)`.
     #[must_use]
     pub fn new(name: &str, map_type: MapType) -> Self {

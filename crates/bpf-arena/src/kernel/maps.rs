@@ -181,18 +181,10 @@ fn map_arena(spec: &MapSpec, map: &Map) -> Result<Result<Arena, ArenaError>, Bpf
     }))
 }
 
-/// Entries, with what libbpf fills in: a ring buffer is a power of two pages, a perf event array as large as the machine.
+/// Entries, with what the loader fills in.
 fn entries(spec: &MapSpec) -> u32 {
-    match spec.map_type {
-        MapType::PerfEventArray if spec.max_entries == 0 => {
-            u32::try_from(possible_cpus()).unwrap_or(u32::MAX)
-        }
-        MapType::Ringbuf | MapType::UserRingbuf => {
-            let page = u32::try_from(sys::bpf::page_size()).unwrap_or(4096);
-            spec.max_entries.max(page).checked_next_power_of_two().unwrap_or(spec.max_entries)
-        }
-        _ => spec.max_entries,
-    }
+    let cpus = u32::try_from(possible_cpus()).unwrap_or(u32::MAX);
+    spec.entries(cpus, u32::try_from(sys::bpf::page_size()).unwrap_or(4096))
 }
 
 /// Whether the map is a data section: an array of one value with the section's contents.

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use bpf_object::{LinkError, Object};
+use bpf_object::{LinkError, MapType, Object};
 
 use super::judge::{Answer, Judge, Question, Verdict};
 use super::memory::Memory;
 use crate::error::LoadError;
-use crate::{UpdateMode, UserEngine};
+use crate::{Program, UpdateMode, UserEngine};
 
 /// The user engine, with the options it was given.
 #[derive(Clone, Debug)]
@@ -54,6 +54,15 @@ fn answer(engine: &UserEngine, object: &Arc<Object>, question: &Question) -> Res
     if !question.run {
         return Ok(answer);
     }
+    // The programs that tail calls may enter, itself among them; alive until the run is over.
+    let mut programs = vec![Program::new(Arc::new(program), Arc::new(instance.clone()))];
+    for name in &question.auxiliary {
+        let program = object.link_with(name, &options)?;
+        let instance = engine.load_program(&program, &maps)?;
+        programs.push(Program::new(Arc::new(program), Arc::new(instance)));
+    }
+    let named = |name: &str| programs.iter().find(|program| program.name() == name);
+    maps.fill_slots(&[MapType::ProgArray], named, |map, key, program| map.set_program(key, program))?;
     for (name, key, value) in &question.map_values {
         let Some(map) = maps.maps().into_iter().find(|m| m.name() == name) else {
             answer.run_error = Some(format!("no map `{name}`"));

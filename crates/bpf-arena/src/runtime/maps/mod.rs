@@ -36,7 +36,7 @@ use self::hosted::HostedMap;
 use crate::access::{BlockTable, Place};
 use crate::arena::{Arena, ArenaOptions, ArenaSpec, UserAddr};
 use crate::backend::LoadedMap;
-use crate::cpu::CpuSlot;
+use crate::cpu::{self, CpuSlot};
 use crate::error::{LoadError, MapError, Unsupported, UnsupportedKind};
 use crate::map::{BPF_ANY, Map};
 use crate::user::Loaded;
@@ -170,7 +170,7 @@ impl MapSet {
                 arena = Some((index, created));
             } else {
                 let named = |source| LoadError::Map { map: spec.name.clone(), source };
-                maps.push(create::create(spec, btf).map_err(named)?);
+                maps.push(create::create(&filled_in(spec), btf).map_err(named)?);
             }
         }
         let mut table = BlockTable::default();
@@ -284,6 +284,13 @@ impl fmt::Debug for MapSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MapSet").field("specs", &self.inner.specs).finish_non_exhaustive()
     }
+}
+
+/// The specification with the entries that the loader fills in.
+fn filled_in(spec: &MapSpec) -> MapSpec {
+    let cpus = u32::try_from(cpu::possible()).unwrap_or(u32::MAX);
+    let page = u32::try_from(sys::PAGE_SIZE).unwrap_or(u32::MAX);
+    MapSpec { max_entries: spec.entries(cpus, page), ..spec.clone() }
 }
 
 fn refused(spec: &MapSpec) -> Unsupported {

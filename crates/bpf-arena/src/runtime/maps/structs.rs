@@ -99,7 +99,9 @@ struct StructRow {
 }
 
 /// `struct bpf_map`.
-static MAP: [MemberRow; 9] = [
+static MAP: [MemberRow; 10] = [
+    // First in every kernel, which programs rely on that know no types. There are no operations to point to.
+    member("ops", MemberKind::U64, |_| number(0_u64)),
     member("map_type", MemberKind::MapType, |s| number(s.map.spec().map_type as u32)),
     member("key_size", MemberKind::U32, |s| number(s.map.spec().key_size)),
     member("value_size", MemberKind::U32, |s| number(s.map.spec().value_size)),
