@@ -23,7 +23,7 @@ use verifier::Verified;
 
 use crate::error::{RunError, TrapKind};
 use crate::runtime::hosted::Hosted;
-use crate::runtime::{self, Invocation, Leave};
+use crate::runtime::{self, Invocation, Leave, Loops};
 
 /// A function of the runtime.
 pub(crate) trait Callee {
@@ -189,13 +189,15 @@ impl Machine {
 
     fn enter<'r>(&'r self, invocation: &mut Invocation<'r>, code: impl FnOnce(*mut VmContext) -> u64) -> u64 {
         let maps = &invocation.image.maps;
+        let loops = Loops::first(invocation.image);
         let mut vm = VmContext {
             window_base: maps.window_base(),
             user_vm_high: maps.user_vm_high(),
             maps: maps.handles().as_ptr(),
             map_values: maps.values().as_ptr(),
             imports: self.imports.as_ptr(),
-            loop_budget: invocation.budget,
+            loop_budget: loops.budget,
+            loop_state: loops.state,
             callback_frame: 0,
             leave: 0,
             cpu: if self.compiled.uses_cpu { u64::from(invocation.cpu.get()) } else { 0 },

@@ -9,7 +9,7 @@
 
 mod common;
 
-use bpf_arena::UpdateMode;
+use bpf_arena::{LoopLimit, UpdateMode};
 use common::{array, both, program, r0_of};
 
 #[test]
@@ -112,4 +112,46 @@ fn a_call_with_either_of_two_maps_asks_the_runtime() {
 fn the_processor_is_one_of_the_possible_ones() {
     let cpu = r0_of("call bpf_get_smp_processor_id\nexit", vec![], &[]);
     assert!((cpu as usize) < bpf_arena::cpu::possible());
+}
+
+#[test]
+fn each_function_has_loops_of_its_own() {
+    // The first loop spends all that the entry has; the second one, in a function, and a third there again, have as many.
+    let text = "
+        r6 = 0
+        r7 = 0
+    first:
+        may_goto second
+        r6 += 1
+        goto first
+    second:
+        may_goto call
+        r7 += 1
+        goto second
+    call:
+        call fn_inner
+        r8 = r0
+        call fn_inner
+        r0 <<= 16
+        r0 |= r8
+        r0 <<= 16
+        r0 |= r7
+        r0 <<= 16
+        r0 |= r6
+        exit
+    fn_inner:
+        r0 = 0
+    again:
+        may_goto done
+        r0 += 1
+        goto again
+    done:
+        exit
+    ";
+    let limited = |engine: bpf_arena::UserEngine| engine.loop_limit(LoopLimit::Iterations(10));
+    let r0 = common::both_with(&program(text, vec![]), &[], limited, |outcome, _, _| outcome.unwrap().r0);
+    assert_eq!(r0, 0x000a_000a_0000_000a);
+    let many = |engine: bpf_arena::UserEngine| engine.loop_limit(LoopLimit::Iterations(3 * 0xffff + 5));
+    let counted = program("r0 = 0\nagain:\nmay_goto done\nr0 += 1\ngoto again\ndone:\nexit", vec![]);
+    assert_eq!(common::both_with(&counted, &[], many, |outcome, _, _| outcome.unwrap().r0), 3 * 0xffff + 5);
 }

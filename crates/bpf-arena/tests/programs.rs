@@ -457,14 +457,14 @@ fn maps_are_read_through_pointers_to_them() {
     // `map_type`, `value_size` and `max_entries` of `struct bpf_map`; `user_vm_end - user_vm_start` of `struct bpf_arena`.
     let text = "
         r1 = map[idx:0]
-        r0 = *(u32 *)(r1 +0)
-        r2 = *(u8 *)(r1 +8)
+        r0 = *(u32 *)(r1 +8)
+        r2 = *(u8 *)(r1 +16)
         r0 += r2
-        r2 = *(u32 *)(r1 +12)
+        r2 = *(u32 *)(r1 +20)
         r0 += r2
         r1 = map[idx:1]
-        r2 = *(u64 *)(r1 +64)
-        r3 = *(u64 *)(r1 +56)
+        r2 = *(u64 *)(r1 +72)
+        r3 = *(u64 *)(r1 +64)
         r2 -= r3
         r0 += r2
         exit

@@ -18,10 +18,11 @@ pub struct VmContext {
     pub map_values: *const u64,
     /// Functions of the runtime, in the order of [`Compiled::imports`](crate::Compiled::imports).
     pub imports: *const RuntimeFn,
-    /// `may_goto` iterations left before [`Import::LoopBudget`](crate::Import::LoopBudget) is asked; the runtime sets
-    /// it before a run. A function that loops keeps it in a register and writes it back around calls, so the
-    /// runtime sees it exact only in helpers and kfuncs.
+    /// `may_goto` iterations that a function has before it asks [`Import::LoopBudget`](crate::Import::LoopBudget) for more;
+    /// each entry of a function begins anew, as in the kernel.
     pub loop_budget: u64,
+    /// What a function passes to the first such question.
+    pub loop_state: u64,
     /// The `r10` a callback gets that a helper or kfunc enters: that of the calling function, minus the bytes of
     /// stack the caller uses. Written before such a call if the program has callbacks at all; a callback overwrites
     /// it, so the runtime reads it once, before it enters the first.
@@ -72,6 +73,10 @@ pub const fn value_stride(value_size: u32) -> u64 {
 pub const fn per_cpu_area(value_size: u32, max_entries: u32) -> u64 {
     value_stride(value_size).saturating_mul(max_entries as u64).saturating_add(127) & !127
 }
+
+/// `may_goto` iterations that each positive answer of [`Import::LoopBudget`](crate::Import::LoopBudget) stands for
+/// (`BPF_MAX_TIMED_LOOPS`).
+pub const LOOPS_PER_QUESTION: u64 = 0xffff;
 
 /// Bytes of BPF stack a run must provide: eight frames of 512.
 pub const STACK_BYTES: usize = 8 * 512;

@@ -85,8 +85,9 @@ pub enum Import {
     Helper(u32),
     /// Kfunc, by index into [`Program::externs`](bpf_object::Program::externs).
     Kfunc(u32),
-    /// Called when [`VmContext::loop_budget`](crate::abi::VmContext::loop_budget) is 0 and `may_goto` asks for one
-    /// more iteration; the result is the new budget, 0 to leave the loop.
+    /// Called when a function has spent its budget and `may_goto` asks for one more iteration. `r1`: what the last answer was, at
+    /// first [`VmContext::loop_state`](crate::abi::VmContext::loop_state). The result is 0 to leave the loop, anything else for
+    /// [`LOOPS_PER_QUESTION`](crate::abi::LOOPS_PER_QUESTION) more.
     LoopBudget,
     /// Checked arena load, for arenas without fault support: `r1` window offset, `r3` instruction, result the
     /// zero-extended value, 0 if the page is missing.

@@ -7,12 +7,13 @@ mod alu;
 mod memory;
 
 use bpf_object::Subprogram;
+use codegen::abi::LOOPS_PER_QUESTION;
 use isa::{CallTarget, Imm64, Insn, InsnIdx, Operand, PacketBase, Reg, Size, Width};
 use verifier::Verified;
 
 use crate::error::{RunError, TrapKind};
 use crate::runtime::hosted;
-use crate::runtime::{self, Executor, Invocation, Leave};
+use crate::runtime::{self, Executor, Invocation, Leave, Loops};
 use crate::user::Moment;
 
 /// What `lddw Func` loads: this tag over the function's first instruction. No memory lies there.
@@ -49,10 +50,11 @@ pub(crate) fn callback(
     if invocation.calls.len() >= MAX_FRAMES {
         return Err(TrapKind::StackOverflow);
     }
-    let before = invocation.executor;
+    let before = (invocation.executor, invocation.loops);
+    invocation.loops = Loops::first(invocation.image);
     let mut machine = Machine::new(start, args, r10);
     let result = machine.run(invocation).unwrap_or(0);
-    invocation.executor = before;
+    (invocation.executor, invocation.loops) = before;
     Ok(result)
 }
 
@@ -68,6 +70,7 @@ struct Machine {
 struct Caller {
     resume: InsnIdx,
     saved: [u64; 5],
+    loops: Loops,
 }
 
 /// Registers that survive a call, the frame pointer among them.
@@ -114,6 +117,7 @@ impl Machine {
                     Some(caller) => {
                         invocation.calls.pop();
                         SAVED.into_iter().zip(caller.saved).for_each(|(reg, value)| self.set(reg, value));
+                        invocation.loops = caller.loops;
                         self.at = caller.resume;
                     }
                 },
@@ -202,13 +206,14 @@ impl Machine {
                 }
             }
             Insn::MayGoto { offset } => {
-                if invocation.budget == 0 {
-                    invocation.budget = invocation.loop_budget();
-                    if invocation.budget == 0 {
+                if invocation.loops.budget == 0 {
+                    let answer = invocation.loop_budget(invocation.loops.state);
+                    if answer == 0 {
                         return self.goto(i64::from(offset));
                     }
+                    invocation.loops = Loops { budget: LOOPS_PER_QUESTION, state: answer };
                 }
-                invocation.budget -= 1;
+                invocation.loops.budget -= 1;
             }
             Insn::Call { target } => return self.call(target, verified, invocation),
             Insn::Exit => return Ok(Step::Return),
@@ -230,7 +235,9 @@ impl Machine {
                     return Err(TrapKind::StackOverflow);
                 }
                 let resume = program.code.next(self.at);
-                self.callers.push(Caller { resume, saved: SAVED.map(|reg| self.get(reg)) });
+                let first = Loops::first(invocation.image);
+                let loops = std::mem::replace(&mut invocation.loops, first);
+                self.callers.push(Caller { resume, saved: SAVED.map(|reg| self.get(reg)), loops });
                 invocation.calls.push(self.at);
                 self.set(Reg::R10, self.get(Reg::R10).wrapping_sub(self.frame_bytes(verified)));
                 return self.goto(i64::from(offset));

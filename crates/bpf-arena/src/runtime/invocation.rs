@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bpf_object::Program;
 use codegen::AccessKind;
+use codegen::abi::LOOPS_PER_QUESTION;
 use isa::{InsnIdx, Size};
 
 use super::format::Source;
@@ -24,9 +25,6 @@ use crate::interp;
 use crate::packet::Redirect;
 use crate::user::{Image, Loaded, LoopLimit, Trace};
 
-/// Iterations of `may_goto` loops between two questions, as in the kernel (`BPF_MAX_TIMED_LOOPS`).
-const LOOPS_PER_QUESTION: u64 = 0xffff;
-
 /// One run of a program.
 pub(crate) struct Invocation<'r> {
     /// What is run.
@@ -45,9 +43,8 @@ pub(crate) struct Invocation<'r> {
     pub(crate) regions: Regions<'r>,
     /// How callbacks are entered.
     pub(crate) executor: Executor<'r>,
-    /// `may_goto` iterations left until [`Invocation::loop_budget`] is asked; used by the interpreter, compiled code
-    /// counts for itself.
-    pub(crate) budget: u64,
+    /// The loops of the function that the interpreter executes.
+    pub(crate) loops: Loops,
     /// Instructions the interpreter may still execute.
     pub(crate) instructions_left: u64,
     /// Calls being executed, outermost first; kept by the interpreter.
@@ -76,8 +73,6 @@ pub(crate) struct Invocation<'r> {
     pub(crate) tail_calls: u32,
     /// Tail calls that have not returned.
     programs: usize,
-    loop_begin: Option<u64>,
-    loops_left: u64,
     random: Option<fastrand::Rng>,
     stop: Option<Box<RunError>>,
 }
@@ -131,7 +126,6 @@ impl<'r> Invocation<'r> {
     /// A run that has not begun.
     pub(crate) fn new(loaded: &'r Arc<Loaded>, regions: Regions<'r>, held: &'r Held) -> Self {
         let image = &loaded.image;
-        let (budget, loops_left) = first_budget(image);
         let mut run = Self {
             loaded,
             image,
@@ -140,7 +134,7 @@ impl<'r> Invocation<'r> {
             leave: None,
             regions,
             executor: Executor::Interpreter { callback_frame: 0 },
-            budget,
+            loops: Loops::first(image),
             instructions_left: image.options.instruction_limit.unwrap_or(u64::MAX),
             calls: Vec::new(),
             faults: FaultLog::default(),
@@ -155,8 +149,6 @@ impl<'r> Invocation<'r> {
             objects: None,
             tail_calls: 0,
             programs: 0,
-            loop_begin: None,
-            loops_left,
             random: None,
             stop: None,
         };
@@ -176,14 +168,13 @@ impl<'r> Invocation<'r> {
 
     /// The same run from its beginning, once more. Random numbers go on.
     pub(crate) fn begin_again(&mut self) {
-        (self.budget, self.loops_left) = first_budget(self.image);
+        self.loops = Loops::first(self.image);
         self.instructions_left = self.image.options.instruction_limit.unwrap_or(u64::MAX);
         self.calls.clear();
         self.tail_calls = 0;
         if self.faults.total > 0 {
             self.faults = FaultLog::default();
         }
-        self.loop_begin = None;
         if let Some(guard) = &mut self.objects {
             guard.repin();
         }
@@ -240,23 +231,22 @@ impl<'r> Invocation<'r> {
         cancelled
     }
 
-    /// The answer to a `may_goto` whose budget is spent: the next budget, 0 to leave the loop.
-    pub(crate) fn loop_budget(&mut self) -> u64 {
+    /// The answer to a `may_goto` whose budget is spent: 0 to leave the loop, or what the function is to ask with the next time.
+    /// See [`Import::LoopBudget`](codegen::Import::LoopBudget).
+    pub(crate) fn loop_budget(&mut self, state: u64) -> u64 {
         if self.stopped() || self.check_cancel() {
             return 0;
         }
         match self.image.options.loop_limit {
+            // The time of the first question.
             LoopLimit::Time(limit) => {
-                let now = sys::host::monotonic_ns();
-                let begin = *self.loop_begin.get_or_insert(now);
+                let now = sys::host::monotonic_ns().max(1);
+                let begin = if state == 0 { now } else { state };
                 let spent = u128::from(now.saturating_sub(begin));
-                if now != begin && spent >= limit.as_nanos() { 0 } else { LOOPS_PER_QUESTION }
+                if state != 0 && spent >= limit.as_nanos() { 0 } else { begin }
             }
-            LoopLimit::Iterations(_) => {
-                let (budget, left) = split_loops(self.loops_left);
-                self.loops_left = left;
-                budget
-            }
+            // One more than the answers that are left.
+            LoopLimit::Iterations(_) => state.saturating_sub(1),
         }
     }
 
@@ -302,18 +292,17 @@ impl<'r> Invocation<'r> {
             return 0;
         };
         let regions = self.regions.of_other(stack, target.image.maps.table());
-        let (budget, loops_left) = first_budget(&target.image);
         let loaded = std::mem::replace(&mut self.loaded, target);
         let image = std::mem::replace(&mut self.image, &target.image);
         let regions = std::mem::replace(&mut self.regions, regions);
         let calls = std::mem::take(&mut self.calls);
-        let before = (self.budget, self.loops_left, self.executor);
-        (self.budget, self.loops_left) = (budget, loops_left);
+        let before = (self.loops, self.executor);
+        self.loops = Loops::first(&target.image);
         self.programs += 1;
         self.use_objects();
         let result = target.enter(self, stack, ctx);
         self.programs -= 1;
-        (self.budget, self.loops_left, self.executor) = before;
+        (self.loops, self.executor) = before;
         (self.loaded, self.image, self.regions, self.calls) = (loaded, image, regions, calls);
         result
     }
@@ -414,18 +403,25 @@ impl<'r> Invocation<'r> {
     }
 }
 
-/// The budget that a run begins with, and the iterations it may ask for after that.
-fn first_budget(image: &Image) -> (u64, u64) {
-    match image.options.loop_limit {
-        LoopLimit::Time(_) => (LOOPS_PER_QUESTION, 0),
-        LoopLimit::Iterations(count) => split_loops(count),
-    }
+/// How often the loops of one function may still go round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loops {
+    /// Iterations until [`Invocation::loop_budget`] is asked.
+    pub(crate) budget: u64,
+    /// What it is asked with.
+    pub(crate) state: u64,
 }
 
-/// A budget for `count` iterations that still asks now and then, and what is left of them.
-fn split_loops(count: u64) -> (u64, u64) {
-    let budget = count.min(LOOPS_PER_QUESTION);
-    (budget, count - budget)
+impl Loops {
+    /// Of a function that begins.
+    pub(crate) fn first(image: &Image) -> Self {
+        match image.options.loop_limit {
+            LoopLimit::Time(_) => Self { budget: LOOPS_PER_QUESTION, state: 0 },
+            LoopLimit::Iterations(count) => {
+                Self { budget: count % LOOPS_PER_QUESTION, state: count / LOOPS_PER_QUESTION + 1 }
+            }
+        }
+    }
 }
 
 /// Memory that format strings refer to: the run's own, or the arena's by user address.

@@ -29,7 +29,7 @@ mod strings;
 mod window;
 
 pub(crate) use held::Held;
-pub(crate) use invocation::{Executor, FaultLog, Invocation, Leave, RawFault};
+pub(crate) use invocation::{Executor, FaultLog, Invocation, Leave, Loops, RawFault};
 pub(crate) use registry::{helper, import, kfunc};
 pub(crate) use window::{Order, Rmw};
 

@@ -213,12 +213,12 @@ impl WrongStores {
     }
 }
 
-/// The bound of `may_goto` loops.
+/// The bound of `may_goto` loops. As in the kernel it is one for all loops of a function, each time the function is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoopLimit {
     /// A loop leaves at the first question after this time. The program asks each 65,535 iterations.
     Time(Duration),
-    /// The loops of a run have this many iterations together: for tests.
+    /// They have this many iterations together: for tests.
     Iterations(u64),
 }
 

@@ -23,7 +23,6 @@ impl Lower<'_, '_> {
             self.clobber_arguments();
             return Ok(());
         }
-        self.save_budget();
         let tail_call = target == CallTarget::Helper(TAIL_CALL);
         let result = match target {
             CallTarget::Helper(number) => self.external_call(Import::Helper(number)),
@@ -39,7 +38,6 @@ impl Lower<'_, '_> {
         if tail_call || self.throws {
             self.leave(result);
         }
-        self.reload_budget();
         self.set(Reg::R0, result);
         self.clobber_arguments();
         Ok(())

@@ -6,8 +6,8 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, InstBuilder, Value, types};
 use isa::{Cond, InsnIdx, Reg};
 
-use super::{Lower, UNREACHED_TRAP, context_memory, field, location};
-use crate::abi::VmContext;
+use super::{Budget, Lower, Register, UNREACHED_TRAP, constant_memory, field, location};
+use crate::abi::{LOOPS_PER_QUESTION, VmContext};
 use crate::flow::{BlockId, End, Test};
 use crate::{CompileError, Import};
 
@@ -32,7 +32,6 @@ impl Lower<'_, '_> {
             }
             End::Exit { at } => {
                 self.b.set_srcloc(location(at));
-                self.save_budget();
                 let result = self.get(Reg::R0);
                 self.b.ins().return_(&[result]);
             }
@@ -70,43 +69,43 @@ impl Lower<'_, '_> {
     /// Counts one iteration down and goes to `next`. When none is left, the runtime is asked for more; if it gives
     /// none, goes to `taken`.
     fn may_goto(&mut self, taken: ir::Block, next: ir::Block) {
-        let Some(register) = self.budget else {
+        let Some(Budget { left, state }) = self.budget else {
             self.b.ins().trap(UNREACHED_TRAP);
             return;
         };
-        let (ask, count) = (self.b.create_block(), self.b.create_block());
-        let budget = register.get(&mut self.b);
+        let (ask, more, count) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
+        let budget = left.get(&mut self.b);
         self.b.ins().brif(budget, count, &[], ask, &[]);
 
         self.b.switch_to_block(ask);
         self.b.set_cold_block(ask);
         let zero = self.b.ins().iconst(types::I64, 0);
-        let refill = self.runtime_call(Import::LoopBudget, [zero; 5]);
-        register.set(&mut self.b, refill);
-        self.b.ins().brif(refill, count, &[], taken, &[]);
+        let before = state.get(&mut self.b);
+        let answer = self.runtime_call(Import::LoopBudget, [before, zero, zero, zero, zero]);
+        self.b.ins().brif(answer, more, &[], taken, &[]);
+
+        self.b.switch_to_block(more);
+        self.b.set_cold_block(more);
+        state.set(&mut self.b, answer);
+        let refill = self.b.ins().iconst(types::I64, LOOPS_PER_QUESTION.cast_signed());
+        left.set(&mut self.b, refill);
+        self.b.ins().jump(count, &[]);
 
         self.b.switch_to_block(count);
-        let budget = register.get(&mut self.b);
+        let budget = left.get(&mut self.b);
         let budget = self.b.ins().iadd_imm_s(budget, -1);
-        register.set(&mut self.b, budget);
+        left.set(&mut self.b, budget);
         self.b.ins().jump(next, &[]);
     }
 
-    /// Writes the loop budget back, before other code may use it.
-    pub(super) fn save_budget(&mut self) {
-        if let Some(register) = self.budget {
-            let budget = register.get(&mut self.b);
-            let offset = field(offset_of!(VmContext, loop_budget));
-            self.b.ins().store(context_memory(), budget, self.context, offset);
+    /// The budget of a function that begins.
+    pub(super) fn begin_budget(&mut self, left: Register, state: Register) {
+        for (register, offset) in
+            [(left, offset_of!(VmContext, loop_budget)), (state, offset_of!(VmContext, loop_state))]
+        {
+            let value = self.b.ins().load(types::I64, constant_memory(), self.context, field(offset));
+            register.set(&mut self.b, value);
         }
-    }
-
-    /// Reads the loop budget, at entry and after other code may have used it.
-    pub(super) fn reload_budget(&mut self) {
-        if let Some(register) = self.budget {
-            let offset = field(offset_of!(VmContext, loop_budget));
-            let budget = self.b.ins().load(types::I64, context_memory(), self.context, offset);
-            register.set(&mut self.b, budget);
-        }
+        self.budget = Some(Budget { left, state });
     }
 }

@@ -84,7 +84,6 @@ impl Lower<'_, '_> {
     /// `ld_abs` and `ld_ind`: the function returns 0 where the packet has no such byte. Clobbers the argument registers as a
     /// call does.
     pub(super) fn load_packet(&mut self, step: &Step, size: Size, from: PacketBase, imm: i32) {
-        self.save_budget();
         let offset = match from {
             // The sum is of 32 bits, and signed.
             PacketBase::Ind(reg) => {
@@ -103,7 +102,6 @@ impl Lower<'_, '_> {
         let zero = self.b.ins().iconst(types::I64, 0);
         self.b.ins().return_(&[zero]);
         self.b.switch_to_block(go_on);
-        self.reload_budget();
         self.set(Reg::R0, value);
         self.clobber_arguments();
     }

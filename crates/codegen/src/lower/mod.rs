@@ -111,6 +111,15 @@ enum Register {
     Slot(ir::StackSlot),
 }
 
+/// The iterations that the `may_goto` of one function have, together.
+#[derive(Clone, Copy)]
+struct Budget {
+    /// How many until the runtime is asked.
+    left: Register,
+    /// What it answered the last time.
+    state: Register,
+}
+
 /// State while one function is lowered.
 struct Lower<'a, 'f> {
     b: FunctionBuilder<'f>,
@@ -127,7 +136,7 @@ struct Lower<'a, 'f> {
     /// Base of the arena window.
     window: Value,
     /// The loop budget, if the function has `may_goto`.
-    budget: Option<Register>,
+    budget: Option<Budget>,
     /// Bytes of stack the function uses.
     stack_bytes: i64,
     /// Whether a helper or kfunc may enter a callback of this program.
@@ -184,8 +193,8 @@ impl<'a, 'f> Lower<'a, 'f> {
             functions: HashMap::new(),
         };
         if body.uses_budget {
-            lower.budget = Some(Register::new(&mut lower.b, effort));
-            lower.reload_budget();
+            let [left, state] = [(); 2].map(|()| Register::new(&mut lower.b, effort));
+            lower.begin_budget(left, state);
         }
         match lower.labels.first() {
             Some(&first) => _ = lower.b.ins().jump(first, &[]),
