@@ -61,6 +61,8 @@ pub(crate) struct Invocation<'r> {
     pub(crate) lock: Option<Place<'r>>,
     /// The resilient locks it holds.
     pub(crate) resilient: Resilient<'r>,
+    /// The values that belong to this run alone, by the map they stand for (`bpf_get_local_storage`).
+    pub(crate) own_values: Vec<(u64, u64)>,
     /// The records of ring buffers that the program has reserved.
     pub(crate) reserved: Reserved<'r>,
     /// What iterators over bits walk through.
@@ -143,6 +145,7 @@ impl<'r> Invocation<'r> {
             redirect: None,
             lock: None,
             resilient: Resilient::default(),
+            own_values: Vec::new(),
             reserved: Reserved::default(),
             bits: super::bits::Copies::default(),
             trace: None,

@@ -25,6 +25,8 @@ mod perf;
 mod print;
 mod registry;
 mod ringbuf;
+mod stack;
+mod storage;
 mod strings;
 mod window;
 

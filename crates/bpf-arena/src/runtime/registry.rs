@@ -12,7 +12,7 @@ use super::hosted::{self, Hosted};
 use super::{Invocation, Order, Rmw, low32};
 use super::{
     arena, bits, checksum, control, dynptr, environment, iterate, keyless, locks, map, memory, objects,
-    packets, perf, print, ringbuf, strings,
+    packets, perf, print, ringbuf, stack, storage, strings,
 };
 use crate::enter::{self, Callee};
 use crate::error::TrapKind;
@@ -80,6 +80,8 @@ static ROOMS: &[&[Row]] = &[
     perf::ROWS,
     print::ROWS,
     ringbuf::ROWS,
+    stack::ROWS,
+    storage::ROWS,
     strings::ROWS,
 ];
 

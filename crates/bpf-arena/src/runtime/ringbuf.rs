@@ -1,8 +1,9 @@
 //! Ring buffers: `bpf_ringbuf_*` and `bpf_user_ringbuf_drain`.
 
-use super::maps::ring::{RingbufMap, Wakeup};
+use super::dynptr::{Dynptr, Kind, MAX_SIZE};
+use super::maps::ring::{RingbufMap, UserRingbufMap, Wakeup};
 use super::registry::{Row, rows};
-use super::{EAGAIN, EINVAL, Invocation, errno};
+use super::{E2BIG, EAGAIN, EINVAL, Invocation, errno, low32};
 use crate::error::TrapKind;
 
 pub(super) static ROWS: &[Row] = rows! {
@@ -11,6 +12,10 @@ pub(super) static ROWS: &[Row] = rows! {
     Some(132), "bpf_ringbuf_submit" => submit;
     Some(133), "bpf_ringbuf_discard" => discard;
     Some(134), "bpf_ringbuf_query" => query;
+    Some(198), "bpf_ringbuf_reserve_dynptr" => reserve_dynptr;
+    Some(199), "bpf_ringbuf_submit_dynptr" => submit_dynptr;
+    Some(200), "bpf_ringbuf_discard_dynptr" => discard_dynptr;
+    Some(209), "bpf_user_ringbuf_drain" => drain;
 };
 
 /// `long bpf_ringbuf_output(void *ringbuf, void *data, u64 size, u64 flags)`.
@@ -57,6 +62,70 @@ fn query(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [map, what, ..] = args;
     let map = run.map("bpf_ringbuf_query", 1, map)?;
     Ok(map.as_any().downcast_ref::<RingbufMap>().map_or(0, |ring| ring.query(what)))
+}
+
+/// `long bpf_ringbuf_reserve_dynptr(void *ringbuf, u32 size, u64 flags, struct bpf_dynptr *ptr)`: after an error the dynptr
+/// stands for nothing.
+fn reserve_dynptr(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let [map, size, flags, dynptr, _] = args;
+    let (dynptr, size) = (Dynptr::at(run, dynptr)?, low32(size));
+    let map = ringbuf(run, "bpf_ringbuf_reserve_dynptr", map)?;
+    let error = match (flags, size) {
+        (0, size) if size > MAX_SIZE => E2BIG,
+        (0, size) => match reserve_for(run, map, size.into()) {
+            Some(data) => {
+                dynptr.set(Kind::RingBuffer, data, size);
+                return Ok(0);
+            }
+            None => EINVAL,
+        },
+        _ => EINVAL,
+    };
+    dynptr.set_null();
+    Ok(errno(error))
+}
+
+/// `void bpf_ringbuf_submit_dynptr(struct bpf_dynptr *ptr, u64 flags)`.
+fn submit_dynptr(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    commit_dynptr(run, "bpf_ringbuf_submit_dynptr", args, false)
+}
+
+/// `void bpf_ringbuf_discard_dynptr(struct bpf_dynptr *ptr, u64 flags)`.
+fn discard_dynptr(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    commit_dynptr(run, "bpf_ringbuf_discard_dynptr", args, true)
+}
+
+/// `long bpf_user_ringbuf_drain(struct bpf_map *map, void *callback_fn, void *ctx, u64 flags)`: calls
+/// `callback(struct bpf_dynptr *record, void *ctx)` for one record after the other; how many.
+fn drain(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let [map, callback, context, flags, _] = args;
+    let bad = TrapKind::BadArgument { function: "bpf_user_ringbuf_drain", argument: 1, value: map };
+    let map = run.map("bpf_user_ringbuf_drain", 1, map)?;
+    let map = map.as_any().downcast_ref::<UserRingbufMap>().ok_or(bad)?;
+    let Some(wakeup) = Wakeup::checked(flags) else { return Ok(errno(EINVAL)) };
+    let dynptr = Dynptr::at(run, map.dynptr_address())?;
+    let drained = map.drain(wakeup, |record| {
+        dynptr.set(Kind::Local, record.address(), u32::try_from(record.len()).unwrap_or(0));
+        !run.check_cancel() && run.call_back(callback, [map.dynptr_address(), context, 0, 0, 0]) == Some(0)
+    });
+    Ok(drained.unwrap_or_else(|error| errno(error.errno())))
+}
+
+/// Gives up the record that a dynptr stands for; one that stands for nothing is none.
+fn commit_dynptr(
+    run: &mut Invocation<'_>,
+    function: &'static str,
+    args: [u64; 5],
+    discard: bool,
+) -> Result<u64, TrapKind> {
+    let [dynptr, flags, ..] = args;
+    let dynptr = Dynptr::at(run, dynptr)?;
+    let record = dynptr.get().data;
+    if record != 0 {
+        commit(run, function, record, flags, discard)?;
+        dynptr.set_null();
+    }
+    Ok(0)
 }
 
 /// Reserves a record that the run gives up later: the address of its data.

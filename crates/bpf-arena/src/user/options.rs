@@ -40,6 +40,24 @@ pub(crate) struct Options {
     pub(crate) wrong_stores: Option<WrongStores>,
     pub(crate) host: HostFunctions,
     pub(crate) world: Arc<World>,
+    pub(crate) call_stacks: Option<CallStacks>,
+}
+
+/// What the host says the call stack is: of user space or of the kernel, innermost frame first.
+#[derive(Clone)]
+pub(crate) struct CallStacks(Arc<dyn Fn(bool) -> Vec<u64> + Send + Sync>);
+
+impl CallStacks {
+    /// The stack of user space or of the kernel.
+    pub(crate) fn get(&self, user: bool) -> Vec<u64> {
+        (self.0)(user)
+    }
+}
+
+impl fmt::Debug for CallStacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CallStacks")
+    }
 }
 
 impl Default for UserEngine {
@@ -63,6 +81,7 @@ impl Default for UserEngine {
                 wrong_stores: None,
                 host: HostFunctions::default(),
                 world: Arc::default(),
+                call_stacks: None,
             }),
         }
     }
@@ -123,6 +142,14 @@ impl UserEngine {
     #[must_use]
     pub fn user_memory(mut self, memory: impl UserMemory + 'static) -> Self {
         self.set().user_memory = Some(Arc::new(memory));
+        self
+    }
+
+    /// The call stack that programs are told of (`bpf_get_stack`, `bpf_get_stackid`), innermost frame first: of user space if the
+    /// argument is `true`, otherwise of the kernel. Without it there is none, which is `-EFAULT` for programs.
+    #[must_use]
+    pub fn call_stacks(mut self, stacks: impl Fn(bool) -> Vec<u64> + Send + Sync + 'static) -> Self {
+        self.set().call_stacks = Some(CallStacks(Arc::new(stacks)));
         self
     }
 

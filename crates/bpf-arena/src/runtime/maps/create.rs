@@ -6,6 +6,8 @@ use bpf_object::{Btf, MapSpec, MapType};
 
 use super::array::ArrayMap;
 use super::bloom::BloomFilter;
+use super::devices::{DeviceArray, DeviceHash};
+use super::foreign::ForeignMap;
 use super::hash::HashMap;
 use super::hash_of_maps::HashOfMaps;
 use super::lpm_trie::LpmTrie;
@@ -14,6 +16,8 @@ use super::perf_event::PerfEventArray;
 use super::prog_array::ProgArray;
 use super::queue::QueueMap;
 use super::ring::{RingbufMap, UserRingbufMap};
+use super::stack_trace::StackTraceMap;
+use super::storage::StorageMap;
 use super::{UserMap, attributes};
 use crate::error::MapError;
 
@@ -22,6 +26,10 @@ type Create = fn(&MapSpec, Option<&Btf>) -> Result<Arc<dyn UserMap>, MapError>;
 
 /// The types, the arena aside, which takes part in the address space of the whole set of maps.
 static TYPES: &[(MapType, Create)] = &[
+    (MapType::Cpumap, |spec, _| Ok(Arc::new(DeviceArray::create(spec.clone())?))),
+    (MapType::Devmap, |spec, _| Ok(Arc::new(DeviceArray::create(spec.clone())?))),
+    (MapType::DevmapHash, |spec, _| Ok(Arc::new(DeviceHash::create(spec)?))),
+    (MapType::StackTrace, |spec, _| Ok(Arc::new(StackTraceMap::create(spec.clone())?))),
     (MapType::ArrayOfMaps, |spec, _| Ok(Arc::new(ArrayOfMaps::create(spec.clone())?))),
     (MapType::BloomFilter, |spec, _| Ok(Arc::new(BloomFilter::create(spec.clone())?))),
     (MapType::HashOfMaps, |spec, _| Ok(Arc::new(HashOfMaps::create(spec)?))),
@@ -32,6 +40,18 @@ static TYPES: &[(MapType, Create)] = &[
     (MapType::Stack, |spec, _| Ok(Arc::new(QueueMap::create(spec.clone())?))),
     (MapType::Ringbuf, |spec, _| Ok(Arc::new(RingbufMap::create(spec.clone())?))),
     (MapType::UserRingbuf, |spec, _| Ok(Arc::new(UserRingbufMap::create(spec.clone())?))),
+    (MapType::TaskStorage, storage),
+    (MapType::SkStorage, storage),
+    (MapType::InodeStorage, storage),
+    (MapType::CgrpStorage, storage),
+    (MapType::CgroupArray, foreign),
+    (MapType::CgroupStorage, foreign),
+    (MapType::PercpuCgroupStorage, foreign),
+    (MapType::ReuseportSockarray, foreign),
+    (MapType::Sockhash, foreign),
+    (MapType::Sockmap, foreign),
+    (MapType::StructOps, foreign),
+    (MapType::Xskmap, foreign),
     (MapType::Array, array),
     (MapType::PercpuArray, array),
     (MapType::Hash, hash),
@@ -62,4 +82,12 @@ fn array(spec: &MapSpec, btf: Option<&Btf>) -> Result<Arc<dyn UserMap>, MapError
 
 fn hash(spec: &MapSpec, btf: Option<&Btf>) -> Result<Arc<dyn UserMap>, MapError> {
     Ok(Arc::new(HashMap::create(spec, btf)?))
+}
+
+fn storage(spec: &MapSpec, btf: Option<&Btf>) -> Result<Arc<dyn UserMap>, MapError> {
+    Ok(Arc::new(StorageMap::create(spec, btf)?))
+}
+
+fn foreign(spec: &MapSpec, _: Option<&Btf>) -> Result<Arc<dyn UserMap>, MapError> {
+    Ok(Arc::new(ForeignMap::create(spec.clone())))
 }

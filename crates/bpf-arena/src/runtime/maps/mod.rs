@@ -6,7 +6,9 @@ mod attributes;
 mod bloom;
 mod core;
 mod create;
+mod devices;
 pub(crate) mod fields;
+mod foreign;
 mod hash;
 mod hash_of_maps;
 mod hosted;
@@ -20,6 +22,8 @@ mod prog_array;
 mod queue;
 pub(crate) mod ring;
 mod slots;
+pub(crate) mod stack_trace;
+pub(crate) mod storage;
 pub(crate) mod structs;
 mod visit;
 

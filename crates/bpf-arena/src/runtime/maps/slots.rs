@@ -51,9 +51,12 @@ impl<T> Slots<T> {
         chunk.get((index % CHUNK) as usize)?.swap(content)
     }
 
-    /// The indices of the filled slots.
-    pub(super) fn filled(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.len).filter(|index| self.get(*index).is_some())
+    /// The indices of the filled slots, from this one on.
+    pub(super) fn filled_from(&self, first: u32) -> impl Iterator<Item = u32> + '_ {
+        let chunks = (first / CHUNK..).zip(self.chunks.iter().skip((first / CHUNK) as usize));
+        let made = chunks.filter_map(|(number, chunk)| Some((number, chunk.get()?)));
+        let slots = made.flat_map(|(number, chunk)| (number * CHUNK..).zip(chunk.iter()));
+        slots.filter(move |(index, slot)| *index >= first && slot.load().is_some()).map(|(index, _)| index)
     }
 }
 
@@ -73,5 +76,11 @@ mod tests {
         assert_eq!(slots.get(1000), None);
         assert_eq!(slots.replace(999, None), Some(Arc::new(2)));
         assert_eq!(slots.get(999), None);
+        for index in [3, 513, 998] {
+            slots.replace(index, Some(Arc::new(0)));
+        }
+        assert_eq!(slots.filled_from(0).collect::<Vec<_>>(), [3, 513, 998]);
+        assert_eq!(slots.filled_from(4).collect::<Vec<_>>(), [513, 998]);
+        assert_eq!(slots.filled_from(999).count(), 0);
     }
 }
