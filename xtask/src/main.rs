@@ -23,7 +23,8 @@ enum Task {
     Bench(bench::Args),
     /// Runs the kernel's own BPF selftests on every engine and compares with what is expected.
     Conformance(conformance::Args),
-    /// Runs random programs and feeds random bytes: `exec`, `decode`, `object`, `verify`, `verifier`, `contained`.
+    /// Runs random programs and feeds random bytes: `exec`, `decode`, `object`, `verify`, `verifier`, `contained`,
+    /// `maps`.
     Fuzz(fuzz::Args),
     /// Compiles every `*.bpf.c` into the `*.bpf.o` beside it.
     Objects(objects::Args),

@@ -59,7 +59,8 @@ pub(crate) trait LoadedMap: Send + Sync {
     /// Bytes of a value as the host has it: per-CPU maps have one value, rounded up to 8 bytes, for each possible CPU;
     /// maps of maps, programs and the like have 4 bytes.
     fn value_bytes(&self) -> usize {
-        sys::bpf::host_value_bytes(self.spec().map_type as u32, self.spec().value_size)
+        let spec = self.spec();
+        sys::bpf::host_value_bytes(spec.map_type as u32, spec.value_size, crate::cpu::possible())
     }
 
     /// Copies the value of `key`. Queues and stacks (without a key) give the next value and keep it; a bloom filter

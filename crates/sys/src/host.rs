@@ -69,6 +69,35 @@ pub fn thread_name() -> Vec<u8> {
     rustix::thread::name().map(std::ffi::CString::into_bytes).unwrap_or_default()
 }
 
+/// Keeps the calling thread on one processor for as long as this lives; dropped on another thread, it changes that one.
+#[derive(Debug)]
+#[must_use = "dropping it lets the thread go where it may"]
+pub struct Pinned {
+    before: Option<rustix::thread::CpuSet>,
+}
+
+impl Pinned {
+    /// Stays on this processor, if the machine has it and lets the thread run there.
+    pub fn to_cpu(cpu: usize) -> Self {
+        let before = rustix::thread::sched_getaffinity(None).ok();
+        let mut only = rustix::thread::CpuSet::new();
+        if cpu < rustix::thread::CpuSet::MAX_CPU {
+            only.set(cpu);
+        }
+        let moved = rustix::thread::sched_setaffinity(None, &only).is_ok();
+        Self { before: before.filter(|_| moved) }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            // It was allowed before.
+            let _ = rustix::thread::sched_setaffinity(None, before);
+        }
+    }
+}
+
 /// Whether the machine has this NUMA node.
 #[must_use]
 pub fn has_numa_node(node: u32) -> bool {

@@ -3,6 +3,7 @@
 mod contained;
 mod exec;
 mod input;
+mod maps;
 mod verifier;
 
 use clap::Subcommand;
@@ -25,6 +26,8 @@ enum What {
     Verify(input::Args),
     /// Runs accepted programs and looks whether all they do lies in what the verifier said they may do.
     Contained(contained::Args),
+    /// Does the same to the maps of this process and to the running kernel's, from the host and from a program.
+    Maps(maps::Args),
     /// Compares verdicts with the running kernel's, over random programs and mutants of the selftests.
     Verifier(verifier::Args),
 }
@@ -36,6 +39,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         What::Decode(args) => input::run(testkit::fuzz::Target::Decode, args),
         What::Object(args) => input::run(testkit::fuzz::Target::Object, args),
         What::Contained(args) => contained::run(args),
+        What::Maps(args) => maps::run(args),
         What::Verifier(args) => verifier::run(args),
         What::Verify(args) => input::run(testkit::fuzz::Target::Verify, args),
     }

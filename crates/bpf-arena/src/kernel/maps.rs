@@ -210,6 +210,10 @@ impl LoadedMap for KernelMap {
         &self.spec
     }
 
+    fn value_bytes(&self) -> usize {
+        self.map.value_bytes()
+    }
+
     fn lookup(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<(), MapError> {
         present(self.map.lookup(key, value, flags))
     }

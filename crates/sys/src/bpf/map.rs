@@ -173,7 +173,7 @@ impl Map {
     /// Bytes of a value as the system call takes it: see [`host_value_bytes`].
     #[must_use]
     pub fn value_bytes(&self) -> usize {
-        host_value_bytes(self.info.map_type, self.info.value_size)
+        host_value_bytes(self.info.map_type, self.info.value_size, possible_cpus())
     }
 
     /// Reads the element of `key` into `value`; `false` if there is none. A bloom filter is asked for what `value` holds.
@@ -300,13 +300,13 @@ impl MapInfo {
 // SAFETY: a `repr(C)` struct of integers without padding, the kernel's `struct bpf_map_info` from its start.
 unsafe impl InfoAttr for MapInfo {}
 
-/// Bytes of a value as the system call takes it: per-CPU maps (`map_type` is `BPF_MAP_TYPE_*`) have one value, rounded up
-/// to 8 bytes, for each possible CPU; maps of descriptors have 4 bytes.
+/// Bytes of a value as the system call takes it, of a map of `BPF_MAP_TYPE_*` on a machine with so many CPUs: per-CPU maps
+/// have one value, rounded up to 8 bytes, for each of them; maps of descriptors have 4 bytes.
 #[must_use]
-pub fn host_value_bytes(map_type: u32, value_size: u32) -> usize {
+pub fn host_value_bytes(map_type: u32, value_size: u32, cpus: usize) -> usize {
     match map_type {
         PERCPU_HASH | PERCPU_ARRAY | LRU_PERCPU_HASH | PERCPU_CGROUP_STORAGE => {
-            (value_size as usize).next_multiple_of(8).saturating_mul(possible_cpus())
+            (value_size as usize).next_multiple_of(8).saturating_mul(cpus)
         }
         kind if DESCRIPTOR_VALUES.contains(&kind) => 4,
         _ => value_size as usize,

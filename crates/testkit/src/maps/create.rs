@@ -1,0 +1,88 @@
+//! Attributes with which maps are created: allowed or refused alike.
+
+use std::sync::Arc;
+
+use bpf_arena::{LoadError, MapSet};
+use bpf_object::{MapSpec, MapType};
+use fastrand::Rng;
+use sys::bpf::{Map, MapOptions};
+
+use super::{Compared, Difference, MapsError};
+
+/// Sizes on the edges of what types allow. None makes a map of much memory together with the entries below.
+const SIZES: &[u32] =
+    &[0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 64, 256, 260, 264, 512, 513, 4096, 1 << 31, u32::MAX];
+const ENTRIES: &[u32] = &[0, 1, 2, 3, 4, 5, 64, 4096, 8192, 12288];
+/// Of 512 bytes or more only so many.
+const FEW_ENTRIES: u32 = 64;
+
+/// Compares so many random sets of attributes for maps of one type.
+///
+/// # Errors
+/// The first difference.
+pub fn creations(map_type: MapType, first_seed: u64, count: u64) -> Result<Compared, MapsError> {
+    let mut compared = Compared::default();
+    for seed in (first_seed..).take(usize::try_from(count).unwrap_or(usize::MAX)) {
+        let spec = random(map_type, &mut Rng::with_seed(seed));
+        let (mine, its) = (here(&spec), in_kernel(&spec));
+        if mine != its {
+            let what = format!("creation ends with {mine} here, {its} in the kernel");
+            let difference = Difference { map: format!("{spec:?}"), seed, steps: Vec::new(), what };
+            return Err(MapsError::Difference(Box::new(difference)));
+        }
+        compared.sequences += 1;
+        compared.operations += 1;
+    }
+    Ok(compared)
+}
+
+/// Attributes that a type usually has, most of them, and some that are not allowed.
+fn random(map_type: MapType, rng: &mut Rng) -> MapSpec {
+    let usual = super::config::configs(map_type);
+    let mut spec = match usual.get(rng.usize(0..usual.len().max(1))) {
+        Some(config) => config.spec.clone(),
+        None => MapSpec::new("subject", map_type),
+    };
+    let pick = |list: &[u32], rng: &mut Rng| list.get(rng.usize(0..list.len())).copied().unwrap_or(0);
+    for _ in 0..rng.u8(0..3) {
+        match rng.u8(0..5) {
+            0 => spec.key_size = pick(SIZES, rng),
+            1 => spec.value_size = pick(SIZES, rng),
+            2 => spec.max_entries = pick(ENTRIES, rng),
+            3 => spec.flags ^= 1 << rng.u32(0..20),
+            _ => spec.extra = [0, 1, 5, 15, 16, 1 << 20][rng.usize(0..6)],
+        }
+    }
+    if (512..1 << 29).contains(&spec.key_size.max(spec.value_size)) {
+        spec.max_entries = spec.max_entries.min(FEW_ENTRIES);
+    }
+    spec
+}
+
+/// The error number with which the map is refused here; 0 if it is not.
+fn here(spec: &MapSpec) -> i32 {
+    let specs: Arc<[MapSpec]> = Arc::from([spec.clone()]);
+    match MapSet::create_with(&specs, None, false) {
+        Ok(_) => 0,
+        Err(LoadError::Map { source, .. }) => source.errno(),
+        Err(LoadError::Arena { source, .. }) => source.errno().raw_os_error(),
+        Err(_) => -1,
+    }
+}
+
+fn in_kernel(spec: &MapSpec) -> i32 {
+    let options = MapOptions {
+        name: &spec.name,
+        map_type: spec.map_type as u32,
+        key_size: spec.key_size,
+        value_size: spec.value_size,
+        max_entries: spec.max_entries,
+        flags: spec.flags,
+        extra: spec.extra,
+        ..MapOptions::default()
+    };
+    match Map::create(&options) {
+        Ok(_) => 0,
+        Err(error) => error.errno().map_or(-1, sys::bpf::Errno::raw_os_error),
+    }
+}

@@ -1,0 +1,135 @@
+//! The same operations on a map of this process and on the running kernel's, from the host and from a program.
+//!
+//! Results, values and error numbers have to be equal; the order of elements too, where it does not depend on a random
+//! seed; of maps that evict, what the kernel promises: never more elements than there is room for, the values stored last, the
+//! newest element.
+
+mod compare;
+mod config;
+mod create;
+mod sequence;
+mod side;
+
+use std::fmt;
+
+use bpf_arena::Engine;
+use bpf_arena::kernel::KernelEngine;
+use bpf_object::MapType;
+use fastrand::Rng;
+
+pub use self::config::types;
+pub use self::create::creations;
+pub use self::side::SideError;
+
+use self::compare::Comparison;
+use self::config::{Config, configs};
+use self::sequence::{Step, sequence};
+use self::side::{Scripts, Side};
+
+/// One sequence in so many is run as machine code here, the others by the interpreter, which needs no compiling.
+const COMPILED_EVERY: u64 = 4;
+
+/// How much was compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Sequences.
+    pub sequences: u64,
+    /// Operations of the host and of programs.
+    pub operations: u64,
+}
+
+/// Where the two sides differ.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// The map.
+    pub map: String,
+    /// The sequence's seed.
+    pub seed: u64,
+    /// The steps until then, the last one answered differently.
+    pub steps: Vec<String>,
+    /// What differs.
+    pub what: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}, seed {}: {}", self.map, self.seed, self.what)?;
+        self.steps.iter().enumerate().try_for_each(|(number, step)| writeln!(f, "  {number}: {step}"))
+    }
+}
+
+impl std::error::Error for Difference {}
+
+/// Why a comparison ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MapsError {
+    /// The two sides differ.
+    #[error(transparent)]
+    Difference(Box<Difference>),
+    /// One of them could not be asked.
+    #[error(transparent)]
+    Side(#[from] SideError),
+}
+
+/// Compares maps of one type in sequences with seeds from `first_seed` on.
+///
+/// # Errors
+/// The first difference, or a side that could not be asked.
+pub fn compare(map_type: MapType, first_seed: u64, sequences: u64) -> Result<Compared, MapsError> {
+    let scripts = Scripts::open()?;
+    let kernel = Engine::kernel()
+        .map_err(|error| SideError::Load { engine: "kernel", error: error.to_string() })?
+        .log(bpf_arena::kernel::LogMode::Never);
+    // Per-CPU values are those of the CPU that ran, here and there.
+    let _pinned = sys::host::Pinned::to_cpu(0);
+    let configs = configs(map_type);
+    let mut compared = Compared::default();
+    for seed in (first_seed..).take(usize::try_from(sequences).unwrap_or(usize::MAX)) {
+        let mut rng = Rng::with_seed(seed);
+        let Some(config) = configs.get(rng.usize(0..configs.len().max(1))) else { break };
+        compared.operations += one(config, &scripts, &kernel, seed, &mut rng)?;
+        compared.sequences += 1;
+    }
+    Ok(compared)
+}
+
+/// Runs one sequence on both sides; the number of operations.
+fn one(
+    config: &Config,
+    scripts: &Scripts,
+    kernel: &KernelEngine,
+    seed: u64,
+    rng: &mut Rng,
+) -> Result<u64, MapsError> {
+    let object = scripts.with(config)?;
+    let user =
+        if seed.is_multiple_of(COMPILED_EVERY) { Engine::user() } else { Engine::user().interpreter() };
+    let ours = Side::load(config, &object, user.into())?;
+    let theirs = Side::load(config, &object, kernel.clone().into())?;
+    let steps = sequence(config, theirs.value_bytes(), rng);
+    let mut comparison = Comparison::new(config);
+    let mut operations = 0;
+    for (number, step) in steps.iter().enumerate() {
+        let (mine, its) = (ours.take(step)?, theirs.take(step)?);
+        comparison.step(step, &mine, &its).map_err(|what| {
+            let spec = &config.spec;
+            let map = format!(
+                "{} with keys of {}, values of {}{}, {} entries, flags {:#x}",
+                spec.map_type.name(),
+                spec.key_size,
+                spec.value_size,
+                if config.locked { " with a lock" } else { "" },
+                spec.max_entries,
+                spec.flags
+            );
+            let steps = steps.iter().take(number + 1).map(|step| format!("{step:?}")).collect();
+            MapsError::Difference(Box::new(Difference { map, seed, steps, what }))
+        })?;
+        operations += match step {
+            Step::Host(_) => 1,
+            Step::Script(ops) => ops.len() as u64,
+        };
+    }
+    Ok(operations)
+}
