@@ -173,8 +173,8 @@ static __always_inline void walk(struct op *op)
 		if (at_ < script.count && at_ < OPS)                                                                   \
 			for (struct op *op = &script.ops[at_]; op; op = NULL)
 
-/* Maps whose elements cannot be walked by a program. */
-SEC("?syscall")
+/* Maps whose elements cannot be walked by a program, and that a program that may sleep cannot use. */
+SEC("?raw_tp")
 int elements(void *ctx)
 {
 	for_each_op(op)
@@ -204,7 +204,7 @@ int percpu(void *ctx)
 	return 0;
 }
 
-SEC("?syscall")
+SEC("?raw_tp")
 int queue(void *ctx)
 {
 	for_each_op(op) {
@@ -223,7 +223,7 @@ int queue(void *ctx)
 	return 0;
 }
 
-SEC("?syscall")
+SEC("?raw_tp")
 int bloom(void *ctx)
 {
 	for_each_op(op) {

@@ -70,6 +70,7 @@ mod map;
 pub mod network;
 mod object;
 mod packet;
+mod ring;
 mod runtime;
 pub mod suite;
 pub mod typed;
@@ -83,6 +84,7 @@ pub use fault::{Fault, Faults};
 pub use map::{BPF_ANY, BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST, Batch, BatchCursor, BatchError, Map, UpdateMode};
 pub use object::Object;
 pub use packet::{PacketError, PacketOutcome, PacketRun, Redirect, RedirectTarget};
+pub use ring::{RingBuffer, RingError, UserRingBuffer};
 pub use runtime::maps::MapSet;
 pub use user::{
     Cancel, Code, Instance, LoopLimit, Moment, OfferedBytes, Output, Remains, Stream, UserEngine, UserMemory,

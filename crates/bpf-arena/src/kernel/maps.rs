@@ -2,15 +2,16 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bpf_object::{KindTag, MapOrigin, MapSpec, MapType, Object};
-use sys::bpf::{BpfError, Errno, Map, MapBtf, MapMemory, MapOptions, possible_cpus};
+use sys::bpf::{BpfError, Errno, Map, MapBtf, MapMemory, MapOptions, RingPages, possible_cpus};
 
 use super::KernelError;
 use super::btf::LoadedBtf;
 use super::running::Running;
 use crate::arena::{Arena, ArenaError, ArenaSpec, PageCount};
-use crate::backend::{BatchRead, LoadedMap};
+use crate::backend::{BatchRead, LoadedMap, RingMemory};
 use crate::error::MapError;
 
 /// The kernel's own number for "not supported", which no other system call gives.
@@ -308,6 +309,13 @@ impl LoadedMap for KernelMap {
         self.update(&0_u32.to_ne_bytes(), &value, sys::bpf::ANY)
     }
 
+    fn ring(&self) -> Result<Arc<dyn RingMemory>, MapError> {
+        if !matches!(self.spec.map_type, MapType::Ringbuf | MapType::UserRingbuf) {
+            return Err(MapError::Invalid);
+        }
+        Ok(Arc::new(KernelRing(self.map.ring().map_err(map_error)?)))
+    }
+
     fn kernel(&self) -> Option<&KernelMap> {
         Some(self)
     }
@@ -339,6 +347,43 @@ impl KernelMap {
     /// Stores an object's descriptor.
     fn store(&self, key: &[u8], fd: BorrowedFd<'_>, flags: u64) -> Result<(), MapError> {
         self.map.update(key, &fd.as_raw_fd().to_ne_bytes(), flags).map_err(map_error)
+    }
+}
+
+/// A ring buffer of the kernel, mapped here.
+struct KernelRing(RingPages);
+
+impl RingMemory for KernelRing {
+    fn data_bytes(&self) -> u64 {
+        self.0.data_bytes()
+    }
+
+    fn load_u64(&self, offset: u64) -> u64 {
+        self.0.load_u64(offset)
+    }
+
+    fn store_u64(&self, offset: u64, value: u64) {
+        self.0.store_u64(offset, value);
+    }
+
+    fn load_u32(&self, offset: u64) -> u32 {
+        self.0.load_u32(offset)
+    }
+
+    fn store_u32(&self, offset: u64, value: u32) {
+        self.0.store_u32(offset, value);
+    }
+
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> bool {
+        self.0.read(offset, bytes)
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> bool {
+        self.0.write(offset, bytes)
+    }
+
+    fn wait(&self, timeout: Duration) -> bool {
+        self.0.wait(timeout)
     }
 }
 

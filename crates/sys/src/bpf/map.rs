@@ -10,11 +10,13 @@ use rustix::io::Errno;
 use super::error::BpfError;
 use super::ids::{InfoAttr, object_info};
 use super::raw::{Attr, Command, address, address_mut, call, call_fd, object_name};
-use super::{Capability, MapMemory};
+use super::{Capability, MapMemory, RingPages};
 
 /// `BPF_MAP_TYPE_ARENA`.
 pub const MAP_TYPE_ARENA: u32 = 33;
 
+const RINGBUF: u32 = 27;
+const USER_RINGBUF: u32 = 31;
 const PERCPU_HASH: u32 = 5;
 const PERCPU_ARRAY: u32 = 6;
 const LRU_PERCPU_HASH: u32 = 10;
@@ -269,6 +271,22 @@ impl Map {
             // The kernel lays elements out 8 bytes aligned.
             let stride = (info.value_size as usize).next_multiple_of(8);
             MapMemory::new(self.fd.as_fd(), stride.saturating_mul(info.max_entries as usize), 0)
+        }
+    }
+
+    /// Maps a ring buffer, or a user ring buffer, into this process.
+    ///
+    /// # Errors
+    /// The map is none, or as mmap(2) answers.
+    pub fn ring(&self) -> Result<RingPages, BpfError> {
+        let refused = |errno| BpfError::Call { command: Command::ObjectInfo, errno };
+        match self.info.map_type {
+            RINGBUF | USER_RINGBUF => {
+                let fd = self.try_clone()?.into_fd();
+                let data = self.info.max_entries as usize;
+                RingPages::new(fd, data, self.info.map_type == USER_RINGBUF).map_err(refused)
+            }
+            _ => Err(refused(Errno::INVAL)),
         }
     }
 

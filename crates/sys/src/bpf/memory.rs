@@ -5,7 +5,7 @@
     reason = "the kernel and programs write this memory at any moment; it is read and written by width"
 )]
 
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, Ordering::Relaxed};
 use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
@@ -15,23 +15,39 @@ use rustix::mm::{MapFlags, ProtFlags};
 /// out, never borrowed. Naturally aligned words of 1, 2, 4 and 8 bytes are copied whole. Unmapped on drop.
 #[derive(Debug)]
 pub struct MapMemory {
-    // Invariant: `[base, base + len)` is a readable and writable mapping owned by this value.
+    // Invariant: `[base, base + len)` is a readable mapping owned by this value, and a writable one if `writable`.
     base: usize,
     len: usize,
     map_len: usize,
+    writable: bool,
 }
 
 impl MapMemory {
     /// Maps `bytes` bytes (rounded up to pages) of a map, at `address` exactly if that is not 0.
     pub(super) fn new(fd: BorrowedFd<'_>, bytes: usize, address: usize) -> Result<Self, Errno> {
+        Self::map(fd, 0, bytes, address, true)
+    }
+
+    /// Maps `bytes` bytes of a map from an offset of whole pages on, wherever there is room.
+    pub(super) fn part(fd: BorrowedFd<'_>, offset: u64, bytes: usize, writable: bool) -> Result<Self, Errno> {
+        Self::map(fd, offset, bytes, 0, writable)
+    }
+
+    fn map(
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        bytes: usize,
+        address: usize,
+        writable: bool,
+    ) -> Result<Self, Errno> {
         let map_len = bytes.checked_next_multiple_of(rustix::param::page_size()).ok_or(Errno::INVAL)?;
         let fixed = if address == 0 { MapFlags::empty() } else { MapFlags::FIXED_NOREPLACE };
         let hint = core::ptr::with_exposed_provenance_mut(address);
         let flags = MapFlags::SHARED | fixed;
+        let access = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
         // SAFETY: with an address it is NOREPLACE, so no existing mapping can be touched.
-        let base =
-            unsafe { rustix::mm::mmap(hint, map_len, ProtFlags::READ | ProtFlags::WRITE, flags, fd, 0) }?;
-        Ok(Self { base: base.expose_provenance(), len: bytes, map_len })
+        let base = unsafe { rustix::mm::mmap(hint, map_len, access, flags, fd, offset) }?;
+        Ok(Self { base: base.expose_provenance(), len: bytes, map_len, writable })
     }
 
     /// Address of the first byte.
@@ -74,7 +90,7 @@ impl MapMemory {
 
     /// Copies bytes in; `false`, and nothing copied, if they do not all fit. Missing arena pages as for [`Self::read`].
     pub fn write(&self, at: usize, bytes: &[u8]) -> bool {
-        if !self.contains(at, bytes.len()) {
+        if !self.writable || !self.contains(at, bytes.len()) {
             return false;
         }
         let mut address = self.base + at;
@@ -91,6 +107,42 @@ impl MapMemory {
             rest = later;
         }
         true
+    }
+
+    /// Reads an aligned 64-bit word, with acquire order; `None` outside.
+    pub(super) fn load_u64(&self, at: usize) -> Option<u64> {
+        let at = self.word(at, 8)?;
+        // SAFETY: `word` saw to place and alignment.
+        Some(unsafe { AtomicU64::from_ptr(at.cast()) }.load(Ordering::Acquire))
+    }
+
+    /// Reads an aligned 32-bit word, with acquire order; `None` outside.
+    pub(super) fn load_u32(&self, at: usize) -> Option<u32> {
+        let at = self.word(at, 4)?;
+        // SAFETY: `word` saw to place and alignment.
+        Some(unsafe { AtomicU32::from_ptr(at.cast()) }.load(Ordering::Acquire))
+    }
+
+    /// Writes an aligned 64-bit word, with release order; nothing outside of what may be written.
+    pub(super) fn store_u64(&self, at: usize, value: u64) {
+        if let Some(at) = self.word(at, 8).filter(|_| self.writable) {
+            // SAFETY: `word` saw to place and alignment, and it may be written.
+            unsafe { AtomicU64::from_ptr(at.cast()) }.store(value, Ordering::Release);
+        }
+    }
+
+    /// Writes an aligned 32-bit word, with release order; nothing outside of what may be written.
+    pub(super) fn store_u32(&self, at: usize, value: u32) {
+        if let Some(at) = self.word(at, 4).filter(|_| self.writable) {
+            // SAFETY: `word` saw to place and alignment, and it may be written.
+            unsafe { AtomicU32::from_ptr(at.cast()) }.store(value, Ordering::Release);
+        }
+    }
+
+    /// The aligned word of so many bytes, if it lies inside.
+    fn word(&self, at: usize, bytes: usize) -> Option<*mut u8> {
+        let inside = self.contains(at, bytes) && at.is_multiple_of(bytes);
+        inside.then(|| core::ptr::with_exposed_provenance_mut(self.base + at))
     }
 
     fn contains(&self, at: usize, bytes: usize) -> bool {

@@ -15,6 +15,7 @@ mod memory;
 mod probe;
 mod prog;
 mod raw;
+mod ring;
 pub mod system;
 
 pub use batch::BatchRead;
@@ -34,6 +35,7 @@ pub use memory::MapMemory;
 pub use probe::{Feature, KernelVersion};
 pub use prog::{Prog, ProgInfo, TestOutcome, TestRun};
 pub use raw::Command;
+pub use ring::RingPages;
 pub use rustix::io::Errno;
 
 /// Bytes of a page.

@@ -112,7 +112,7 @@ const MAPPED: Row = (4, 24, 3, BPF_F_MMAPABLE);
 static TYPES: &[Type] = &[
     Type { lockable: true, ..of(MapType::Hash, Shape::Hash, "walked", HASHES) },
     of(MapType::PercpuHash, Shape::Hash, "percpu", HASHES),
-    Type { lockable: true, ..of(MapType::LruHash, Shape::Hash, "walked", LRUS) },
+    of(MapType::LruHash, Shape::Hash, "walked", LRUS),
     of(MapType::LruPercpuHash, Shape::Hash, "percpu", LRUS),
     Type { lockable: true, ..of(MapType::Array, Shape::Array, "walked", ARRAYS) },
     of(
@@ -182,8 +182,7 @@ pub(super) fn configs(map_type: MapType) -> Vec<Config> {
         all.push(config(of, MAPPED, false));
     }
     if of.lockable {
-        let entries = if of.map_type == MapType::LruHash { 64 } else { 4 };
-        all.push(config(of, (4, LOCKED_VALUE_BYTES, entries, 0), true));
+        all.push(config(of, (4, LOCKED_VALUE_BYTES, 4, 0), true));
     }
     all
 }

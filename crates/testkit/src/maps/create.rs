@@ -1,5 +1,6 @@
 //! Attributes with which maps are created: allowed or refused alike.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use bpf_arena::{LoadError, MapSet};
@@ -13,6 +14,8 @@ use super::{Compared, Difference, MapsError};
 const SIZES: &[u32] =
     &[0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 64, 256, 260, 264, 512, 513, 4096, 1 << 31, u32::MAX];
 const ENTRIES: &[u32] = &[0, 1, 2, 3, 4, 5, 64, 4096, 8192, 12288];
+/// Those of `BPF_F_*` that are no promise of a descriptor (`BPF_F_VTYPE_BTF_OBJ_FD`, `BPF_F_TOKEN_FD`).
+const FLAG_BITS: [u32; 18] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 17, 18, 19];
 /// Of 512 bytes or more only so many.
 const FEW_ENTRIES: u32 = 64;
 
@@ -49,9 +52,17 @@ fn random(map_type: MapType, rng: &mut Rng) -> MapSpec {
             0 => spec.key_size = pick(SIZES, rng),
             1 => spec.value_size = pick(SIZES, rng),
             2 => spec.max_entries = pick(ENTRIES, rng),
-            3 => spec.flags ^= 1 << rng.u32(0..20),
+            3 => spec.flags ^= 1 << pick(&FLAG_BITS, rng),
             _ => spec.extra = [0, 1, 5, 15, 16, 1 << 20][rng.usize(0..6)],
         }
+    }
+    if matches!(map_type, MapType::ArrayOfMaps | MapType::HashOfMaps) {
+        spec.inner = Some(Box::new(MapSpec {
+            key_size: 4,
+            value_size: 8,
+            max_entries: 2,
+            ..MapSpec::new("inner", MapType::Array)
+        }));
     }
     if (512..1 << 29).contains(&spec.key_size.max(spec.value_size)) {
         spec.max_entries = spec.max_entries.min(FEW_ENTRIES);
@@ -71,6 +82,14 @@ fn here(spec: &MapSpec) -> i32 {
 }
 
 fn in_kernel(spec: &MapSpec) -> i32 {
+    match created(spec) {
+        Ok(_) => 0,
+        Err(error) => error.errno().map_or(-1, sys::bpf::Errno::raw_os_error),
+    }
+}
+
+fn created(spec: &MapSpec) -> Result<Map, sys::bpf::BpfError> {
+    let inner = spec.inner.as_deref().map(created).transpose()?;
     let options = MapOptions {
         name: &spec.name,
         map_type: spec.map_type as u32,
@@ -79,10 +98,8 @@ fn in_kernel(spec: &MapSpec) -> i32 {
         max_entries: spec.max_entries,
         flags: spec.flags,
         extra: spec.extra,
+        inner: inner.as_ref().map(AsFd::as_fd),
         ..MapOptions::default()
     };
-    match Map::create(&options) {
-        Ok(_) => 0,
-        Err(error) => error.errno().map_or(-1, sys::bpf::Errno::raw_os_error),
-    }
+    Map::create(&options)
 }

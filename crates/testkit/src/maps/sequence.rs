@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-use super::config::{Config, Defined, Shape};
+use super::config::{BPF_F_MMAPABLE, Config, Defined, Shape};
 
 /// Operations that one script holds.
 pub(super) const SCRIPT_OPS: usize = 32;
@@ -75,6 +75,10 @@ pub(super) enum HostOp {
     },
     /// Takes all records out of a ring buffer.
     Drain,
+    /// Puts a record into a user ring buffer.
+    Produce {
+        record: Vec<u8>,
+    },
 }
 
 /// What a program can do with a map, as `bpf/map_script.bpf.c` numbers it.
@@ -217,6 +221,7 @@ impl Source<'_> {
 
     fn element_op(&mut self) -> HostOp {
         let (key, bytes) = (self.key(), self.host_value);
+        let array = self.config.shape == Shape::Array;
         match self.rng.u8(0..40) {
             0..=7 => HostOp::Lookup { key, flags: self.locked_flags() },
             8..=17 if self.config.shape != Shape::Container => {
@@ -239,15 +244,20 @@ impl Source<'_> {
                 let keys = (0..count).flat_map(|_| self.key()).collect();
                 HostOp::DeleteBatch { keys, flags: self.locked_flags() }
             }
-            36 => HostOp::ReadAt,
-            37 => {
+            36 if array && self.is_mapped() => HostOp::ReadAt,
+            37 if array && self.is_mapped() => {
                 let most = self.config.spec.value_size * (self.config.spec.max_entries.min(64) + 1);
                 let len = self.rng.usize(0..20);
                 HostOp::WriteAt { offset: u64::from(self.rng.u32(0..most.max(1))), bytes: self.value(len) }
             }
-            38 if self.rng.u8(0..4) == 0 => HostOp::Freeze,
+            // What is mapped cannot be frozen, and here there is nothing to map.
+            38 if self.rng.u8(0..4) == 0 && !self.is_mapped() => HostOp::Freeze,
             _ => HostOp::Update { key, value: self.value(bytes), flags: 0 }.or_delete(self.config.shape),
         }
+    }
+
+    fn is_mapped(&self) -> bool {
+        self.config.spec.flags & BPF_F_MMAPABLE != 0
     }
 
     fn batches(&mut self, delete: bool) -> HostOp {

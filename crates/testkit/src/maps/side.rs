@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bpf_arena::typed::set_initial;
-use bpf_arena::{App, Engine, Map, MapError};
+use bpf_arena::{App, Engine, Map, MapError, RingError};
 use bpf_object::{MapSpec, Object};
 
 use super::config::{Config, Shape};
@@ -59,7 +59,8 @@ pub(super) enum Answer {
     },
     /// How many, and the error that ended it.
     Count(usize, i32),
-    Records(Vec<Vec<u8>>),
+    /// Records of a ring buffer, and what ended it.
+    Ring(Vec<Vec<u8>>, Option<RingError>),
     Script(Vec<OpAnswer>, Vec<Vec<u8>>),
 }
 
@@ -197,7 +198,26 @@ impl Side {
                 value(map.read_at(0, &mut bytes).map(|()| Some(bytes)))
             }
             HostOp::WriteAt { offset, bytes } => done(map.write_at(*offset, bytes)),
-            HostOp::Drain => Answer::Records(Vec::new()),
+            HostOp::Drain => self.drain(),
+            HostOp::Produce { record } => match map.user_ring_buffer() {
+                Ok(mut ring) => Answer::Ring(vec![record.clone()], ring.push(record).err()),
+                Err(error) => Answer::Done(error.errno()),
+            },
+        }
+    }
+
+    fn drain(&self) -> Answer {
+        let mut ring = match self.subject.ring_buffer() {
+            Ok(ring) => ring,
+            Err(error) => return Answer::Done(error.errno()),
+        };
+        let (mut records, mut record) = (Vec::new(), Vec::new());
+        loop {
+            match ring.take(&mut record) {
+                Ok(true) => records.push(record.clone()),
+                Ok(false) => return Answer::Ring(records, None),
+                Err(error) => return Answer::Ring(records, Some(error)),
+            }
         }
     }
 

@@ -22,6 +22,28 @@ pub(super) struct HostedMap {
     writers: AtomicUsize,
 }
 
+/// The operations on many elements at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BatchOp {
+    Read,
+    Take,
+    Update,
+    Delete,
+}
+
+impl BatchOp {
+    /// Whether maps of this type have it.
+    fn is_of(self, map_type: MapType) -> bool {
+        use MapType as T;
+        match map_type {
+            T::Hash | T::PercpuHash | T::LruHash | T::LruPercpuHash | T::HashOfMaps => true,
+            T::LpmTrie => self != Self::Take,
+            T::Array | T::PercpuArray | T::ArrayOfMaps => matches!(self, Self::Read | Self::Update),
+            _ => false,
+        }
+    }
+}
+
 /// Counts a host operation that writes.
 struct Writing<'m>(&'m AtomicUsize);
 
@@ -77,8 +99,17 @@ impl HostedMap {
         Err(MapError::ValueSize { expected, given: value.len() })
     }
 
-    /// Checks that keys, and values if there are any, are whole and as many.
-    fn check_batch(&self, keys: &[u8], values: Option<&[u8]>, flags: u64) -> Result<(), MapError> {
+    /// Checks that there are such batches, and keys and values are whole and as many.
+    fn check_batch(
+        &self,
+        batch: BatchOp,
+        keys: &[u8],
+        values: Option<&[u8]>,
+        flags: u64,
+    ) -> Result<(), MapError> {
+        if !batch.is_of(self.map.spec().map_type) {
+            return Err(MapError::NoOperation);
+        }
         let count = keys.len().checked_div(self.key_bytes).unwrap_or(0);
         if keys.len() != count.saturating_mul(self.key_bytes) {
             return self.check_key(keys);
@@ -152,6 +183,7 @@ impl LoadedMap for HostedMap {
     }
 
     fn lookup_batch(&self, batch: &mut BatchRead<'_>) -> (usize, Result<(), MapError>) {
+        let operation = if batch.delete { BatchOp::Take } else { BatchOp::Read };
         let allowed = || {
             self.may_read()?;
             let writing = if batch.delete { Some(self.begin_write()?) } else { None };
@@ -159,7 +191,7 @@ impl LoadedMap for HostedMap {
             if batch.from.is_some_and(|from| from.len() < cursor) || batch.next.len() < cursor {
                 return Err(MapError::Invalid);
             }
-            self.check_batch(batch.keys, Some(batch.values), batch.flags)?;
+            self.check_batch(operation, batch.keys, Some(batch.values), batch.flags)?;
             Ok(writing)
         };
         match allowed() {
@@ -171,7 +203,7 @@ impl LoadedMap for HostedMap {
     fn update_batch(&self, keys: &[u8], values: &[u8], flags: u64) -> (usize, Result<(), MapError>) {
         let allowed = || {
             let writing = self.begin_write()?;
-            self.check_batch(keys, Some(values), flags)?;
+            self.check_batch(BatchOp::Update, keys, Some(values), flags)?;
             if self.holds_objects() { Err(MapError::OtherEngine) } else { Ok(writing) }
         };
         match allowed() {
@@ -181,7 +213,9 @@ impl LoadedMap for HostedMap {
     }
 
     fn delete_batch(&self, keys: &[u8], flags: u64) -> (usize, Result<(), MapError>) {
-        let allowed = || self.begin_write().and_then(|w| self.check_batch(keys, None, flags).map(|()| w));
+        let allowed = || {
+            self.begin_write().and_then(|w| self.check_batch(BatchOp::Delete, keys, None, flags).map(|()| w))
+        };
         match allowed() {
             Ok(_writing) => self.map.delete_batch(keys, flags),
             Err(error) => (0, Err(error)),
