@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::{Config, Defined, Shape};
-use super::sequence::{HostOp, Kind, ScriptOp, Step};
+use super::sequence::{Bytes, HostOp, Kind, ScriptOp, Step};
 use super::side::{Answer, OpAnswer};
 
 const EPERM: i32 = 1;
@@ -14,7 +14,7 @@ const EEXIST: i32 = 17;
 pub(super) struct Comparison<'c> {
     config: &'c Config,
     /// Values that a bloom filter was given.
-    pushed: BTreeSet<Vec<u8>>,
+    pushed: BTreeSet<Bytes>,
     /// What a map that evicts may hold, on each side.
     kept: [Kept; 2],
 }
@@ -44,9 +44,10 @@ impl<'c> Comparison<'c> {
     /// kernel keep and others clear, and the numbers that maps have.
     fn comparable(&self, answer: &Answer) -> Answer {
         let size = self.config.spec.value_size as usize;
-        let clear = |value: &Vec<u8>| -> Vec<u8> {
+        let clear = |value: &Bytes| {
             let stride = size.next_multiple_of(8);
-            value.iter().enumerate().map(|(at, byte)| if at % stride < size { *byte } else { 0 }).collect()
+            let kept = value.iter().enumerate().map(|(at, byte)| if at % stride < size { *byte } else { 0 });
+            Bytes(kept.collect())
         };
         let per_cpu = self.config.program == Some("percpu");
         match answer {
@@ -84,14 +85,16 @@ impl<'c> Comparison<'c> {
                     let value = op.value.get(..size).unwrap_or_default();
                     if op.kind == Kind::Peek {
                         let bad = |answer: &OpAnswer| ![0, -i64::from(ENOENT)].contains(&answer.result);
-                        let missing = |answer: &OpAnswer| self.pushed.contains(value) && answer.result != 0;
+                        let missing = |answer: &OpAnswer| {
+                            self.pushed.contains(&Bytes::from(value)) && answer.result != 0
+                        };
                         if [mine, its].into_iter().any(|answer| bad(answer) || missing(answer)) {
                             return Err(format!("{op:?}: {mine:?} here, {its:?} in the kernel"));
                         }
                     } else if mine != its {
                         return Err(format!("{op:?}: {mine:?} here, {its:?} in the kernel"));
                     } else if mine.result == 0 {
-                        self.pushed.insert(value.to_vec());
+                        self.pushed.insert(value.into());
                     }
                 }
                 Ok(())
@@ -137,8 +140,8 @@ fn first_difference(step: &Step, ours: &Answer, theirs: &Answer) -> String {
 /// element that was stored last of all.
 #[derive(Default)]
 struct Kept {
-    values: BTreeMap<Vec<u8>, Vec<u8>>,
-    newest: Option<Vec<u8>>,
+    values: BTreeMap<Bytes, Bytes>,
+    newest: Option<Bytes>,
 }
 
 impl Kept {
@@ -219,7 +222,7 @@ impl Kept {
             Kind::Lookup => self.looked_up(config, &op.key, (answer.result == 1).then_some(out)),
             Kind::Store if answer.result == 1 => {
                 self.looked_up(config, &op.key, self.values.get(&op.key).cloned().as_deref())?;
-                self.values.insert(op.key.clone(), value.to_vec());
+                self.values.insert(op.key.clone(), value.into());
                 Ok(())
             }
             Kind::WalkDelete if answer.result >= 0 => {
@@ -234,18 +237,19 @@ impl Kept {
     fn updated(&mut self, key: &[u8], value: &[u8], flags: u64, errno: i32) -> Result<(), &'static str> {
         // An update that fails may have made room first.
         let newest = self.newest.take();
+        // One that is to replace may thereby have removed what it was to replace.
         match (flags, errno) {
             (_, EPERM) => {
                 self.newest = newest;
                 Ok(())
             }
             (0..=2, 0) => {
-                self.values.insert(key.to_vec(), value.to_vec());
-                self.newest = Some(key.to_vec());
+                self.values.insert(key.into(), value.into());
+                self.newest = Some(key.into());
                 Ok(())
             }
-            (1, EEXIST) if self.values.contains_key(key) => Ok(()),
-            (2, ENOENT) if newest.as_deref() != Some(key) => Ok(()),
+            (1, EEXIST) if self.values.contains_key(&Bytes::from(key)) => Ok(()),
+            (2, ENOENT) => Ok(()),
             (3.., 1..) => Ok(()),
             _ => Err("an update that cannot end so"),
         }
@@ -253,7 +257,7 @@ impl Kept {
 
     fn deleted(&mut self, key: &[u8], errno: i32) -> Result<(), &'static str> {
         let newest = self.newest.as_deref() == Some(key);
-        let known = self.values.contains_key(key);
+        let known = self.values.contains_key(&Bytes::from(key));
         if errno == EPERM {
             return Ok(());
         }
@@ -267,17 +271,17 @@ impl Kept {
 
     fn looked_up(&self, config: &Config, key: &[u8], value: Option<&[u8]>) -> Result<(), &'static str> {
         let per_cpu = config.program == Some("percpu");
-        match (value, self.values.get(key)) {
+        match (value, self.values.get(&Bytes::from(key))) {
             (Some(_), None) => Err("an element that was not stored"),
             // The values of other CPUs are compared where nothing is evicted.
-            (Some(value), Some(last)) if value != last && !per_cpu => Err("a value that was not the last"),
+            (Some(value), Some(last)) if *value != **last && !per_cpu => Err("a value that was not the last"),
             (None, _) if self.newest.as_deref() == Some(key) => Err("the newest element is missing"),
             _ => Ok(()),
         }
     }
 
     fn gone(&mut self, key: &[u8]) {
-        self.values.remove(key);
-        self.newest.take_if(|newest| newest == key);
+        self.values.remove(&Bytes::from(key));
+        self.newest.take_if(|newest| &**newest == key);
     }
 }

@@ -53,7 +53,7 @@ fn random(map_type: MapType, rng: &mut Rng) -> MapSpec {
             1 => spec.value_size = pick(SIZES, rng),
             2 => spec.max_entries = pick(ENTRIES, rng),
             3 => spec.flags ^= 1 << pick(&FLAG_BITS, rng),
-            _ => spec.extra = [0, 1, 5, 15, 16, 1 << 20][rng.usize(0..6)],
+            _ => spec.extra = pick(&[0, 1, 5, 15, 16, 1 << 20], rng).into(),
         }
     }
     if matches!(map_type, MapType::ArrayOfMaps | MapType::HashOfMaps) {

@@ -11,6 +11,7 @@ mod sequence;
 mod side;
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use bpf_arena::Engine;
 use bpf_arena::kernel::KernelEngine;
@@ -28,6 +29,9 @@ use self::side::{Scripts, Side};
 
 /// One sequence in so many is run as machine code here, the others by the interpreter, which needs no compiling.
 const COMPILED_EVERY: u64 = 4;
+
+/// Held by the one comparison that may run programs.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// How much was compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,7 +85,8 @@ pub fn compare(map_type: MapType, first_seed: u64, sequences: u64) -> Result<Com
     let kernel = Engine::kernel()
         .map_err(|error| SideError::Load { engine: "kernel", error: error.to_string() })?
         .log(bpf_arena::kernel::LogMode::Never);
-    // Per-CPU values are those of the CPU that ran, here and there.
+    // Per-CPU values are those of the CPU that ran, here and there: the first of both, with nobody else on it here.
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let _pinned = sys::host::Pinned::to_cpu(0);
     let configs = configs(map_type);
     let mut compared = Compared::default();

@@ -9,6 +9,30 @@ pub(super) const SCRIPT_OPS: usize = 32;
 /// Bytes of a script operation's value.
 pub(super) const SCRIPT_VALUE_BYTES: usize = 64;
 
+/// Bytes that are shown in hexadecimal.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Bytes(pub(super) Vec<u8>);
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<&[u8]> for Bytes {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+}
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// One step: the host does something, or runs a program that does many things.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -20,26 +44,26 @@ pub(super) enum Step {
 #[derive(Clone, Debug)]
 pub(super) enum HostOp {
     Lookup {
-        key: Vec<u8>,
+        key: Bytes,
         flags: u64,
     },
     Update {
-        key: Vec<u8>,
-        value: Vec<u8>,
+        key: Bytes,
+        value: Bytes,
         flags: u64,
     },
     Delete {
-        key: Vec<u8>,
+        key: Bytes,
     },
     LookupAndDelete {
-        key: Vec<u8>,
+        key: Bytes,
         flags: u64,
     },
     MayContain {
-        value: Vec<u8>,
+        value: Bytes,
     },
     NextKey {
-        key: Option<Vec<u8>>,
+        key: Option<Bytes>,
     },
     /// All keys; those whose first byte is odd are deleted on the way.
     Walk {
@@ -52,18 +76,18 @@ pub(super) enum HostOp {
         delete: bool,
     },
     UpdateBatch {
-        keys: Vec<u8>,
-        values: Vec<u8>,
+        keys: Bytes,
+        values: Bytes,
         flags: u64,
     },
     DeleteBatch {
-        keys: Vec<u8>,
+        keys: Bytes,
         flags: u64,
     },
     Freeze,
     /// Stores the inner map with this number.
     SetMap {
-        key: Vec<u8>,
+        key: Bytes,
         inner: usize,
         flags: u64,
     },
@@ -71,13 +95,13 @@ pub(super) enum HostOp {
     ReadAt,
     WriteAt {
         offset: u64,
-        bytes: Vec<u8>,
+        bytes: Bytes,
     },
     /// Takes all records out of a ring buffer.
     Drain,
     /// Puts a record into a user ring buffer.
     Produce {
-        record: Vec<u8>,
+        record: Bytes,
     },
 }
 
@@ -110,8 +134,8 @@ pub(super) struct ScriptOp {
     pub(super) kind: Kind,
     pub(super) arg: u32,
     pub(super) flags: u64,
-    pub(super) key: Vec<u8>,
-    pub(super) value: Vec<u8>,
+    pub(super) key: Bytes,
+    pub(super) value: Bytes,
 }
 
 /// A sequence for a map. `host_value` is what the host takes for a value's size.
@@ -135,7 +159,7 @@ struct Source<'s> {
     config: &'s Config,
     host_value: usize,
     /// The keys that are used, so that they meet again.
-    keys: Vec<Vec<u8>>,
+    keys: Vec<Bytes>,
     rng: &'s mut Rng,
 }
 
@@ -157,7 +181,7 @@ impl Source<'_> {
                 Shape::Trie => self.prefix(bytes),
                 _ => (0..bytes).map(|_| self.rng.u8(..)).collect(),
             };
-            self.keys.push(resized(key, bytes));
+            self.keys.push(Bytes(resized(key, bytes)));
         }
     }
 
@@ -181,24 +205,28 @@ impl Source<'_> {
         key
     }
 
-    fn key(&mut self) -> Vec<u8> {
+    fn key(&mut self) -> Bytes {
         let at = self.rng.usize(0..self.keys.len().max(1));
         self.keys.get(at).cloned().unwrap_or_default()
     }
 
-    fn value(&mut self, bytes: usize) -> Vec<u8> {
-        match self.config.shape {
+    fn value(&mut self, bytes: usize) -> Bytes {
+        Bytes(match self.config.shape {
             // So that values meet again.
             Shape::Bloom => vec![self.rng.u8(0..12); bytes],
             _ => (0..bytes).map(|_| self.rng.u8(..)).collect(),
-        }
+        })
     }
 
     fn flags(&mut self) -> u64 {
         let some = [0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 8, 1 << 40];
         let locks = [0, 1, 2, 4, 4, 4, 5, 6];
         let from: &[u64] = if self.config.locked { &locks } else { &some };
-        from.get(self.rng.usize(0..from.len())).copied().unwrap_or(0)
+        self.one_of(from)
+    }
+
+    fn one_of<T: Copy + Default>(&mut self, list: &[T]) -> T {
+        list.get(self.rng.usize(0..list.len().max(1))).copied().unwrap_or_default()
     }
 
     fn rarely(&mut self, value: u64) -> u64 {
@@ -211,7 +239,7 @@ impl Source<'_> {
             Shape::Queue => self.queue_op(),
             Shape::Bloom => self.bloom_op(),
             Shape::Ring => match self.rng.u8(0..6) {
-                0 => HostOp::Lookup { key: Vec::new(), flags: 0 },
+                0 => HostOp::Lookup { key: Bytes::default(), flags: 0 },
                 1 => HostOp::NextKey { key: None },
                 _ => HostOp::Drain,
             },
@@ -236,12 +264,12 @@ impl Source<'_> {
             32 => self.batches(true),
             33 | 34 if self.config.shape != Shape::Container => {
                 let count = self.rng.usize(0..5);
-                let keys = (0..count).flat_map(|_| self.key()).collect();
+                let keys = Bytes((0..count).flat_map(|_| self.key().0).collect());
                 HostOp::UpdateBatch { keys, values: self.value(count * bytes), flags: self.locked_flags() }
             }
             33..=35 => {
                 let count = self.rng.usize(0..5);
-                let keys = (0..count).flat_map(|_| self.key()).collect();
+                let keys = Bytes((0..count).flat_map(|_| self.key().0).collect());
                 HostOp::DeleteBatch { keys, flags: self.locked_flags() }
             }
             36 if array && self.is_mapped() => HostOp::ReadAt,
@@ -279,12 +307,12 @@ impl Source<'_> {
         if self.config.locked && self.rng.bool() {
             return 4;
         }
-        let wrong = [1, 4, 8][self.rng.usize(0..3)];
+        let wrong = self.one_of(&[1, 4, 8]);
         self.rarely(wrong)
     }
 
     fn queue_op(&mut self) -> HostOp {
-        let (key, bytes) = (Vec::new(), self.host_value);
+        let (key, bytes) = (Bytes::default(), self.host_value);
         match self.rng.u8(0..16) {
             0..=6 => HostOp::Update { key, value: self.value(bytes), flags: self.flags() },
             7..=9 => HostOp::LookupAndDelete { key, flags: self.rarely(4) },
@@ -297,7 +325,7 @@ impl Source<'_> {
     }
 
     fn bloom_op(&mut self) -> HostOp {
-        let (key, bytes) = (Vec::new(), self.host_value);
+        let (key, bytes) = (Bytes::default(), self.host_value);
         match self.rng.u8(0..16) {
             0..=5 => HostOp::Update { key, value: self.value(bytes), flags: self.flags() },
             6..=12 => HostOp::MayContain { value: self.value(bytes) },
@@ -340,7 +368,7 @@ impl Source<'_> {
             }
             Kind::Output => (arg, flags) = (self.rng.u32(0..=64), 1),
             Kind::ReserveSubmit | Kind::ReserveDiscard => {
-                arg = [8, 1000, 1000, 61][self.rng.usize(0..4)];
+                arg = self.one_of(&[8, 1000, 1000, 61]);
                 flags = self.rarely(1);
             }
             Kind::Query => flags = self.rng.u64(0..5),
@@ -349,7 +377,11 @@ impl Source<'_> {
         if matches!(kind, Kind::InnerLookup | Kind::InnerUpdate | Kind::InnerDelete) {
             arg = self.rng.u32(0..3);
         }
-        ScriptOp { kind, arg, flags, key: self.key(), value: self.value(SCRIPT_VALUE_BYTES) }
+        let bytes = match self.config.shape {
+            Shape::Ring => SCRIPT_VALUE_BYTES,
+            _ => SCRIPT_VALUE_BYTES.min(self.config.spec.value_size.max(8) as usize),
+        };
+        ScriptOp { kind, arg, flags, key: self.key(), value: self.value(bytes) }
     }
 
     fn script_kind(&mut self) -> Kind {

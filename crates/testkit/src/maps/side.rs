@@ -7,7 +7,7 @@ use bpf_arena::{App, Engine, Map, MapError, RingError};
 use bpf_object::{MapSpec, Object};
 
 use super::config::{Config, Shape};
-use super::sequence::{HostOp, Kind, SCRIPT_VALUE_BYTES, ScriptOp, Step};
+use super::sequence::{Bytes, HostOp, Kind, SCRIPT_VALUE_BYTES, ScriptOp, Step};
 
 /// `bpf/map_script.bpf.c`: bytes of keys in a script, of an operation, of its parts.
 const KEY_BYTES: usize = 32;
@@ -46,29 +46,29 @@ pub(super) enum Answer {
     /// Success or an error number.
     Done(i32),
     /// A value, if there was one.
-    Value(Option<Vec<u8>>),
+    Value(Option<Bytes>),
     /// Whether there was something.
     Found(bool),
-    Key(Option<Vec<u8>>),
-    Keys(Vec<Vec<u8>>, i32),
+    Key(Option<Bytes>),
+    Keys(Vec<Bytes>, i32),
     /// Elements in the order in which they came, how many in each batch, and the error that ended it.
     Batches {
-        elements: Vec<(Vec<u8>, Vec<u8>)>,
+        elements: Vec<(Bytes, Bytes)>,
         counts: Vec<usize>,
         errno: i32,
     },
     /// How many, and the error that ended it.
     Count(usize, i32),
     /// Records of a ring buffer, and what ended it.
-    Ring(Vec<Vec<u8>>, Option<RingError>),
-    Script(Vec<OpAnswer>, Vec<Vec<u8>>),
+    Ring(Vec<Bytes>, Option<RingError>),
+    Script(Vec<OpAnswer>, Vec<Bytes>),
 }
 
 /// What an operation of a script gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OpAnswer {
     pub(super) result: i64,
-    pub(super) out: Vec<u8>,
+    pub(super) out: Bytes,
 }
 
 /// The object whose programs run scripts, as its bytes were.
@@ -172,7 +172,7 @@ impl Side {
                 Err(error) => Answer::Done(error.errno()),
             },
             HostOp::NextKey { key } => match map.next_key(key.as_deref()) {
-                Ok(key) => Answer::Key(key),
+                Ok(key) => Answer::Key(key.map(Bytes)),
                 Err(error) => Answer::Done(error.errno()),
             },
             HostOp::Walk { delete } => self.walk(*delete),
@@ -214,7 +214,7 @@ impl Side {
         let (mut records, mut record) = (Vec::new(), Vec::new());
         loop {
             match ring.take(&mut record) {
-                Ok(true) => records.push(record.clone()),
+                Ok(true) => records.push(Bytes(record.clone())),
                 Ok(false) => return Answer::Ring(records, None),
                 Err(error) => return Answer::Ring(records, Some(error)),
             }
@@ -233,7 +233,7 @@ impl Side {
                             return Answer::Keys(keys, error.errno());
                         }
                     }
-                    keys.push(key.clone());
+                    keys.push(Bytes(key.clone()));
                     last = Some(key);
                 }
                 Ok(None) => return Answer::Keys(keys, 0),
@@ -255,8 +255,8 @@ impl Side {
             match batch {
                 Ok(batch) => {
                     counts.push(batch.count);
-                    let keys = batch.keys.chunks(self.key_bytes.max(1)).map(<[u8]>::to_vec);
-                    let values = batch.values.chunks(self.value_bytes().max(1)).map(<[u8]>::to_vec);
+                    let keys = batch.keys.chunks(self.key_bytes.max(1)).map(Bytes::from);
+                    let values = batch.values.chunks(self.value_bytes().max(1)).map(Bytes::from);
                     elements.extend(keys.zip(values));
                     cursor = batch.next;
                     if cursor.is_none() || most == 0 {
@@ -293,12 +293,12 @@ impl Side {
             let out = bytes.get(at + 8..at + 8 + SCRIPT_VALUE_BYTES).unwrap_or_default();
             // Errors of a helper are 64 bits wide only where the program's C says so.
             let result = if op.kind == Kind::Query { result } else { result << 32 >> 32 };
-            OpAnswer { result, out: out.to_vec() }
+            OpAnswer { result, out: out.into() }
         });
         let answers = answers.collect();
         let walked = bytes.get(4..8).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes) as usize;
         let keys = bytes.get(WALK_AT..).unwrap_or_default().chunks(KEY_BYTES).take(walked);
-        Ok(Answer::Script(answers, keys.map(<[u8]>::to_vec).collect()))
+        Ok(Answer::Script(answers, keys.map(Bytes::from).collect()))
     }
 }
 
@@ -312,7 +312,7 @@ fn done(result: Result<(), MapError>) -> Answer {
 
 fn value(result: Result<Option<Vec<u8>>, MapError>) -> Answer {
     match result {
-        Ok(value) => Answer::Value(value),
+        Ok(value) => Answer::Value(value.map(Bytes)),
         Err(error) => Answer::Done(error.errno()),
     }
 }
