@@ -218,6 +218,9 @@ pub enum RunError {
     /// No memory for the run's stack.
     #[error("no memory for the stack of a run")]
     NoMemory,
+    /// The program is not run with such a socket.
+    #[error(transparent)]
+    Socket(#[from] crate::socket::SocketError),
     /// A function of the host ended the run.
     #[error("function `{function}` of the host: {message}")]
     Host {

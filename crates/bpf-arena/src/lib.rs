@@ -72,6 +72,7 @@ mod object;
 mod packet;
 mod ring;
 mod runtime;
+mod socket;
 pub mod suite;
 pub mod typed;
 mod user;
@@ -86,6 +87,7 @@ pub use object::Object;
 pub use packet::{PacketError, PacketOutcome, PacketRun, Redirect, RedirectTarget};
 pub use ring::{RingBuffer, RingError, UserRingBuffer};
 pub use runtime::maps::MapSet;
+pub use socket::{Socket, SocketError, SocketRun};
 pub use user::{
     Cancel, Code, Instance, LoopLimit, Moment, OfferedBytes, Output, Remains, Stream, UserEngine, UserMemory,
 };

@@ -9,7 +9,8 @@ use sys::fault::Recorder;
 use verifier::Verified;
 
 use super::options::Options;
-use super::packet::{EMPTY_PACKET, Kind};
+use super::packet::{EMPTY_PACKET, Kind, TestRun};
+use super::socket::{Layout, Stage};
 use super::state::{Borrowed, RunState};
 use super::trace::{Moment, Trace};
 use crate::Outcome;
@@ -25,11 +26,16 @@ use crate::runtime::hosted::Hosted;
 use crate::runtime::maps::MapSet;
 use crate::runtime::objects::ObjectTypes;
 use crate::runtime::{FaultLog, Held, Invocation, Leave, RawFault};
+use crate::socket::SocketRun;
 
-/// Most bytes of context of a program of this type, as for `BPF_PROG_TEST_RUN`: 64 KiB, or the twelve arguments of a
-/// raw tracepoint.
+/// Most bytes of context of a program of this type, as for `BPF_PROG_TEST_RUN`: 64 KiB, or the twelve arguments of a traced
+/// function and what it returns.
 fn max_ctx_bytes(program: &Program) -> u32 {
-    if program.kind.prog_type == Some(ProgType::RawTracepoint) { 12 * 8 } else { 0xffff }
+    match program.kind.prog_type {
+        Some(ProgType::RawTracepoint | ProgType::RawTracepointWritable) => 12 * 8,
+        Some(ProgType::Tracing | ProgType::Lsm | ProgType::StructOps) => 13 * 8,
+        _ => 0xffff,
+    }
 }
 
 /// Everything that runs of one program share.
@@ -82,8 +88,29 @@ struct Facts {
     stack_bytes: u32,
     /// Whether it is machine code that accesses an arena, or may enter another program that does.
     records_faults: bool,
-    /// Whether it runs on packets.
-    on_packets: bool,
+    /// Where its context comes from.
+    surroundings: Surroundings,
+}
+
+/// Where a program's context comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Surroundings {
+    /// The caller's bytes are the context.
+    Caller,
+    /// It describes a packet.
+    Packet,
+    /// It is about a socket.
+    Socket,
+}
+
+impl Surroundings {
+    fn of(program: &Program) -> Self {
+        match program.kind.prog_type {
+            Some(kind) if Kind::of(kind).is_some() => Self::Packet,
+            Some(kind) if Layout::of(kind).is_some() => Self::Socket,
+            _ => Self::Caller,
+        }
+    }
 }
 
 /// What a run left behind, for tools and tests.
@@ -126,7 +153,7 @@ impl Instance {
             max_ctx_bytes: max_ctx_bytes(verified.program()),
             stack_bytes: if uses_stack { verified.stats().max_stack_bytes } else { 0 },
             records_faults: machine.is_some() && (verified.arena().is_some() || tail_calls),
-            on_packets: verified.program().kind.prog_type.and_then(Kind::of).is_some(),
+            surroundings: Surroundings::of(verified.program()),
         };
         Self { inner: Arc::new(Loaded { id: next_id(), image, machine, facts }) }
     }
@@ -145,8 +172,12 @@ impl Instance {
     /// # Errors
     /// As for [`Instance::run`]; the first error ends it.
     pub fn repeat(&self, ctx: &mut [u8], count: u32) -> Result<Outcome, RunError> {
-        if self.inner.facts.on_packets {
-            return self.run_empty_packet(ctx, count);
+        match self.inner.facts.surroundings {
+            Surroundings::Caller => {}
+            Surroundings::Packet => return self.run_empty_packet(ctx, count),
+            Surroundings::Socket => {
+                return self.repeat_socket(&mut SocketRun { ctx, ..SocketRun::default() }, count);
+            }
         }
         self.inner.check_ctx(ctx.len())?;
         let mut borrowed = self.inner.run_state()?;
@@ -157,6 +188,24 @@ impl Instance {
     pub(super) fn run_prepared(&self, setup: &mut dyn Setup, count: u32) -> Result<Outcome, RunError> {
         let mut borrowed = self.inner.run_state()?;
         self.inner.execute(&mut [], borrowed.get().ok_or_else(no_memory)?, Some(setup), count)
+    }
+
+    /// What is to be made ready for a run with this context: nothing, if it is used as it is.
+    fn setup(&self, ctx: &mut [u8]) -> Result<Option<Box<dyn Setup>>, RunError> {
+        match self.inner.facts.surroundings {
+            Surroundings::Caller => {
+                self.inner.check_ctx(ctx.len())?;
+                Ok(None)
+            }
+            Surroundings::Packet => {
+                let run = PacketRun { ctx, data: &EMPTY_PACKET, ..PacketRun::default() };
+                Ok(Some(Box::new(TestRun::new(self.program(), &run)?)))
+            }
+            Surroundings::Socket => {
+                let run = SocketRun { ctx, ..SocketRun::default() };
+                Ok(Some(Box::new(Stage::new(self.program(), &run)?)))
+            }
+        }
     }
 
     /// Programs on packets get one of zeroes where the caller has none.
@@ -172,10 +221,13 @@ impl Instance {
     /// # Errors
     /// As for [`Instance::run`].
     pub fn run_and_inspect(&self, ctx: &mut [u8]) -> Result<Remains, RunError> {
-        self.inner.check_ctx(ctx.len())?;
+        let mut setup = self.setup(ctx)?;
         let mut borrowed = self.inner.run_state()?;
         let state = borrowed.get().ok_or_else(no_memory)?;
-        let outcome = self.inner.execute(ctx, state, None, 1);
+        let outcome = match &mut setup {
+            Some(setup) => self.inner.execute(&mut [], state, Some(&mut **setup), 1),
+            None => self.inner.execute(ctx, state, None, 1),
+        };
         let frame = u64::from(self.inner.image.verified.frames().first().map_or(0, |f| f.stack_bytes));
         let offset = (state.stack.len() as u64).saturating_sub(frame);
         let stack = state.stack.place(offset, frame).map_or_else(Vec::new, |place| place.to_vec());
@@ -188,15 +240,18 @@ impl Instance {
     /// # Errors
     /// The context does not fit.
     pub fn trace(&self, ctx: &mut [u8], most: usize) -> Result<Vec<Moment>, RunError> {
-        self.inner.check_ctx(ctx.len())?;
+        let mut setup = self.setup(ctx)?;
         let mut borrowed = self.inner.run_state()?;
         let RunState { stack, held, .. } = borrowed.get().ok_or_else(no_memory)?;
         clear_stack(stack, self.inner.facts.stack_bytes);
         let has_ctx = !ctx.is_empty();
         let regions = Regions::new(stack, ctx, self.inner.image.maps.table(), &held.memory);
-        let r1 = if has_ctx { regions.ctx_address() } else { 0 };
+        let mut r1 = if has_ctx { regions.ctx_address() } else { 0 };
         let r10 = stack.address() + stack.len() as u64;
         let mut run = Invocation::new(&self.inner, regions, held);
+        if let Some(setup) = &mut setup {
+            r1 = setup.before(&mut run).ok_or_else(no_memory)?;
+        }
         run.trace = Some(Trace { moments: Vec::new(), most });
         interp::run(&mut run, r1, r10);
         run.release_lock();

@@ -12,7 +12,6 @@ use verifier::Verified;
 
 use super::image::{Image, Instance};
 use super::options::{Options, UserEngine};
-use super::packet::Kind;
 use crate::app::{self, App};
 use crate::enter::{Machine, MachineError};
 use crate::error::{LoadError, Unsupported, UnsupportedKind};
@@ -219,9 +218,8 @@ impl UserEngine {
 
 /// Whether this engine runs programs of this type at all.
 fn check_program_type(program: &Program) -> Result<(), LoadError> {
-    // Raw tracepoints are run as the kernel test-runs them: with the arguments that the caller gives.
-    let on_packets = program.kind.prog_type.and_then(Kind::of).is_some();
-    if on_packets || matches!(program.kind.prog_type, Some(ProgType::Syscall | ProgType::RawTracepoint)) {
+    // What replaces another program's function has no context of its own.
+    if program.kind.prog_type.is_some_and(|kind| kind != ProgType::Ext) {
         return Ok(());
     }
     Err(LoadError::Unsupported(vec![Unsupported {

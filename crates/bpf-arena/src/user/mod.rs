@@ -5,6 +5,7 @@ mod load;
 mod memory;
 mod options;
 mod packet;
+mod socket;
 mod state;
 mod trace;
 

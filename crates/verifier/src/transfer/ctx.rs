@@ -68,14 +68,17 @@ impl Step<'_> {
     }
 
     /// The argument of the hook that lies there. They are only read.
-    fn find_argument(&self, query: &Query) -> Result<Gives, Reason> {
+    fn find_argument(&mut self, query: &Query) -> Result<Gives, Reason> {
         let (Some(hook), Some(kernel)) = (&self.plan.hook, self.plan.kernel()) else {
             return Err(Unsupported::Feature { what: "context described by BTF" }.into());
         };
         let Query { offset, size, write, .. } = *query;
         let found = hook.argument(kernel, offset, size).filter(|_| !write);
+        let end = u32::try_from(offset.saturating_add_unsigned(size)).unwrap_or(u32::MAX);
         let size = u32::try_from(size).unwrap_or(u32::MAX);
-        found.map(Gives::Argument).ok_or(Reason::CtxAccess { offset, size })
+        let gives = found.map(Gives::Argument).ok_or(Reason::CtxAccess { offset, size })?;
+        self.facts.ctx_bytes = self.facts.ctx_bytes.max(end);
+        Ok(gives)
     }
 
     /// What a load of a field leaves in a register, before truncation or extension.
