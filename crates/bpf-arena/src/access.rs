@@ -246,6 +246,11 @@ impl<'r> Regions<'r> {
         self.ctx.start.expose_provenance() as u64
     }
 
+    /// Bytes of the context that the caller gave.
+    pub(crate) fn ctx_bytes(&self) -> usize {
+        self.ctx.len
+    }
+
     /// The memory at `address`, if all of it belongs to the run and may be accessed in this way.
     pub(crate) fn find(&self, address: u64, len: u64, write: bool) -> Option<Place<'r>> {
         let stack = Span { start: self.stack.start.as_ptr(), len: self.stack.len };

@@ -8,10 +8,12 @@ use bpf_object::MapType;
 use crate::arena::Arena;
 use crate::backend::LoadedProgram;
 use crate::context::Context;
-use crate::error::{RunError, UnknownName};
+use crate::error::{CallbackError, RunError, UnknownName};
 use crate::fault::Faults;
+use crate::host::Argument;
 use crate::map::Map;
 use crate::packet::{PacketOutcome, PacketRun};
+use crate::socket::SocketRun;
 
 /// A loaded object. Every method takes `&self` and works from any number of threads at once.
 ///
@@ -73,6 +75,20 @@ impl App {
         &self.programs
     }
 
+    /// The `struct_ops` table with this name, of which callbacks can be called.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn struct_ops(&self, name: &str) -> Result<StructOps<'_>, UnknownName> {
+        let tables = || self.maps.iter().filter(|map| map.spec().map_type == MapType::StructOps);
+        let found = tables().find(|map| map.name() == name);
+        found.map(|table| StructOps { app: self, table }).ok_or_else(|| UnknownName {
+            kind: "struct_ops table",
+            name: name.to_owned(),
+            known: tables().map(|map| map.name().to_owned()).collect(),
+        })
+    }
+
     /// The map with this name: the name of a variable in `.maps` or of a data section.
     ///
     /// # Errors
@@ -89,6 +105,58 @@ impl App {
     #[must_use]
     pub fn maps(&self) -> &[Map] {
         &self.maps
+    }
+}
+
+/// A table of callbacks that the object fills in (`SEC(".struct_ops")`).
+#[derive(Clone, Copy, Debug)]
+pub struct StructOps<'a> {
+    app: &'a App,
+    table: &'a Map,
+}
+
+impl<'a> StructOps<'a> {
+    /// Names of its members that are programs, in the table's order.
+    #[must_use]
+    pub fn callbacks(&self) -> Vec<&'a str> {
+        self.slots().map(|(member, _)| member).collect()
+    }
+
+    /// The program that is this member.
+    ///
+    /// # Errors
+    /// The table has no such member, or the object leaves it out.
+    pub fn program(&self, member: &str) -> Result<&'a Program, UnknownName> {
+        let found = self.slots().find(|(name, _)| *name == member);
+        match found {
+            Some((_, program)) => self.app.program(program),
+            None => Err(UnknownName {
+                kind: "callback",
+                name: member.to_owned(),
+                known: self.callbacks().into_iter().map(str::to_owned).collect(),
+            }),
+        }
+    }
+
+    /// Calls the member with these arguments: see [`Program::call`].
+    ///
+    /// # Errors
+    /// There is no such callback, or as for [`Program::call`].
+    pub fn call(&self, member: &str, arguments: &[Argument]) -> Result<Outcome, CallbackError> {
+        Ok(self.program(member)?.call(arguments)?)
+    }
+
+    /// Members and their programs.
+    fn slots(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let btf = self.app.object.btf.as_deref();
+        let spec = self.table.spec();
+        let members =
+            btf.zip(spec.value_btf).and_then(|(btf, ty)| Some((btf, btf.composite(btf.resolve(ty))?)));
+        spec.slots.iter().filter_map(move |slot| {
+            let (btf, table) = members?;
+            let member = table.members.iter().find(|m| Some(m.bit_offset) == slot.index.checked_mul(8))?;
+            Some((btf.str(member.name), slot.target.as_str()))
+        })
     }
 }
 
@@ -152,6 +220,28 @@ impl Program {
     /// program runs on no packets, or the run was stopped.
     pub fn run_packet(&self, run: &mut PacketRun<'_>) -> Result<PacketOutcome, RunError> {
         self.inner.run_packet(run)
+    }
+
+    /// Runs a program that is about a socket (`cgroup/bind4` and its like, `cgroup/getsockopt` and `setsockopt`, `sockops`,
+    /// `sk_lookup`, `sk_reuseport`, `sk_msg`) with one.
+    ///
+    /// # Errors
+    /// The context does not fit ([`RunError::Socket`], or [`RunError::Kernel`] where the kernel says so), the program is about
+    /// no socket, or the run was stopped.
+    pub fn run_socket(&self, run: &mut SocketRun<'_>) -> Result<Outcome, RunError> {
+        self.inner.run_socket(run)
+    }
+
+    /// Calls a program that takes arguments: a callback of a `struct_ops` table, or one that is attached to a function, hook or
+    /// tracepoint of the kernel (`fentry`, `fexit`, `lsm`, `tp_btf`, `raw_tp`). `fexit` takes the function's result besides.
+    ///
+    /// User engine only.
+    ///
+    /// # Errors
+    /// There are others than the function has ([`RunError::Arguments`]), the program takes none, or the run was stopped.
+    pub fn call(&self, arguments: &[Argument]) -> Result<Outcome, RunError> {
+        let not_called = || RunError::NotCalled { program: self.name().to_owned() };
+        self.user().ok_or_else(not_called)?.call(arguments)
     }
 }
 

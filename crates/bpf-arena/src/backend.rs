@@ -8,6 +8,7 @@ use crate::error::{MapError, RunError};
 use crate::kernel::{KernelMap, KernelProgram};
 use crate::map::{EventSink, Map};
 use crate::runtime::maps::UserMap;
+use crate::socket::{SocketError, SocketRun};
 use crate::{Outcome, PacketOutcome, PacketRun, Program};
 
 /// A program that an engine has loaded.
@@ -28,6 +29,14 @@ pub(crate) trait LoadedProgram: Send + Sync {
 
     /// Runs it with a packet.
     fn run_packet(&self, run: &mut PacketRun<'_>) -> Result<PacketOutcome, RunError>;
+
+    /// Runs it with a socket.
+    fn run_socket(&self, run: &mut SocketRun<'_>) -> Result<Outcome, RunError> {
+        if run.socket.is_some() || !run.data.is_empty() {
+            return Err(SocketError::ProgramType.into());
+        }
+        self.run(run.ctx)
+    }
 
     /// The program as the kernel engine has it, if that loaded it.
     fn kernel(&self) -> Option<&KernelProgram> {

@@ -218,6 +218,15 @@ pub enum RunError {
     /// No memory for the run's stack.
     #[error("no memory for the stack of a run")]
     NoMemory,
+    /// Arguments that are not the program's.
+    #[error(transparent)]
+    Arguments(#[from] Box<crate::host::SignatureError>),
+    /// Arguments for a program that takes none, or of an engine whose programs are not called by their host.
+    #[error("program `{program}` is not called with arguments")]
+    NotCalled {
+        /// Name of the program.
+        program: String,
+    },
     /// The program is not run with such a socket.
     #[error(transparent)]
     Socket(#[from] crate::socket::SocketError),
@@ -437,6 +446,18 @@ impl MapError {
             Self::Os { errno } => *errno,
         }
     }
+}
+
+/// Why a callback was not called, or did not return.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallbackError {
+    /// There is none of this name.
+    #[error(transparent)]
+    Unknown(#[from] UnknownName),
+    /// It could not be run.
+    #[error(transparent)]
+    Run(#[from] RunError),
 }
 
 /// A name that the app does not have.

@@ -77,7 +77,7 @@ pub mod suite;
 pub mod typed;
 mod user;
 
-pub use app::{App, Outcome, Program};
+pub use app::{App, Outcome, Program, StructOps};
 pub use context::Context;
 pub use engine::Engine;
 pub use error::{LoadError, MapError, RunError};

@@ -24,6 +24,7 @@
 //! rules come from the kernel's BTF that the engine was given ([`UserEngine::env`]), or of a helper. Objects that it hands out are
 //! [`Object`]s with the layout of that BTF.
 
+pub(crate) mod argument;
 mod call;
 mod function;
 mod object;
@@ -34,6 +35,7 @@ mod world;
 use std::fmt;
 use std::sync::Arc;
 
+pub use argument::Argument;
 pub use call::{Buffer, Call, CallError, Ctx, Ptr};
 pub use function::{Acquired, Function, Param, Released, Returned};
 pub use object::{Cgroup, File, Object, ObjectError, Sock, Structure, Task};

@@ -76,6 +76,11 @@ impl Image {
         &self.block
     }
 
+    /// The structure's type, if it is not the host's.
+    pub(crate) fn types(&self) -> Option<&(Arc<Btf>, TypeId)> {
+        self.types.as_ref()
+    }
+
     /// The images its pointers lead to.
     pub(crate) fn targets(&self) -> Vec<Arc<Self>> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner).clone()

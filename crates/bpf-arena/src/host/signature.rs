@@ -138,7 +138,7 @@ pub enum SignaturePlace {
 #[non_exhaustive]
 pub enum SignatureFault {
     /// Another number of parameters.
-    #[error("the host provides it with {expected} parameters, it is declared with {found}")]
+    #[error("the host has {expected} of them, the declaration {found}")]
     Count {
         /// Of the host's function.
         expected: usize,
@@ -167,7 +167,7 @@ pub enum SignatureFault {
 impl fmt::Display for SignaturePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Whole => f.write_str("declaration"),
+            Self::Whole => f.write_str("number of parameters"),
             Self::Parameter { number, name } if name.is_empty() => write!(f, "parameter {number}"),
             Self::Parameter { number, name } => write!(f, "parameter {number} (`{name}`)"),
             Self::Result => f.write_str("result"),

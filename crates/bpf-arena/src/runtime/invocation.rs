@@ -290,6 +290,12 @@ impl<'r> Invocation<'r> {
     /// Runs another program with the same context, on a stack of its own.
     pub(crate) fn enter_program(&mut self, target: Arc<Loaded>, ctx: u64) -> u64 {
         let target = self.held.program(target);
+        let needed = target.image.verified.ctx_bytes();
+        if needed > 0 && self.regions.find(ctx, u64::from(needed), false).is_none() {
+            // The caller gave no more than the first program accesses.
+            self.stop(RunError::ContextTooSmall { needed, given: self.regions.ctx_bytes() });
+            return 0;
+        }
         let Some(stack) = self.held.stack(self.programs) else {
             self.stop(RunError::NoMemory);
             return 0;

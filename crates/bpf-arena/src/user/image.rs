@@ -496,6 +496,10 @@ impl LoadedProgram for Instance {
         Self::run_packet(self, run)
     }
 
+    fn run_socket(&self, run: &mut SocketRun<'_>) -> Result<Outcome, RunError> {
+        Self::run_socket(self, run)
+    }
+
     fn repeat(&self, ctx: &mut [u8], count: u32) -> Result<Outcome, RunError> {
         let begin = std::time::Instant::now();
         let mut outcome = Self::repeat(self, ctx, count)?;

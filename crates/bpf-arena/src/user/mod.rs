@@ -1,5 +1,6 @@
 //! The user engine: programs run in this process, by interpreter or as machine code.
 
+mod called;
 mod image;
 mod load;
 mod memory;
