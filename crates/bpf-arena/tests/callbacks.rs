@@ -129,7 +129,7 @@ fn sockets(check: impl Fn(&'static str, &App)) {
 }
 
 /// Runs a program with a structure as its context.
-fn with_context<T: ArenaType>(app: &App, program: &str, ctx: T, mut run: SocketRun<'_>) -> (u32, T) {
+fn with_context<T: ArenaType>(app: &App, program: &str, ctx: T, run: SocketRun<'_>) -> (u32, T) {
     let mut ctx = ctx;
     let outcome = ctx
         .with_bytes(|bytes| app.program(program).unwrap().run_socket(&mut SocketRun { ctx: bytes, ..run }));

@@ -199,7 +199,8 @@ impl Instance {
             }
             Surroundings::Packet => {
                 let run = PacketRun { ctx, data: &EMPTY_PACKET, ..PacketRun::default() };
-                Ok(Some(Box::new(TestRun::new(self.program(), &run)?)))
+                let network = &self.inner.image.options.network;
+                Ok(Some(Box::new(TestRun::new(self.program(), network, &run)?)))
             }
             Surroundings::Socket => {
                 let run = SocketRun { ctx, ..SocketRun::default() };
