@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use isa::Size;
 
 use super::registry::{Row, rows};
-use super::{E2BIG, EINVAL, ERANGE, Invocation, errno, errno32, low32};
-use crate::access::Place;
+use super::{E2BIG, EFAULT, EINVAL, ENOMEM, ERANGE, Invocation, errno, errno32, low32};
+use crate::access::{Block, Place};
 use crate::error::TrapKind;
 
 pub(super) static ROWS: &[Row] = rows! {
@@ -48,7 +48,16 @@ pub(super) enum Kind {
     Local = 1,
     /// A record of a ring buffer.
     RingBuffer = 2,
+    /// The packet of the run, as the network stack has it.
+    Skb = 3,
+    /// The packet of the run, as a driver has it.
+    Xdp = 4,
+    /// What a driver has left in front of the packet.
+    SkbMeta = 5,
 }
+
+/// The negative error numbers of the functions here, positive; as 32 or 64 bits to programs.
+pub(super) type Done = Result<(), i32>;
 
 /// A dynptr on the stack.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +102,12 @@ impl<'r> Dynptr<'r> {
         self.put(Contents { data: address, word: size & MAX_SIZE | (kind as u32) << KIND_SHIFT, offset: 0 });
     }
 
+    /// As [`Dynptr::set`], for data that may not be written.
+    pub(super) fn set_read_only(&self, kind: Kind, address: u64, size: u32) {
+        self.set(kind, address, size);
+        self.put(Contents { word: self.get().word | READ_ONLY, ..self.get() });
+    }
+
     /// Makes it stand for nothing.
     pub(super) fn set_null(&self) {
         self.put(Contents::default());
@@ -114,6 +129,13 @@ impl Contents {
         self.word & READ_ONLY != 0
     }
 
+    /// What it stands for; `None` if it is none of the kinds there are.
+    fn kind(&self) -> Option<Kind> {
+        let kinds = [Kind::Local, Kind::RingBuffer, Kind::Skb, Kind::Xdp, Kind::SkbMeta];
+        let number = (self.word & !READ_ONLY) >> KIND_SHIFT;
+        kinds.into_iter().find(|kind| *kind as u32 == number)
+    }
+
     /// Bytes of data.
     fn size(&self) -> u32 {
         self.word & MAX_SIZE
@@ -127,25 +149,91 @@ impl Contents {
 
     /// The address of the data from `offset` on.
     fn address(&self, offset: u64) -> u64 {
-        self.data.wrapping_add(u64::from(self.offset)).wrapping_add(offset)
+        self.data.wrapping_add(self.position(offset))
+    }
+
+    /// The same, from the start of the packet.
+    fn position(&self, offset: u64) -> u64 {
+        u64::from(self.offset).wrapping_add(offset)
     }
 }
 
-/// Copies bytes into the data, as `bpf_dynptr_write` without flags from inside of a kfunc: 0 or an error number of 32 bits.
+/// Copies the data from `offset` on to `dst` (`bpf_dynptr_read`).
+pub(super) fn read_into(
+    run: &Invocation<'_>,
+    dynptr: &Contents,
+    offset: u64,
+    dst: &Place<'_>,
+) -> Result<Done, TrapKind> {
+    if dynptr.is_null() {
+        return Ok(Err(EINVAL));
+    }
+    if dynptr.room(offset, dst.len() as u64).is_none() {
+        return Ok(Err(E2BIG));
+    }
+    match dynptr.kind() {
+        Some(Kind::Local | Kind::RingBuffer) => {
+            move_bytes(dst, &run.memory(dynptr.address(offset), dst.len() as u64, false)?);
+            Ok(Ok(()))
+        }
+        Some(Kind::Skb | Kind::Xdp) => Ok(run.load_packet_bytes(dynptr.position(offset), dst)),
+        Some(Kind::SkbMeta) | None => Ok(Err(EFAULT)),
+    }
+}
+
+/// Copies bytes into the data from `offset` on (`bpf_dynptr_write`).
 pub(super) fn write(
     run: &mut Invocation<'_>,
     dynptr: &Contents,
     offset: u64,
     bytes: &[u8],
-) -> Result<u64, TrapKind> {
+    flags: u64,
+) -> Result<Done, TrapKind> {
     if dynptr.is_null() || dynptr.is_read_only() {
-        return Ok(errno32(EINVAL));
+        return Ok(Err(EINVAL));
     }
     if dynptr.room(offset, bytes.len() as u64).is_none() {
-        return Ok(errno32(E2BIG));
+        return Ok(Err(E2BIG));
     }
-    run.memory(dynptr.address(offset), bytes.len() as u64, true)?.write(bytes);
-    Ok(0)
+    match dynptr.kind() {
+        Some(Kind::Skb) => Ok(run.store_skb_bytes(dynptr.position(offset), bytes, flags)),
+        Some(_) if flags != 0 => Ok(Err(EINVAL)),
+        Some(Kind::Xdp) => Ok(run.store_xdp_bytes(dynptr.position(offset), bytes)),
+        Some(Kind::Local | Kind::RingBuffer) => {
+            run.memory(dynptr.address(offset), bytes.len() as u64, true)?.write(bytes);
+            Ok(Ok(()))
+        }
+        Some(Kind::SkbMeta) | None => Ok(Err(EFAULT)),
+    }
+}
+
+/// The data from `offset` on, if it lies in one piece (`bpf_dynptr_slice` without a buffer): what the program may access at this
+/// address without further checks.
+fn piece<'r>(
+    run: &Invocation<'r>,
+    dynptr: &Contents,
+    offset: u64,
+    len: u64,
+    write: bool,
+) -> Result<Option<Place<'r>>, TrapKind> {
+    if dynptr.is_null() || dynptr.room(offset, len).is_none() || (write && dynptr.is_read_only()) {
+        return Ok(None);
+    }
+    match dynptr.kind() {
+        Some(Kind::Local | Kind::RingBuffer) => run.memory(dynptr.address(offset), len, write).map(Some),
+        Some(Kind::Skb | Kind::Xdp) => Ok(run.packet_piece(dynptr.position(offset), len)),
+        Some(Kind::SkbMeta) | None => Ok(None),
+    }
+}
+
+/// What a kfunc of type `int` gives.
+fn int(done: Done) -> u64 {
+    done.map_or_else(errno32, |()| 0)
+}
+
+/// What a helper gives.
+fn long(done: Done) -> u64 {
+    done.map_or_else(errno, |()| 0)
 }
 
 /// `long bpf_dynptr_from_mem(void *data, u32 size, u64 flags, struct bpf_dynptr *ptr)`.
@@ -167,72 +255,64 @@ fn from_mem(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
 /// `long bpf_dynptr_read(void *dst, u32 len, const struct bpf_dynptr *src, u32 offset, u64 flags)`.
 fn dynptr_read(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [dst, len, dynptr, offset, flags] = args;
-    let (dynptr, len, offset) = (Dynptr::at(run, dynptr)?.get(), low32(len).into(), low32(offset).into());
-    if dynptr.is_null() || flags != 0 {
+    let dynptr = Dynptr::at(run, dynptr)?.get();
+    if flags != 0 {
         return Ok(errno(EINVAL));
     }
-    if dynptr.room(offset, len).is_none() {
-        return Ok(errno(E2BIG));
+    let dst = run.memory(dst, low32(len).into(), true)?;
+    let done = read_into(run, &dynptr, low32(offset).into(), &dst)?;
+    if done == Err(EFAULT) {
+        dst.clear();
     }
-    let (dst, src) = (run.memory(dst, len, true)?, run.memory(dynptr.address(offset), len, false)?);
-    move_bytes(&dst, &src);
-    Ok(0)
+    Ok(long(done))
 }
 
 /// `long bpf_dynptr_write(const struct bpf_dynptr *dst, u32 offset, void *src, u32 len, u64 flags)`.
 fn dynptr_write(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [dynptr, offset, src, len, flags] = args;
-    let (dynptr, len, offset) = (Dynptr::at(run, dynptr)?.get(), low32(len).into(), low32(offset).into());
-    if dynptr.is_null() || dynptr.is_read_only() {
-        return Ok(errno(EINVAL));
-    }
-    if dynptr.room(offset, len).is_none() {
-        return Ok(errno(E2BIG));
-    }
-    if flags != 0 {
-        return Ok(errno(EINVAL));
-    }
-    let (dst, src) = (run.memory(dynptr.address(offset), len, true)?, run.memory(src, len, false)?);
-    move_bytes(&dst, &src);
-    Ok(0)
+    let dynptr = Dynptr::at(run, dynptr)?.get();
+    let src = run.memory(src, low32(len).into(), false)?.to_vec();
+    Ok(long(write(run, &dynptr, low32(offset).into(), &src, flags)?))
 }
 
-/// `void *bpf_dynptr_data(const struct bpf_dynptr *ptr, u32 offset, u32 len)`: the data's address, or NULL.
+/// `void *bpf_dynptr_data(const struct bpf_dynptr *ptr, u32 offset, u32 len)`: the data's address, or NULL; always NULL for
+/// packets.
 fn data(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [dynptr, offset, len, _, _] = args;
     let dynptr = Dynptr::at(run, dynptr)?.get();
-    if dynptr.is_read_only() {
+    if !matches!(dynptr.kind(), Some(Kind::Local | Kind::RingBuffer)) {
         return Ok(0);
     }
-    direct(run, &dynptr, low32(offset).into(), low32(len).into(), true)
+    let piece = piece(run, &dynptr, low32(offset).into(), low32(len).into(), true)?;
+    Ok(piece.map_or(0, |piece| piece.address()))
 }
 
-/// `void *bpf_dynptr_slice(const struct bpf_dynptr *p, u32 offset, void *buffer__opt, u32 buffer__szk)`: the data's address; the
-/// buffer is for data that is not in one piece.
+/// `void *bpf_dynptr_slice(const struct bpf_dynptr *p, u32 offset, void *buffer__opt, u32 buffer__szk)`: the data's address, or the
+/// buffer's with a copy of data that does not lie in one piece.
 fn slice(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-    let [dynptr, offset, _, len, _] = args;
-    let dynptr = Dynptr::at(run, dynptr)?.get();
-    direct(run, &dynptr, low32(offset).into(), low32(len).into(), false)
+    slice_of(run, args, false)
 }
 
 /// `void *bpf_dynptr_slice_rdwr(const struct bpf_dynptr *p, u32 offset, void *buffer__opt, u32 buffer__szk)`.
 fn slice_writable(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-    data(run, [args[0], args[1], args[3], 0, 0])
+    slice_of(run, args, true)
 }
 
-/// The address of `len` bytes of data, which the program may then access without further checks; 0 if there are not as many.
-fn direct(
-    run: &Invocation<'_>,
-    dynptr: &Contents,
-    offset: u64,
-    len: u64,
-    write: bool,
-) -> Result<u64, TrapKind> {
-    if dynptr.is_null() || dynptr.room(offset, len).is_none() {
+fn slice_of(run: &Invocation<'_>, args: [u64; 5], write: bool) -> Result<u64, TrapKind> {
+    let [dynptr, offset, buffer, len, _] = args;
+    let dynptr = Dynptr::at(run, dynptr)?.get();
+    let (offset, len) = (low32(offset).into(), low32(len).into());
+    if write && dynptr.is_read_only() {
         return Ok(0);
     }
-    run.memory(dynptr.address(offset), len, write)?;
-    Ok(dynptr.address(offset))
+    if let Some(piece) = piece(run, &dynptr, offset, len, write)? {
+        return Ok(piece.address());
+    }
+    if buffer == 0 || !matches!(dynptr.kind(), Some(Kind::Skb | Kind::Xdp)) {
+        return Ok(0);
+    }
+    let copied = read_into(run, &dynptr, offset, &run.memory(buffer, len, true)?)?;
+    Ok(if copied.is_ok() { buffer } else { 0 })
 }
 
 /// `int bpf_dynptr_adjust(const struct bpf_dynptr *p, u32 start, u32 end)`: narrows it to a part of its data.
@@ -269,20 +349,37 @@ fn copy(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let (dst, src) = (Dynptr::at(run, dst)?.get(), Dynptr::at(run, src)?.get());
     let (dst_offset, src_offset, len) =
         (low32(dst_offset).into(), low32(src_offset).into(), low32(len).into());
-    let null = dst.is_null() || src.is_null() || dst.is_read_only();
-    let fits = [dst.room(dst_offset, len), src.room(src_offset, len)].map(|room| room.is_some());
-    match (null, fits) {
-        (false, [true, true]) => {}
-        // Where one side has the data, the error is what reading or writing the other gives.
-        (true, [true, _]) if !dst.is_null() && !dst.is_read_only() => return Ok(errno32(EINVAL)),
-        (true, [_, true]) if !src.is_null() => return Ok(errno32(EINVAL)),
-        (true, [true, true]) => return Ok(if len == 0 { 0 } else { errno32(EINVAL) }),
-        _ => return Ok(errno32(E2BIG)),
+    let from = piece(run, &src, src_offset, len, false)?;
+    let to = piece(run, &dst, dst_offset, len, true)?;
+    match (from, to) {
+        (Some(from), Some(to)) => {
+            move_bytes(&to, &from);
+            Ok(0)
+        }
+        (Some(from), None) => Ok(int(write(run, &dst, dst_offset, &from.to_vec(), 0)?)),
+        (None, Some(to)) => Ok(int(read_into(run, &src, src_offset, &to)?)),
+        (None, None) => copy_pieces(run, &dst, dst_offset, &src, src_offset, len),
     }
-    let dst = run.memory(dst.address(dst_offset), len, true)?;
-    let src = run.memory(src.address(src_offset), len, false)?;
-    move_bytes(&dst, &src);
-    Ok(0)
+}
+
+/// Copies data of which neither side has all in one piece.
+fn copy_pieces(
+    run: &mut Invocation<'_>,
+    dst: &Contents,
+    dst_offset: u64,
+    src: &Contents,
+    src_offset: u64,
+    len: u64,
+) -> Result<u64, TrapKind> {
+    let (Some(_), Some(len)) = (dst.room(dst_offset, len), src.room(src_offset, len)) else {
+        return Ok(errno32(E2BIG));
+    };
+    let Some(block) = Block::new(len) else { return Ok(errno32(ENOMEM)) };
+    let Some(copy) = block.place(0, len as u64).filter(|_| len > 0) else { return Ok(0) };
+    match read_into(run, src, src_offset, &copy)? {
+        Ok(()) => Ok(int(write(run, dst, dst_offset, &copy.to_vec(), 0)?)),
+        error => Ok(int(error)),
+    }
 }
 
 /// `int bpf_dynptr_memset(struct bpf_dynptr *p, u32 offset, u32 size, u8 val)`.
@@ -301,9 +398,10 @@ fn memset(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     while at < len {
         let count = (len - at).min(CHUNK as u64);
         let bytes = [value; CHUNK];
-        let result = write(run, &dynptr, offset + at, bytes.get(..count as usize).unwrap_or_default())?;
-        if result != 0 {
-            return Ok(result);
+        let bytes = bytes.get(..usize::try_from(count).unwrap_or(0)).unwrap_or_default();
+        let done = write(run, &dynptr, offset + at, bytes, 0)?;
+        if done.is_err() {
+            return Ok(int(done));
         }
         at += count;
     }

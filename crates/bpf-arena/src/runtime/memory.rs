@@ -335,11 +335,11 @@ fn into_dynptr(
     let mut bytes = vec![0; size];
     match read(run, space, src, &mut bytes) {
         _ if size == 0 && on_error == OnError::Clear => Ok(0),
-        Ok(()) => dynptr::write(run, &dynptr, offset, &bytes),
+        Ok(()) => Ok(dynptr::write(run, &dynptr, offset, &bytes, 0)?.map_or_else(errno32, |()| 0)),
         Err(error) => {
             if on_error == OnError::Clear {
                 bytes.fill(0);
-                dynptr::write(run, &dynptr, offset, &bytes)?;
+                let _ = dynptr::write(run, &dynptr, offset, &bytes, 0)?;
             }
             Ok(errno32(error))
         }
@@ -356,14 +356,14 @@ fn string_into_dynptr(
     let dynptr = Dynptr::at(run, dynptr)?.get();
     let Some(size) = dynptr.room(offset, size) else { return Ok(errno32(E2BIG)) };
     match string(run, space, src, size, last) {
-        Ok(text) => match dynptr::write(run, &dynptr, offset, &text)? {
-            0 => Ok(text.len() as u64),
-            error => Ok(error),
-        },
+        Ok(text) => {
+            let written = dynptr::write(run, &dynptr, offset, &text, 0)?;
+            Ok(written.map_or_else(errno32, |()| text.len() as u64))
+        }
         Err(error) => {
             // What the kernel's copy leaves where it faulted.
             if (space, error) == (Space::Kernel, EFAULT) {
-                dynptr::write(run, &dynptr, offset, &[0])?;
+                let _ = dynptr::write(run, &dynptr, offset, &[0], 0)?;
             }
             Ok(errno32(error))
         }

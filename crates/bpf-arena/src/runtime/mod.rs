@@ -39,6 +39,7 @@ const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
 const E2BIG: i32 = 7;
 const EAGAIN: i32 = 11;
+const ENOMEM: i32 = 12;
 const EFAULT: i32 = 14;
 const EINVAL: i32 = 22;
 const ERANGE: i32 = 34;

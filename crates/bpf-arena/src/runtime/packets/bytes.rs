@@ -27,20 +27,25 @@ const MAX_OFFSET: u32 = 0xffff;
 
 /// `long bpf_skb_store_bytes(struct __sk_buff *skb, u32 offset, const void *from, u32 len, u64 flags)`.
 fn store_bytes(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-    const RECOMPUTE_CSUM: u64 = 1 << 0;
-    const INVALIDATE_HASH: u64 = 1 << 1;
     let [context, offset, from, len, flags] = args;
     let bytes = run.memory(from, u64::from(low32(len)), false)?;
     change(run, "bpf_skb_store_bytes", context, |skb, _| {
-        if flags & !(RECOMPUTE_CSUM | INVALIDATE_HASH) != 0 {
-            return Err(Errno(EINVAL));
-        }
-        skb.store(low32(offset) as usize, &bytes.to_vec(), flags & RECOMPUTE_CSUM != 0)?;
-        if flags & INVALIDATE_HASH != 0 {
-            skb.clear_hash();
-        }
-        Ok(())
+        store(skb, low32(offset) as usize, &bytes.to_vec(), flags)
     })
+}
+
+/// Overwrites bytes, with the flags of `bpf_skb_store_bytes`.
+pub(super) fn store(skb: &mut Skb<'_>, offset: usize, bytes: &[u8], flags: u64) -> Result<(), Errno> {
+    const RECOMPUTE_CSUM: u64 = 1 << 0;
+    const INVALIDATE_HASH: u64 = 1 << 1;
+    if flags & !(RECOMPUTE_CSUM | INVALIDATE_HASH) != 0 {
+        return Err(Errno(EINVAL));
+    }
+    skb.store(offset, bytes, flags & RECOMPUTE_CSUM != 0)?;
+    if flags & INVALIDATE_HASH != 0 {
+        skb.clear_hash();
+    }
+    Ok(())
 }
 
 /// `long bpf_skb_load_bytes(const void *skb, u32 offset, void *to, u32 len)`: what the packet does not have is read as zeroes,

@@ -7,6 +7,7 @@ mod about;
 mod bytes;
 pub(crate) mod checksum;
 pub(crate) mod context;
+mod dynptr;
 mod flow;
 mod frame;
 mod lookup;
@@ -29,8 +30,8 @@ use crate::access::Block;
 use crate::error::TrapKind;
 
 /// The rooms of functions on packets.
-pub(super) static ROOMS: [&[Row]; 6] =
-    [about::ROWS, bytes::ROWS, frame::ROWS, lookup::ROWS, redirect::ROWS, shape::ROWS];
+pub(super) static ROOMS: [&[Row]; 7] =
+    [about::ROWS, bytes::ROWS, dynptr::ROWS, frame::ROWS, lookup::ROWS, redirect::ROWS, shape::ROWS];
 
 pub(crate) const ENOMEM: i32 = 12;
 pub(crate) const EACCES: i32 = 13;
