@@ -13,9 +13,17 @@
 use std::sync::Arc;
 
 use bpf_arena::typed::ArenaType;
-use bpf_arena::{App, Engine, Object, OfferedBytes, UserEngine, UserMemory};
+use bpf_arena::{App, Engine, Object, OfferedBytes, PacketRun, UserEngine, UserMemory};
 use fastrand::Rng;
 use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Chooses one of some values, each of which may be of chance itself.
+macro_rules! pick {
+    ($rng:expr, $($value:expr),+ $(,)?) => {{
+        let values = [$($value),+];
+        values[$rng.usize(..values.len())]
+    }};
+}
 
 /// Rounds of inputs for each program; fewer where a round is long.
 const ROUNDS: u64 = 2000;
@@ -79,6 +87,44 @@ struct Reads {
     bits: [i32; 256],
 }
 
+/// `struct step` of `packet_dynptrs.bpf.c`.
+#[derive(ArenaType, Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+struct PacketStep {
+    operation: u32,
+    offset: u32,
+    len: u32,
+    other: u32,
+    flags: u64,
+}
+
+/// `io` of `packet_dynptrs.bpf.c`.
+#[derive(ArenaType, Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+struct PacketDynptrs {
+    data: [u8; 128],
+    buffer: [u8; 64],
+    flags: u64,
+    steps: u32,
+    pad: u32,
+    script: [PacketStep; 16],
+    made: i64,
+    results: [i64; 16],
+}
+
+/// `io` of `checksum.bpf.c`.
+#[derive(ArenaType, Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+struct Checksums {
+    from: [u32; 32],
+    to: [u32; 32],
+    from_size: u32,
+    to_size: u32,
+    seed: u32,
+    pad: u32,
+    results: [i64; 3],
+}
+
 /// Memory that programs of every engine may read.
 #[derive(Clone)]
 struct Offered(Arc<OfferedBytes>);
@@ -116,6 +162,10 @@ fn main() {
     };
     add(&mut trials, &offered, "reads", "own_reads", |rng, round| read_input(rng, round, 0), no_address);
     add(&mut trials, &offered, "reads", "bits", bit_input, |_| {});
+    add(&mut trials, &offered, "checksum", "checksum", checksum_input, |_| {});
+    for program in ["skb", "read_only", "xdp"] {
+        add(&mut trials, &offered, "packet_dynptrs", program, packet_input, |_| {});
+    }
     libtest_mimic::run(&arguments, trials).exit();
 }
 
@@ -159,16 +209,38 @@ fn compare<T: ArenaType + PartialEq + std::fmt::Debug>(
         let input = input(&mut Rng::with_seed(round), round);
         let [ours, other] = [ours, other].map(|app| {
             app.set_global("io", input).unwrap();
-            let result = app.program(program).unwrap().run(&mut ()).unwrap().return_value;
+            let (result, packet) = run(app, program, round);
             let mut io: T = app.global("io").unwrap();
             strip(&mut io);
-            (result, io)
+            ((result, io), packet)
         });
+        if ours.1 != other.1 {
+            return Err(format!("round {round}: packets {:?} and {:?} of {input:?}", ours.1, other.1).into());
+        }
+        let (ours, other) = (ours.0, other.0);
         if ours != other {
             return Err(format!("round {round}: {}", difference(&ours, &other, &input)).into());
         }
     }
     Ok(())
+}
+
+/// Runs a program: with no context, or on a packet of chance. What it returned, and the packet afterwards.
+fn run(app: &App, program: &str, seed: u64) -> (u32, Vec<u8>) {
+    let program = app.program(program).unwrap();
+    if program.spec().section == "syscall" {
+        return (program.run(&mut ()).unwrap().return_value, Vec::new());
+    }
+    let mut rng = Rng::with_seed(!seed);
+    // Longer ones lie in several pages where the program's type has such.
+    let len = pick!(rng, rng.usize(14..128), rng.usize(14..128), rng.usize(3400..9000));
+    let len = if program.spec().section == "xdp.frags" { len } else { len.min(128) };
+    let data: Vec<u8> = (0..len).map(|_| rng.u8(..)).collect();
+    let mut packet = vec![0; len + 64];
+    let mut run = PacketRun { data: &data, data_out: &mut packet, ..PacketRun::default() };
+    let outcome = program.run_packet(&mut run).unwrap();
+    packet.truncate(outcome.data_len);
+    (outcome.return_value, packet)
 }
 
 /// The lines in which two results differ, with the member they belong to, and what the input was there.
@@ -193,14 +265,6 @@ fn difference<T: std::fmt::Debug>(ours: &(u32, T), other: &(u32, T), input: &T) 
 
 fn open(object: &str) -> Object {
     Object::open(format!("{}/../../bpf/services/{object}.bpf.o", env!("CARGO_MANIFEST_DIR"))).unwrap()
-}
-
-/// Chooses one of some values, each of which may be of chance itself.
-macro_rules! pick {
-    ($rng:expr, $($value:expr),+ $(,)?) => {{
-        let values = [$($value),+];
-        values[$rng.usize(..values.len())]
-    }};
 }
 
 /// One of a slice.
@@ -358,5 +422,48 @@ fn bit_input(rng: &mut Rng, round: u64) -> Reads {
     }
     io.address = element(rng, &NOWHERE);
     io.bits.fill(-7);
+    io
+}
+
+fn packet_input(rng: &mut Rng, _: u64) -> PacketDynptrs {
+    let mut io = PacketDynptrs::ZERO;
+    io.data.fill_with(|| rng.u8(..));
+    io.buffer.fill_with(|| rng.u8(..));
+    io.flags = pick!(rng, 0, 0, 0, 0, 0, 0, 1);
+    io.steps = rng.u32(..=16);
+    for step in &mut io.script {
+        let small = rng.u32(..40);
+        *step = PacketStep {
+            operation: rng.u32(..8),
+            // Among them the ends of pages of long packets.
+            offset: pick!(
+                rng,
+                0,
+                small,
+                small,
+                rng.u32(..140),
+                rng.u32(3300..3700),
+                rng.u32(..9000),
+                u32::MAX
+            ),
+            len: pick!(rng, rng.u32(..64), rng.u32(..20), rng.u32(..130), rng.u32(..5000), 0, u32::MAX),
+            other: pick!(rng, rng.u32(..128), small, rng.u32(..9000), u32::MAX),
+            flags: pick!(rng, 0, 0, 0, 1, 2, 3, 4, 0x1ff),
+        };
+    }
+    io
+}
+
+fn checksum_input(rng: &mut Rng, _: u64) -> Checksums {
+    let mut io = Checksums::ZERO;
+    let words = [0, u32::MAX, 0xffff, 0x8000_0000, rng.u32(..), rng.u32(..)];
+    io.from.fill_with(|| element(rng, &words));
+    io.to.fill_with(|| element(rng, &words));
+    if rng.bool() {
+        io.to = io.from;
+    }
+    io.from_size = pick!(rng, rng.u32(..32) * 4, rng.u32(..128), 0, 4);
+    io.to_size = pick!(rng, rng.u32(..32) * 4, rng.u32(..128), 0, io.from_size);
+    io.seed = pick!(rng, 0, u32::MAX, rng.u32(..), 0xffff);
     io
 }
