@@ -4,6 +4,7 @@ mod bench;
 mod conformance;
 mod fuzz;
 mod objects;
+mod stress;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Compiles every `*.bpf.c` into the `*.bpf.o` beside it.
     Objects(objects::Args),
+    /// Uses a scheduler's library, linked from several objects, on many threads, and looks at its structures all the while.
+    Stress(stress::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,5 +49,6 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Conformance(args) => conformance::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Objects(args) => objects::run(&args),
+        Task::Stress(args) => stress::run(&args),
     }
 }

@@ -7,6 +7,7 @@ pub mod filetest;
 pub mod fuzz;
 pub mod generate;
 pub mod kernel;
+pub mod library;
 pub mod log_lines;
 pub mod maps;
 pub mod mutate;
