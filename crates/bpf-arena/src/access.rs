@@ -313,12 +313,6 @@ impl Place<'_> {
         Some(Self { start, len, memory: PhantomData })
     }
 
-    /// The part of `len` bytes from `offset` on.
-    pub(crate) fn part(&self, offset: usize, len: usize) -> Option<Self> {
-        let rest = self.at(offset)?;
-        (len <= rest.len).then_some(Self { len, ..rest })
-    }
-
     /// Whether the first byte's address is a multiple of `size`.
     #[inline]
     pub(crate) fn is_aligned(&self, size: Size) -> bool {

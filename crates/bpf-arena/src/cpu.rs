@@ -7,7 +7,7 @@
 use std::cell::{Cell, OnceCell};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
@@ -27,6 +27,9 @@ const ROUNDS: u32 = 16;
 
 /// Longest sleep of a thread that waits for a CPU: a wake-up that was missed costs this at most.
 const NAP: Duration = Duration::from_millis(1);
+
+/// How long a CPU is waited for that another would do for.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 struct Pool {
     taken: Box<[CachePadded<AtomicBool>]>,
@@ -60,6 +63,24 @@ impl CpuSlot {
     #[inline]
     pub(crate) fn get(&self) -> u32 {
         self.lease.get_or_init(Lease::take).cpu
+    }
+}
+
+impl CpuSlot {
+    /// With this CPU, taken at once, or after a while with any other: who has it may have a long run.
+    pub(crate) fn preferring(cpu: Option<u32>) -> Self {
+        let slot = Self::default();
+        let deadline = Instant::now() + PATIENCE;
+        while let Some(wanted) = cpu.filter(|_| HELD.get().1 == 0 && Instant::now() < deadline) {
+            if POOL.take_this(wanted) {
+                HELD.set((wanted, 1));
+                slot.lease.get_or_init(|| Lease { cpu: wanted, of_this_thread: std::marker::PhantomData });
+                return slot;
+            }
+            std::thread::yield_now();
+        }
+        slot.get();
+        slot
     }
 }
 
@@ -111,13 +132,15 @@ impl Pool {
         cpu
     }
 
+    fn take_this(&self, cpu: u32) -> bool {
+        let taken = self.taken.get(cpu as usize);
+        taken.is_some_and(|t| !t.load(Ordering::Relaxed) && !t.swap(true, Ordering::Acquire))
+    }
+
     fn try_take(&self, first: u32) -> Option<u32> {
         let cpus = u32::try_from(self.taken.len()).unwrap_or(u32::MAX);
         let order = std::iter::once(first).chain(0..cpus);
-        order.filter(|cpu| *cpu < cpus).find(|cpu| {
-            let taken = self.taken.get(*cpu as usize);
-            taken.is_some_and(|t| !t.load(Ordering::Relaxed) && !t.swap(true, Ordering::Acquire))
-        })
+        order.filter(|cpu| *cpu < cpus).find(|cpu| self.take_this(*cpu))
     }
 
     fn give_back(&self, cpu: u32) {

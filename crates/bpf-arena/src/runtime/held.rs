@@ -15,7 +15,7 @@ use crate::user::Loaded;
 /// place at any moment.
 #[derive(Default)]
 pub(crate) struct Held {
-    maps: FrozenVec<Arc<dyn UserMap>>,
+    maps: FrozenVec<Box<Arc<dyn UserMap>>>,
     programs: FrozenVec<Box<Arc<Loaded>>>,
     blocks: FrozenVec<Arc<Block>>,
     /// Stacks of programs that were tail-called, outermost first; kept for the next run.
@@ -34,12 +34,17 @@ impl Held {
         map.add_memory(&mut table);
         map.core().add_image(&mut table);
         self.memory.add(table);
-        self.maps.push_get(map)
+        &**self.maps.push_get(Box::new(map))
     }
 
     /// The map with this handle, if the run keeps it.
     pub(crate) fn map_of(&self, handle: u64) -> Option<&dyn UserMap> {
-        self.maps.iter().find(|map| map.core().handle() == handle)
+        self.maps.iter().find(|map| map.core().handle() == handle).map(|map| &**map)
+    }
+
+    /// The same, to be kept for longer.
+    pub(crate) fn arc_of(&self, handle: u64) -> Option<Arc<dyn UserMap>> {
+        self.maps.iter().find(|map| map.core().handle() == handle).map(Arc::clone)
     }
 
     /// Keeps a program.

@@ -15,6 +15,7 @@ pub(crate) mod hosted;
 mod invocation;
 mod iterate;
 mod keyless;
+mod later;
 mod locks;
 mod map;
 pub(crate) mod maps;

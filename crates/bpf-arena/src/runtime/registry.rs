@@ -13,6 +13,8 @@ use super::{Invocation, Order, Rmw, low32};
 use super::{
     arena, bits, checksum, control, dynptr, environment, iterate, keyless, locks, map, memory, objects,
     packets, perf, print, ringbuf, stack, storage, strings,
+    arena, bits, checksum, control, dynptr, environment, iterate, keyless, later, locks, map, memory, objects,
+    packets, perf, print, ringbuf, strings,
 };
 use crate::enter::{self, Callee};
 use crate::error::TrapKind;
@@ -73,6 +75,8 @@ static ROOMS: &[&[Row]] = &[
     environment::ROWS,
     iterate::ROWS,
     keyless::ROWS,
+    later::TIMER_ROWS,
+    later::WORK_ROWS,
     locks::ROWS,
     map::ROWS,
     memory::ROWS,

@@ -382,9 +382,14 @@ impl Loaded {
     ///
     /// # Errors
     /// As for [`Instance::run`].
-    pub(crate) fn call(self: &Arc<Self>, function: u64, args: [u64; 5]) -> Result<u64, RunError> {
+    pub(crate) fn call_with(
+        self: &Arc<Self>,
+        function: u64,
+        prepare: impl FnOnce(&Held) -> [u64; 5],
+    ) -> Result<u64, RunError> {
         let mut borrowed = self.run_state()?;
         let RunState { stack, recorder, held, .. } = borrowed.get().ok_or_else(no_memory)?;
+        let args = prepare(held);
         let regions = Regions::new(stack, &mut [], self.image.maps.table(), &held.memory);
         let mut run = Invocation::new(self, regions, held);
         clear_stack(stack, self.facts.stack_bytes);

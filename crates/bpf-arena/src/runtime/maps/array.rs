@@ -53,6 +53,7 @@ impl ArrayMap {
             let block = block.ok_or(MapError::NoMemory { bytes })?;
             if let Some(place) = block.place(0, u64::from(spec.value_size)) {
                 place.write(&spec.initial);
+                fields.init(place);
             }
             Storage::Shared { block: Arc::new(block), stride }
         };
@@ -217,7 +218,15 @@ impl LoadedMap for ArrayMap {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), MapError> {
-        self.range(offset, bytes.len())?.write(bytes);
+        let range = self.range(offset, bytes.len())?;
+        if self.fields.is_empty() {
+            range.write(bytes);
+            return Ok(());
+        }
+        // The only values with fields that the host may write in place are data sections.
+        let value = self.value(0, || 0).filter(|_| self.core.spec.max_entries == 1);
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        self.fields.write_at(value.ok_or(MapError::Unsupported)?, offset, bytes);
         Ok(())
     }
 }

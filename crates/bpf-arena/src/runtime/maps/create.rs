@@ -73,7 +73,9 @@ pub(super) fn create(spec: &MapSpec, btf: Option<&Btf>) -> Result<Arc<dyn UserMa
     let found = TYPES.iter().find(|(known, _)| *known == spec.map_type);
     let (_, create) = found.ok_or(MapError::Unsupported)?;
     attributes::check(spec)?;
-    create(spec, btf)
+    let map = create(spec, btf)?;
+    map.core().set_fields(btf);
+    Ok(map)
 }
 
 fn array(spec: &MapSpec, btf: Option<&Btf>) -> Result<Arc<dyn UserMap>, MapError> {

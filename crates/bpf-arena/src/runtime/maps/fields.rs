@@ -63,6 +63,11 @@ impl ValueFields {
         self.fields.is_empty()
     }
 
+    /// Where one of this kind lies.
+    pub(crate) fn offset_of(&self, tag: Tag) -> Option<u32> {
+        self.fields.iter().find(|(_, known)| *known == tag).map(|(offset, _)| *offset)
+    }
+
     /// Whether there is one of this kind.
     pub(crate) fn has(&self, tag: Tag) -> bool {
         self.fields.iter().any(|(_, known)| *known == tag)
@@ -98,6 +103,19 @@ impl ValueFields {
     pub(crate) fn write(&self, to: Place<'_>, from: &[u8]) {
         for range in &self.plain {
             if let (Some(to), Some(from)) = (part(to, range), from.get(range.clone())) {
+                to.write(from);
+            }
+        }
+    }
+
+    /// Writes bytes of the host into a value, from an offset on. Those that belong to fields are left out.
+    pub(crate) fn write_at(&self, value: Place<'_>, offset: usize, bytes: &[u8]) {
+        for range in &self.plain {
+            let (start, end) = (range.start.max(offset), range.end.min(offset.saturating_add(bytes.len())));
+            if start < end
+                && let (Some(to), Some(from)) =
+                    (part(value, &(start..end)), bytes.get(start - offset..end - offset))
+            {
                 to.write(from);
             }
         }
@@ -151,8 +169,8 @@ impl ValueFields {
 
     /// Does something to a value while holding its lock, as `BPF_F_LOCK` asks.
     pub(crate) fn locked<R>(&self, value: Place<'_>, act: impl FnOnce() -> R) -> R {
-        let lock = self.fields.iter().find(|(_, tag)| *tag == Tag::SpinLock);
-        let lock = lock.and_then(|(offset, _)| value.at(usize::try_from(*offset).ok()?));
+        let lock = self.offset_of(Tag::SpinLock);
+        let lock = lock.and_then(|offset| value.at(usize::try_from(offset).ok()?));
         objects::with_lock(lock, act)
     }
 }
@@ -193,6 +211,9 @@ mod tests {
         assert_eq!(seen.to_vec(), stored(0x33, 0));
         fields.copy_out(from, to);
         assert_eq!(from.to_vec(), stored(0x33, 0));
+        fields.write_at(to, 2, &[0x44; 30]);
+        assert_eq!(to.to_vec()[..26], [&[0x33; 2][..], &[0x44; 2], &[0x11; 20], &[0x44; 2]].concat());
+        fields.write(to, &[0x33; 40]);
         fields.init(to);
         assert_eq!(to.to_vec(), stored(0x33, 0));
         to.write(&[0x44; 40]);

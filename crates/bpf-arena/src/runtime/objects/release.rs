@@ -10,6 +10,7 @@ use super::heap::Object;
 use super::list::List;
 use super::tree::Tree;
 use crate::access::Place;
+use crate::runtime::later;
 
 /// How long to wait for a lock that a program holds. Programs hold locks for a few instructions; a lock word that others
 /// have overwritten must not hold up the host for ever.
@@ -92,6 +93,8 @@ fn take_owned(value: &Place<'_>, fields: &[(u32, Tag)], owned: &mut Vec<Object>)
                 let pointer = place.fetch(Size::DW, AtomicOp::Xchg, 0, 0).unwrap_or(0);
                 owned.extend(Object::find(pointer));
             }
+            Tag::Timer => later::TIMERS.forget(place.address()),
+            Tag::Wq => later::WORK.forget(place.address()),
             Tag::KptrUntrusted => place.store(Size::DW, 0, Ordering::Relaxed),
             _ => {}
         }
