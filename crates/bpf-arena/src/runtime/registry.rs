@@ -11,10 +11,8 @@ use isa::{AtomicOp, CallTarget, InsnIdx, Size};
 use super::hosted::{self, Hosted};
 use super::{Invocation, Order, Rmw, low32};
 use super::{
-    arena, bits, checksum, control, dynptr, environment, iterate, keyless, locks, map, memory, objects,
-    packets, perf, print, ringbuf, stack, storage, strings,
-    arena, bits, checksum, control, dynptr, environment, iterate, keyless, later, locks, map, memory, objects,
-    packets, perf, print, ringbuf, strings,
+    arena, bits, checksum, control, dynptr, environment, iterate, keyless, later, locks, map, memory,
+    objects, packets, perf, print, ringbuf, stack, storage, strings,
 };
 use crate::enter::{self, Callee};
 use crate::error::TrapKind;

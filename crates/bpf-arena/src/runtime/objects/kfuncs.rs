@@ -17,6 +17,8 @@ use crate::runtime::registry::{Row, rows};
 use crate::runtime::{EINVAL, Invocation, errno32, low32};
 
 pub(in crate::runtime) static ROWS: &[Row] = rows! {
+    Some(153), "bpf_per_cpu_ptr" => per_cpu_ptr;
+    Some(154), "bpf_this_cpu_ptr" => this_cpu_ptr;
     Some(194), "bpf_kptr_xchg" => kptr_xchg;
     None, "bpf_obj_new_impl" => obj_new;
     None, "bpf_obj_drop_impl" => obj_drop;
@@ -46,6 +48,26 @@ fn kptr_xchg(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> 
     let place = run.memory(field, 8, true)?;
     let old = place.fetch(Size::DW, AtomicOp::Xchg, pointer, 0);
     old.ok_or(TrapKind::Misaligned { address: field, size: 8 })
+}
+
+/// `void *bpf_per_cpu_ptr(const void *percpu_ptr, u32 cpu)`: NULL if there is no such CPU.
+#[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
+fn per_cpu_ptr(_: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let [pointer, cpu, ..] = args;
+    let cpu = low32(cpu);
+    Ok(if (cpu as usize) < crate::cpu::possible() { of_cpu(pointer, cpu) } else { 0 })
+}
+
+/// `void *bpf_this_cpu_ptr(const void *percpu_ptr)`.
+#[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
+fn this_cpu_ptr(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    Ok(of_cpu(args[0], run.cpu.get()))
+}
+
+/// A CPU's own of what there is for each. Variables of a kernel are images that all CPUs share.
+fn of_cpu(pointer: u64, cpu: u32) -> u64 {
+    let own = Object::find(pointer).and_then(|object| object.copy_of(cpu));
+    own.map_or(pointer, |own| own.address())
 }
 
 /// `void *bpf_obj_new_impl(u64 local_type_id, void *meta)`: a zeroed object, with one reference if they are counted.
