@@ -177,7 +177,7 @@ impl ValueFields {
 
 /// A range of a place; `None` if it is not inside.
 fn part<'m>(place: Place<'m>, range: &Range<usize>) -> Option<Place<'m>> {
-    place.part(range.start, range.end.checked_sub(range.start)?)
+    place.sub(range.start, range.end.checked_sub(range.start)?)
 }
 
 #[cfg(test)]

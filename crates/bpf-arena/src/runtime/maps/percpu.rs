@@ -80,7 +80,7 @@ impl PerCpu {
 
     /// Copies a program's value to that of its CPU.
     pub(super) fn store(&self, element: u32, cpu: u32, from: Place<'_>) {
-        if let Some(to) = self.value(element, cpu).and_then(|to| to.part(0, self.size)) {
+        if let Some(to) = self.value(element, cpu).and_then(|to| to.sub(0, self.size)) {
             self.fields.copy(to, from);
             self.fields.free(to);
         }

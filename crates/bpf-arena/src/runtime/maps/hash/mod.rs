@@ -137,7 +137,7 @@ impl HashMap {
 
     /// The value of an element that is not per CPU, without the padding behind it.
     fn own_value(&self, element: Element) -> Option<Place<'_>> {
-        self.table.value(element)?.part(0, self.core.spec.value_size as usize)
+        self.table.value(element)?.sub(0, self.core.spec.value_size as usize)
     }
 
     /// Removes the entry with a key, after `look` has seen it.
