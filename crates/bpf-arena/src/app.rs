@@ -258,6 +258,13 @@ impl Program {
     }
 }
 
+/// What was loaded stage by stage, to be used like what [`Object::load`](crate::Object::load) gives.
+impl From<crate::Instance> for Program {
+    fn from(instance: crate::Instance) -> Self {
+        Self::new(Arc::new(instance.program().clone()), Arc::new(instance))
+    }
+}
+
 impl std::fmt::Debug for Program {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Program").field("name", &self.spec.name).finish_non_exhaustive()

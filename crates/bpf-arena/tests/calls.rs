@@ -9,7 +9,10 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use bpf_arena::{LoopLimit, UpdateMode};
+use bpf_object::{MapSpec, MapType, ProgramKind};
 use common::{array, both, program, r0_of};
 
 #[test]
@@ -154,4 +157,85 @@ fn each_function_has_loops_of_its_own() {
     let many = |engine: bpf_arena::UserEngine| engine.loop_limit(LoopLimit::Iterations(3 * 0xffff + 5));
     let counted = program("r0 = 0\nagain:\nmay_goto done\nr0 += 1\ngoto again\ndone:\nexit", vec![]);
     assert_eq!(common::both_with(&counted, &[], many, |outcome, _, _| outcome.unwrap().r0), 3 * 0xffff + 5);
+}
+
+/// An instance of each text, in one set of maps of which the first is an array of programs that has them in its first slots.
+fn chained(engine: &bpf_arena::UserEngine, texts: &[&str]) -> Vec<bpf_arena::Instance> {
+    let jumps =
+        MapSpec { key_size: 4, value_size: 4, max_entries: 4, ..MapSpec::new("jumps", MapType::ProgArray) };
+    let specs: Arc<[MapSpec]> = Arc::from(vec![jumps, array("counts", 8, 1), common::arena(4, 0)]);
+    let maps = bpf_arena::MapSet::create_with(&specs, None, false).unwrap();
+    let map = maps.maps()[0].clone();
+    let load = |(slot, text): (u32, &&str)| {
+        let mut program = program(text, vec![]);
+        program.name = format!("slot{slot}");
+        program.kind = ProgramKind::from_section("raw_tp/sys_enter");
+        program.maps = Arc::clone(&specs);
+        let instance = engine.load_program(&program, &maps).unwrap_or_else(|error| panic!("{error}"));
+        map.set_program(&slot.to_le_bytes(), &instance.clone().into()).unwrap();
+        instance
+    };
+    (0..).zip(texts).map(load).collect()
+}
+
+/// Enters the program in a slot; goes on with -1 if there is none.
+fn enter(slot: u32) -> String {
+    format!("r2 = map[idx:0]\nr3 = {slot}\ncall bpf_tail_call\nr0 = -1\nexit")
+}
+
+#[test]
+fn a_tail_call_takes_the_place_of_the_program_that_makes_it() {
+    for (executor, engine) in common::EXECUTORS {
+        let programs = chained(&engine(), &[&enter(1), "r0 = *(u64 *)(r1 +8)\nexit", &enter(3)]);
+        let run = |at: usize| programs[at].run(&mut [1; 16]).unwrap().r0;
+        assert_eq!(run(0), u64::from_le_bytes([1; 8]), "{executor}");
+        assert_eq!(run(2), u64::MAX, "{executor}: nothing is there");
+        // A context that is too short for a program does not enter it.
+        assert_eq!(programs[0].run(&mut [1; 8]).unwrap().r0, u64::MAX, "{executor}");
+    }
+}
+
+#[test]
+fn tail_calls_end() {
+    let counts = "
+        r6 = r1
+        r1 = 1
+        r2 = map[idx:1][0]+0
+        r1 = atomic64_fetch_add((u64 *)(r2 +0), r1)
+        r1 = r6
+    ";
+    for (executor, engine) in common::EXECUTORS {
+        let text = format!("{counts}{}", enter(0));
+        let programs = chained(&engine(), &[&text]);
+        assert_eq!(programs[0].run(&mut []).unwrap().r0, u64::MAX, "{executor}");
+        let counted = programs[0].maps().maps()[1].lookup(&[0; 4]).unwrap().unwrap();
+        assert_eq!(u64::from_le_bytes(counted.try_into().unwrap()), 34, "{executor}: the entry and 33 more");
+    }
+}
+
+#[test]
+fn a_fault_is_of_the_program_that_made_it() {
+    let faults = "
+        r6 = map[idx:2]
+        r6 = 0x40000000 ll
+        r6 = addr_space_cast(r6, 0, 1)
+        r0 = *(u64 *)(r6 +0)
+        exit
+    ";
+    for (executor, engine) in common::EXECUTORS {
+        let programs = chained(&engine(), &[&enter(1), faults]);
+        let outcome = programs[0].run(&mut []).unwrap();
+        assert_eq!(outcome.faults.total(), 1, "{executor}");
+        assert_eq!(&*outcome.faults.iter().next().unwrap().program, "slot1", "{executor}");
+    }
+}
+
+#[test]
+fn a_program_that_is_gone_is_not_entered() {
+    for (executor, engine) in common::EXECUTORS {
+        let mut programs = chained(&engine(), &[&enter(1), "r0 = 7\nexit"]);
+        assert_eq!(programs[0].run(&mut []).unwrap().r0, 7, "{executor}");
+        programs.pop();
+        assert_eq!(programs[0].run(&mut []).unwrap().r0, u64::MAX, "{executor}");
+    }
 }
