@@ -11,7 +11,7 @@ mod common;
 
 use std::sync::Arc;
 
-use bpf_arena::{LoopLimit, UpdateMode};
+use bpf_arena::{LoopLimit, RunError, UpdateMode};
 use bpf_object::{MapSpec, MapType, ProgramKind};
 use common::{array, both, program, r0_of};
 
@@ -190,8 +190,12 @@ fn a_tail_call_takes_the_place_of_the_program_that_makes_it() {
         let run = |at: usize| programs[at].run(&mut [1; 16]).unwrap().r0;
         assert_eq!(run(0), u64::from_le_bytes([1; 8]), "{executor}");
         assert_eq!(run(2), u64::MAX, "{executor}: nothing is there");
-        // A context that is too short for a program does not enter it.
-        assert_eq!(programs[0].run(&mut [1; 8]).unwrap().r0, u64::MAX, "{executor}");
+        // The context is long enough for the program that is run, not for the one that takes its place.
+        let short = programs[0].run(&mut [1; 8]);
+        assert!(
+            matches!(short, Err(RunError::ContextTooSmall { needed: 16, given: 8 })),
+            "{executor}: {short:?}"
+        );
     }
 }
 

@@ -30,8 +30,9 @@ const MAX_TAIL_CALLS: u32 = 33;
 fn tail_call(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [ctx, map, index, ..] = args;
     let map = run.map("bpf_tail_call", 2, map)?;
-    let target = map.program_at(low32(index)).filter(|target| run.suits(target));
-    let Some(target) = target.filter(|_| run.tail_calls < MAX_TAIL_CALLS) else { return Ok(0) };
+    let Some(target) = map.program_at(low32(index)).filter(|_| run.tail_calls < MAX_TAIL_CALLS) else {
+        return Ok(0);
+    };
     run.tail_calls += 1;
     let result = run.enter_program(target, ctx);
     run.leave = Some(Leave::Function);

@@ -287,11 +287,6 @@ impl<'r> Invocation<'r> {
         }
     }
 
-    /// Whether the context is long enough for another program. What is prepared for programs of a type suits all of them.
-    pub(crate) fn suits(&self, target: &Loaded) -> bool {
-        self.context.is_some() || target.image.verified.ctx_bytes() as usize <= self.regions.ctx_bytes()
-    }
-
     /// Runs another program with the same context, on a stack of its own.
     pub(crate) fn enter_program(&mut self, target: Arc<Loaded>, ctx: u64) -> u64 {
         let target = self.held.program(target);
