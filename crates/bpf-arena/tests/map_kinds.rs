@@ -85,11 +85,11 @@ fn records(app: &App) {
     }
     assert_eq!(events.take(&mut record), Ok(false));
     // Around the ring many times; what is discarded is skipped.
-    for round in 0..100 {
+    for round in 0..100u8 {
         let (result, request) = call(app, "write_records", 1 << (round % 8), 0);
         assert_eq!((result, request.result), (0, 8 * 24));
         assert_eq!(events.take(&mut record), Ok(true));
-        assert_eq!(record[0], round as u8 % 8);
+        assert_eq!(record[0], round % 8);
         assert_eq!(events.take(&mut record), Ok(false));
     }
     // Without a reader 21 calls fit, and a part of another.

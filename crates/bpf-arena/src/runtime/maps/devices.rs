@@ -175,7 +175,7 @@ impl LoadedMap for DeviceHash {
     }
 
     fn lookup(&self, key: &[u8], value: &mut [u8], _: u64) -> Result<(), MapError> {
-        let mut entry = [0; ENTRY_BYTES as usize];
+        let mut entry = [0; 8];
         self.entries.lookup(key, &mut entry, 0)?;
         value.iter_mut().zip(entry).for_each(|(to, from)| *to = from);
         Ok(())

@@ -9,11 +9,14 @@ use crate::error::MapError;
 /// Slots that come into being together.
 const CHUNK: u32 = 512;
 
+/// A row of slots.
+type Chunk<T> = Box<[ArcSwapOption<T>]>;
+
 /// `len` slots. Readers take no lock, and keep what they found whatever becomes of the slot.
 pub(super) struct Slots<T> {
     len: u32,
     /// Made when the first of their slots is filled.
-    chunks: Box<[OnceLock<Box<[ArcSwapOption<T>]>>]>,
+    chunks: Box<[OnceLock<Chunk<T>>]>,
 }
 
 impl<T> Slots<T> {

@@ -134,6 +134,11 @@ impl LoadedMap for StackTraceMap {
         if self.put(number, None) { Ok(()) } else { Err(MapError::NotFound) }
     }
 
+    fn lookup_and_delete(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<(), MapError> {
+        self.lookup(key, value, flags)?;
+        self.delete(key)
+    }
+
     fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> Result<(), MapError> {
         // A number without a stack starts over.
         let known = key.map(index_of).transpose()?.filter(|number| self.stacks.get(*number).is_some());
