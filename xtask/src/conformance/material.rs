@@ -278,6 +278,24 @@ pub(crate) fn scale(dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(objects)
 }
 
+/// The selftests of these names, which are there to be linked; gives their folder.
+pub(crate) fn linked<'n>(dir: &Path, names: impl Iterator<Item = &'n str>) -> anyhow::Result<PathBuf> {
+    let source = dir.join(SOURCE);
+    let objects = objects(dir).join("linked");
+    fs::create_dir_all(&objects)?;
+    for name in names {
+        let object = objects.join(format!("{name}.bpf.o"));
+        let file = source.join(format!("tools/testing/selftests/bpf/progs/{name}.c"));
+        let unit = Unit { name: name.to_owned(), source: file, object, cpu: "v4" };
+        if !unit.object.exists()
+            && let Some(error) = compile(dir, &source, &unit)?
+        {
+            eprintln!("not compiled: {name}: {error}");
+        }
+    }
+    Ok(objects)
+}
+
 /// Whether programs of a source say what is expected of them.
 fn is_annotated(source: &Path) -> bool {
     let text = fs::read_to_string(source).unwrap_or_default();

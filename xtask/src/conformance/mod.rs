@@ -5,6 +5,7 @@
 
 mod alike;
 mod answers;
+mod linked;
 pub(crate) mod material;
 mod outcome;
 mod suites;

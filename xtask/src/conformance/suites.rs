@@ -12,7 +12,7 @@ use sys::bpf::{Capability, CapabilitySet, KernelVersion, WithoutCapabilities};
 use testkit::selftests::CHECKS;
 
 use super::outcome::{State, TestOutcome};
-use super::{alike, answers, material};
+use super::{alike, answers, linked, material};
 
 /// What runs the programs of a suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ enum Material {
     Tables,
     /// Every annotated program, of both kinds, that says what it returns.
     Values,
+    /// Objects that `bpftool gen object` links too.
+    Linked,
 }
 
 /// A suite.
@@ -69,6 +71,7 @@ pub(super) const SUITES: &[Suite] = &[
     Suite { name: "progs-kernel", runs: Runs::Kernel, material: Material::Programs, unprivileged: false },
     Suite { name: "verifier-kernel", runs: Runs::Kernel, material: Material::Verifier, unprivileged: false },
     Suite { name: "tables-kernel", runs: Runs::Kernel, material: Material::Tables, unprivileged: false },
+    Suite { name: "linked", runs: Runs::Kernel, material: Material::Linked, unprivileged: false },
     Suite { name: "values-user-jit", runs: Runs::Jit, material: Material::Values, unprivileged: false },
     Suite {
         name: "values-user-interp",
@@ -112,6 +115,7 @@ impl Suite {
         let mut outcomes = Vec::new();
         match self.material {
             _ if self.runs == Runs::Verifier => return self.alike(dir, filter),
+            Material::Linked => return linked::outcomes(dir, filter),
             Material::Tables => {
                 let _privileges = privileges_of("tables")?;
                 for test in tables(&material::tables(dir))?.iter().filter(|test| test.id.contains(filter)) {

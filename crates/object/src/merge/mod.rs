@@ -91,7 +91,7 @@ impl<'a> Linker<'a> {
         relocations::carry(&self.inputs, &mut sections, &symbols)?;
         if let Some(types::Tables { btf, ext }) = types::merge(&self.inputs, &sections, &symbols)? {
             sections.add_table(".BTF", btf);
-            sections.add_table(".BTF.ext", ext);
+            ext.into_iter().for_each(|ext| sections.add_table(".BTF.ext", ext));
         }
         write::elf(&sections.out, &symbols.table)
     }

@@ -21,8 +21,8 @@ const EXTERN_SECTION: &str = ".extern";
 pub(super) struct Tables {
     /// `.BTF`.
     pub(super) btf: Vec<u8>,
-    /// `.BTF.ext`.
-    pub(super) ext: Vec<u8>,
+    /// `.BTF.ext`, unless nothing is in it.
+    pub(super) ext: Option<Vec<u8>>,
 }
 
 /// Type information of the linked object; nothing if no object has types.
@@ -45,6 +45,7 @@ pub(super) fn merge(
         return Ok(None);
     }
     merger.definitions();
+    merger.declarations();
     let data_sections = merger.data_sections();
     merger.types.extend(data_sections);
     let mut ext = merger.ext();
@@ -52,6 +53,7 @@ pub(super) fn merge(
     let new_id = |id: &mut TypeId| *id = new_ids.get(id.0 as usize).copied().unwrap_or_default();
     ext.func_info.iter_mut().flat_map(|(_, rows)| rows).for_each(|row| new_id(&mut row.ty));
     ext.core_relo.iter_mut().flat_map(|(_, rows)| rows).for_each(|row| new_id(&mut row.ty));
+    let has_code = [ext.func_info.len(), ext.line_info.len(), ext.core_relo.len()] != [0; 3];
     let (types, strings, ext) = only_used_strings(Btf::from_parts(types, merger.strings.into_bytes()), ext);
     if types.len() > MAX_BTF_TYPES {
         let limit = MAX_BTF_TYPES as u64;
@@ -62,7 +64,7 @@ pub(super) fn merge(
         return Err(StaticLinkError::TooLarge { what: "the length of all strings", limit });
     }
     let btf = Btf::from_parts(types, strings.into_bytes()).to_bytes();
-    Ok(Some(Tables { btf, ext }))
+    Ok(Some(Tables { btf, ext: has_code.then_some(ext) }))
 }
 
 /// The same with a string section that holds nothing else: what was left behind leaves its names too. Gives the bytes of
@@ -164,6 +166,36 @@ impl Merger<'_> {
             };
             if let Some(ty) = self.types.get_mut(id.0 as usize) {
                 ty.kind = described;
+            }
+        }
+    }
+
+    /// A function's type that only a declaration referred to becomes that of the definition. It differs from it, lacking the
+    /// names of parameters, and would be left over.
+    fn declarations(&mut self) {
+        let mut is_used = vec![false; self.types.len()];
+        for ty in &self.types {
+            ty.for_each_reference(&mut |id| {
+                is_used.get_mut(id.0 as usize).into_iter().for_each(|used| *used = true);
+            });
+        }
+        for (object, input) in self.inputs.iter().enumerate() {
+            for (_, ty) in input.btf.own_types() {
+                let Kind::Func { proto, .. } = ty.kind else { continue };
+                let Some(global) = self.symbols.global(input.btf.str(ty.name)).filter(|_| is_visible(ty))
+                else {
+                    continue;
+                };
+                let defined = self.globals.get(global).copied().flatten();
+                let defined = defined.and_then(|id| self.types.get(id.0 as usize)).map(|t| &t.kind);
+                let Some(&Kind::Func { proto: kept, .. }) = defined else { continue };
+                let left = self.id(object, proto).0 as usize;
+                if is_used.get(left) == Some(&false)
+                    && let Some(kept) = self.types.get(kept.0 as usize).cloned()
+                    && let Some(left) = self.types.get_mut(left)
+                {
+                    *left = kept;
+                }
             }
         }
     }
