@@ -63,6 +63,11 @@ pub(super) trait Setup {
     /// Before the first round; gives the context's address. `None` if there is no memory.
     fn before(&mut self, run: &mut Invocation<'_>) -> Option<u64>;
 
+    /// Before every round but the first. `None` if there is no memory.
+    fn again(&mut self, _: &mut Invocation<'_>) -> Option<()> {
+        Some(())
+    }
+
     /// After the last round, unless the run was ended. `None` if there is no memory.
     fn after(&mut self, run: &mut Invocation<'_>) -> Option<()>;
 }
@@ -326,6 +331,9 @@ impl Loaded {
                 recorder.clear();
             }
             run.begin_again();
+            if let Some(setup) = &mut setup {
+                setup.again(&mut run).ok_or_else(no_memory)?;
+            }
         }
     }
 

@@ -51,8 +51,8 @@ impl Kind {
         let skb = |ethernet, ends| Some(Self::Skb { ethernet, ends });
         match prog_type {
             ProgType::SchedCls | ProgType::SchedAct => skb(true, true),
-            ProgType::LwtIn | ProgType::LwtOut | ProgType::LwtXmit => skb(false, true),
-            ProgType::SocketFilter | ProgType::CgroupSkb | ProgType::LwtSeg6local => skb(false, false),
+            ProgType::LwtIn | ProgType::LwtOut | ProgType::LwtXmit | ProgType::CgroupSkb => skb(false, true),
+            ProgType::SocketFilter | ProgType::LwtSeg6local => skb(false, false),
             // The kernel has no test run for these; they are given what they get from a stream of one packet.
             ProgType::SkSkb => skb(false, true),
             ProgType::Xdp => Some(Self::Xdp),
@@ -88,7 +88,10 @@ impl Instance {
             return Err(PacketError::WrongChecksum.into());
         }
         run.data_out.iter_mut().zip(&data).for_each(|(to, from)| *to = *from);
-        run.ctx.iter_mut().zip(&context).for_each(|(to, from)| *to = *from);
+        // Where the packet has no room the kernel leaves the context alone.
+        if run.data_out.is_empty() || run.data_out.len() >= data.len() {
+            run.ctx.iter_mut().zip(&context).for_each(|(to, from)| *to = *from);
+        }
         Ok(PacketOutcome {
             return_value: outcome.return_value,
             duration,
@@ -102,7 +105,6 @@ impl Instance {
 /// A run with a packet: what goes in, and then what came out.
 pub(super) struct TestRun {
     kind: Kind,
-    prog_type: ProgType,
     /// The packet before the run; afterwards what the run gives back.
     data: Vec<u8>,
     /// The context as it was given, in full length; afterwards as it is given back.
@@ -135,7 +137,6 @@ impl TestRun {
         let context = full_context(kind, run.ctx)?;
         let test = Self {
             kind,
-            prog_type,
             data: run.data.to_vec(),
             context,
             has_context: !run.ctx.is_empty(),
@@ -278,7 +279,7 @@ impl TestRun {
         if ethernet {
             packet.push(ETHERNET_BYTES, run).ok()?;
         }
-        if self.given(skb_field::WIRE_LEN) == 0 {
+        if self.has_context && self.given(skb_field::WIRE_LEN) == 0 {
             image.set(skb_field::WIRE_LEN, packet.len() as u64);
         }
         if ends {
@@ -322,15 +323,21 @@ impl TestRun {
         Some(frame)
     }
 
-    /// The packet and the keys, with what is known of them before the program looks.
+    /// The packet and the keys.
     fn prepare_dissector<'r>(&mut self, image: Image<'r>, run: &Invocation<'r>) -> Option<()> {
         let data = run.block(self.data.len())?;
         data.place(0, self.data.len() as u64)?.write(&self.data);
         image.set_pointer(skb_field::DATA, data.address());
         image.set_pointer(skb_field::DATA_END, data.address() + self.data.len() as u64);
-        let keys = run.block(flow_keys::BYTES)?;
-        image.set(skb_field::FLOW_KEYS, keys.address());
-        let keys = Image::new(keys.place(0, flow_keys::BYTES as u64)?);
+        image.set(skb_field::FLOW_KEYS, run.block(flow_keys::BYTES)?.address());
+        self.fill_keys(image, run)
+    }
+
+    /// What is known of a flow before the program looks.
+    fn fill_keys(&self, image: Image<'_>, run: &Invocation<'_>) -> Option<()> {
+        let memory = run.memory(image.get(skb_field::FLOW_KEYS), flow_keys::BYTES as u64, true).ok()?;
+        memory.clear();
+        let keys = Image::new(memory);
         let protocol = self.data.get(12..14)?.first_chunk().map(|bytes| u16::from_le_bytes(*bytes))?;
         keys.set(flow_keys::N_PROTO, protocol);
         keys.set(flow_keys::NHOFF, ETHERNET_BYTES as u64);
@@ -391,6 +398,13 @@ impl Setup for TestRun {
         }
         run.context = Some(image);
         Some(block.address())
+    }
+
+    fn again(&mut self, run: &mut Invocation<'_>) -> Option<()> {
+        match (self.kind, run.context) {
+            (Kind::FlowDissector, Some(image)) => self.fill_keys(image, run),
+            _ => Some(()),
+        }
     }
 
     fn after(&mut self, run: &mut Invocation<'_>) -> Option<()> {

@@ -94,7 +94,7 @@ pub(crate) mod flow_keys {
 
     pub(crate) const NHOFF: Field = Field { offset: 0, size: Size::H };
     pub(crate) const THOFF: Field = Field { offset: 2, size: Size::H };
-    pub(crate) const N_PROTO: Field = Field { offset: 8, size: Size::H };
+    pub(crate) const N_PROTO: Field = Field { offset: 10, size: Size::H };
     pub(crate) const FLAGS: Field = word(48);
 }
 

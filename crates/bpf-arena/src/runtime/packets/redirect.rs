@@ -142,12 +142,13 @@ fn check_mtu(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> 
         if low32(ifindex) == 0 { Some(Device::LOOPBACK) } else { network.find_device(low32(ifindex)) };
     let Some(device) = device else { return Ok(errno(ENODEV)) };
     mtu.store(Size::W, device.mtu.into(), Relaxed);
-    let header = i64::from(Device::HEADER_BYTES);
+    // The kernel adds up in 32 bits, and compares signed.
     let len = match asked {
-        0 => i64::try_from(len).unwrap_or(i64::MAX),
-        asked => i64::from(asked.cast_signed()) + header,
+        0 => u32::try_from(len).unwrap_or(u32::MAX),
+        asked => asked.wrapping_add(Device::HEADER_BYTES),
     };
-    if len.saturating_add(difference.into()) <= i64::from(device.mtu) + header {
+    let len = len.wrapping_add_signed(difference).cast_signed();
+    if len <= device.mtu.saturating_add(Device::HEADER_BYTES).cast_signed() {
         return Ok(0);
     }
     match &run.packet {

@@ -2,7 +2,7 @@
 //! which only helpers know.
 
 use super::context::{Image, xdp as field};
-use super::{EACCES, EFAULT, EINVAL, ENOMEM, Errno};
+use super::{EACCES, EFAULT, EINVAL, Errno};
 use crate::access::{Block, Place};
 
 /// Bytes of the page that a packet begins in.
@@ -26,10 +26,11 @@ const LEAST_BYTES: usize = 14;
 /// Most bytes of metadata.
 const MAX_META: usize = 252;
 
-/// A further page of a packet, whose first `len` bytes are the packet's.
+/// A further page of a packet, of which some bytes are the packet's.
 #[derive(Clone, Copy, Debug)]
 struct Fragment<'r> {
     block: &'r Block,
+    start: usize,
     len: usize,
 }
 
@@ -62,7 +63,7 @@ impl<'r> Xdp<'r> {
     /// Adds the packet's next bytes, a page at most.
     pub(crate) fn add_fragment(&mut self, block: &'r Block, bytes: &[u8]) -> Option<()> {
         block.place(0, bytes.len() as u64)?.write(bytes);
-        self.fragments.push(Fragment { block, len: bytes.len() });
+        self.fragments.push(Fragment { block, start: 0, len: bytes.len() });
         Some(())
     }
 
@@ -96,7 +97,8 @@ impl<'r> Xdp<'r> {
         let linear = self.block.place(self.meta as u64, (self.end - self.meta) as u64);
         let mut bytes = linear.map_or_else(Vec::new, Place::to_vec);
         for fragment in &self.fragments {
-            bytes.extend(fragment.block.place(0, fragment.len as u64).map_or_else(Vec::new, Place::to_vec));
+            let (start, len) = (fragment.start as u64, fragment.len as u64);
+            bytes.extend(fragment.block.place(start, len).map_or_else(Vec::new, Place::to_vec));
         }
         bytes
     }
@@ -208,7 +210,7 @@ impl<'r> Xdp<'r> {
         let tail = (PAGE - KERNEL_TAIL) - self.end;
         let shift = wanted.saturating_sub(tail);
         if shift > self.meta - KERNEL_HEAD {
-            return Err(Errno(ENOMEM));
+            return Err(Errno(EINVAL));
         }
         if shift > 0 {
             let used = (self.end - self.meta) as u64;
@@ -236,23 +238,18 @@ impl<'r> Xdp<'r> {
             let taken = bytes.min(fragment.len);
             bytes -= taken;
             fragment.len -= taken;
-            if let (true, Some(rest), Some(start)) = (
-                taken > 0,
-                fragment.block.place(taken as u64, fragment.len as u64),
-                fragment.block.place(0, fragment.len as u64),
-            ) {
-                start.write(&rest.to_vec());
-            }
+            fragment.start += taken;
             fragment.len > 0
         });
     }
 
     fn grow_fragment(&mut self, bytes: usize) -> Result<(), Errno> {
         let last = self.fragments.last_mut().ok_or(Errno(EINVAL))?;
-        if bytes > PAGE - last.len {
+        let end = last.start + last.len;
+        if bytes > PAGE - end {
             return Err(Errno(EINVAL));
         }
-        if let Some(place) = last.block.place(last.len as u64, bytes as u64) {
+        if let Some(place) = last.block.place(end as u64, bytes as u64) {
             place.clear();
         }
         last.len += bytes;
@@ -280,7 +277,7 @@ impl<'r> Xdp<'r> {
 impl<'r> Fragment<'r> {
     /// Block, first byte, and length.
     fn whole(&self) -> (&'r Block, usize, usize) {
-        (self.block, 0, self.len)
+        (self.block, self.start, self.len)
     }
 }
 

@@ -51,7 +51,7 @@ const fn plain(role: Role, memory: Memory) -> Pointer {
 const INTO_DYNPTR: &[Arg] = &[DYNPTR, NUMBER, NUMBER, IGNORED];
 const PRINTK: &[Arg] = &[NUMBER, TEXT, BYTES, Arg::SIZE, Arg::Program];
 
-static PROTOTYPES: [(&str, &[Arg], Ret); 73] = [
+static PROTOTYPES: [(&str, &[Arg], Ret); 74] = [
     ("bpf_arena_alloc_pages", &[MAP, IGNORED, NUMBER, NUMBER, NUMBER], Ret::VoidPointer),
     ("bpf_arena_free_pages", &[MAP, IGNORED, NUMBER], Ret::Void),
     ("bpf_arena_reserve_pages", &[MAP, IGNORED, NUMBER], INT),
@@ -125,6 +125,7 @@ static PROTOTYPES: [(&str, &[Arg], Ret); 73] = [
     ("bpf_wq_init", &[WORK, MAP, NUMBER], INT),
     ("bpf_wq_set_callback_impl", &[WORK, FUNCTION, NUMBER, Arg::Program], INT),
     ("bpf_wq_start", &[WORK, NUMBER], INT),
+    ("bpf_xdp_pull_data", &[CTX, NUMBER], INT),
 ];
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ mod vlan;
 
 use super::checksum::Sum;
 use super::context::{Image, skb as field};
-use super::{EFAULT, EINVAL, ENOMEM, Errno};
+use super::{EFAULT, ENOMEM, Errno};
 use crate::access::{Block, Place};
 
 pub(crate) use room::Mode;
@@ -28,6 +28,9 @@ const PAD: usize = 64;
 
 /// Most bytes of a packet that a helper makes longer (`SKB_MAX_ALLOC`): four pages without the kernel's own part.
 const MAX_BYTES: usize = 4 * 4096 - 320;
+
+/// Where a transport header is that nobody has found.
+const UNSET: u16 = u16::MAX;
 
 /// Most bytes of a block (`KMALLOC_MAX_SIZE`).
 const MAX_BLOCK: usize = 4 << 20;
@@ -58,7 +61,8 @@ pub(crate) struct Skb<'r> {
     len: usize,
     mac_header: usize,
     network_header: usize,
-    transport_header: Option<usize>,
+    /// [`UNSET`] until somebody has found it; of 16 bits, as the kernel keeps it.
+    transport_header: u16,
     /// Bytes of the Ethernet header, where somebody has counted them.
     mac_len: usize,
     pub(super) summed: Summed,
@@ -91,7 +95,7 @@ impl<'r> Skb<'r> {
             len,
             mac_header: PAD,
             network_header,
-            transport_header: None,
+            transport_header: UNSET,
             mac_len: 0,
             summed: Summed::None,
             sum: Sum::default(),
@@ -123,7 +127,7 @@ impl<'r> Skb<'r> {
 
     /// Where the transport header is, if that is known.
     pub(crate) fn has_transport_header(&self) -> bool {
-        self.transport_header.is_some()
+        self.transport_header != UNSET
     }
 
     /// A part of the packet; `None` if it is not all there.
@@ -286,7 +290,8 @@ impl<'r> Skb<'r> {
         self.data += head;
         self.mac_header += head;
         self.network_header += head;
-        self.transport_header = self.transport_header.map(|at| at + head);
+        // The kernel does not ask whether it is set, and takes one that was not for set from now on.
+        self.transport_header = self.transport_header.wrapping_add(low16(head));
         Ok(())
     }
 
@@ -303,11 +308,6 @@ impl<'r> Skb<'r> {
             to.write(&from.to_vec());
         }
     }
-}
-
-impl Errno {
-    /// The error of an argument that is no good.
-    pub(super) const INVALID: Self = Self(EINVAL);
 }
 
 /// What a packet is whose bytes from the type or length of its Ethernet header on are these (`eth_type_trans`): the type, or
@@ -329,6 +329,13 @@ fn number(field: u32) -> u16 {
     #[allow(clippy::cast_possible_truncation, reason = "such fields have 16 bits")]
     let low = field as u16;
     low.swap_bytes()
+}
+
+/// An offset as the kernel keeps those of headers.
+fn low16(offset: usize) -> u16 {
+    #[allow(clippy::cast_possible_truncation, reason = "the kernel keeps no more bits")]
+    let low = offset as u16;
+    low
 }
 
 /// Offsets in blocks are far below any limit.

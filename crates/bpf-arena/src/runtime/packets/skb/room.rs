@@ -3,7 +3,7 @@
 use super::super::checksum::Sum;
 use super::super::context::skb as field;
 use super::super::{EALREADY, EFAULT, EINVAL, ENOMEM, ENOTSUPP, Errno};
-use super::{Blocks, ETH_P_IP, ETH_P_IPV6, ETHERNET_BYTES, MAX_BYTES, Skb, Summed, signed};
+use super::{Blocks, ETH_P_IP, ETH_P_IPV6, ETHERNET_BYTES, MAX_BYTES, Skb, Summed, low16, signed};
 
 /// Bytes of an IPv4 header without options.
 const IPV4_BYTES: usize = 20;
@@ -65,16 +65,13 @@ impl<'r> Skb<'r> {
             return Err(Errno(ENOTSUPP));
         }
         let old_len = self.len;
-        if let Some(more) = new_len.checked_sub(old_len).filter(|more| *more > 0) {
-            self.make_tail(more, blocks)?;
-            if self.summed == Summed::Complete {
-                self.summed = Summed::None;
-            }
-            self.len = new_len;
-            self.clear(old_len, more);
-        } else {
-            self.cut(new_len);
+        let more = new_len.saturating_sub(old_len);
+        self.make_tail(more, blocks)?;
+        if new_len != old_len && self.summed == Summed::Complete {
+            self.summed = Summed::None;
         }
+        self.len = new_len;
+        self.clear(old_len, more);
         if self.is_gso() {
             self.image.set(field::GSO_SIZE, 0_u32);
             self.image.set(field::GSO_SEGS, 0_u32);
@@ -221,7 +218,7 @@ impl<'r> Skb<'r> {
         let outer = if flags & flag::ENCAP_L3_IPV6 != 0 { ETH_P_IPV6 } else { ETH_P_IP };
         if flags & (flag::ENCAP_L4_GRE | flag::ENCAP_L4_UDP) != 0 {
             let header = network_header_bytes(outer).unwrap_or(IPV4_BYTES);
-            self.transport_header = Some(self.data + mac_bytes + header);
+            self.transport_header = low16(self.data + mac_bytes + header);
         }
         self.set_protocol(outer);
         Ok(())
@@ -245,21 +242,21 @@ impl<'r> Skb<'r> {
 
     /// Puts zeroes behind the first `at` bytes, which move forward with their headers (`bpf_skb_net_hdr_push`).
     fn insert(&mut self, at: usize, bytes: usize, blocks: &dyn Blocks<'r>) -> Result<(), Errno> {
-        let same = self.transport_header == Some(self.network_header);
+        let same = usize::from(self.transport_header) == self.network_header;
         self.push(bytes, blocks)?;
         self.copy_within(bytes, 0, at);
         self.clear(at, bytes);
         self.mac_header = self.mac_header.saturating_sub(bytes);
         self.network_header = self.network_header.saturating_sub(bytes);
         if same {
-            self.transport_header = Some(self.network_header);
+            self.transport_header = low16(self.network_header);
         }
         Ok(())
     }
 
     /// Takes bytes away behind the first `at` (`bpf_skb_net_hdr_pop`).
     fn remove(&mut self, at: usize, bytes: usize) -> Result<(), Errno> {
-        let same = self.transport_header == Some(self.network_header);
+        let same = usize::from(self.transport_header) == self.network_header;
         let removed = self.part(at, bytes).ok_or(Errno(ENOMEM))?.to_vec();
         self.pull_sum(&removed);
         self.copy_within(0, bytes, at);
@@ -267,18 +264,9 @@ impl<'r> Skb<'r> {
         self.mac_header += bytes;
         self.network_header += bytes;
         if same {
-            self.transport_header = Some(self.network_header);
+            self.transport_header = low16(self.network_header);
         }
         Ok(())
-    }
-
-    /// Cuts off the packet's end (`pskb_trim_rcsum`).
-    fn cut(&mut self, new_len: usize) {
-        let tail = self.part(new_len, self.len.saturating_sub(new_len));
-        if let (Summed::Complete, Some(tail)) = (self.summed, tail) {
-            self.sum = self.sum.sub_block(Sum::of(&tail.to_vec(), Sum::default()), new_len);
-        }
-        self.len = self.len.min(new_len);
     }
 
     /// Takes bytes that were removed at an even place out of the sum (`skb_postpull_rcsum`).
@@ -292,8 +280,9 @@ impl<'r> Skb<'r> {
 
     /// The shortest that the packet may become: its headers stay.
     fn least_len(&self) -> usize {
-        let transport = self.transport_header.map(|at| signed(at) - signed(self.data));
-        let from = transport.filter(|at| *at > 0).unwrap_or_else(|| self.network_offset());
+        let transport = i64::from(self.transport_header) - signed(self.data);
+        let found = self.has_transport_header() && transport > 0;
+        let from = if found { transport } else { self.network_offset() };
         usize::try_from(from).unwrap_or(0)
     }
 
