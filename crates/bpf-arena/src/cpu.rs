@@ -17,7 +17,7 @@ pub fn possible() -> usize {
     POOL.taken.len()
 }
 
-/// A CPU's number for a thread of the host, which uses it without having it for itself: the one its last run had.
+/// A CPU's number for a thread that uses what belongs to it without having it for itself: the one its last run had.
 pub(crate) fn nearest() -> u32 {
     HELD.get().0
 }
@@ -49,7 +49,14 @@ static POOL: LazyLock<Pool> = LazyLock::new(|| Pool {
 
 thread_local! {
     /// The CPU of this thread's runs, and how many of them have it.
-    static HELD: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+    static HELD: Cell<(u32, u32)> = Cell::new((first(), 0));
+}
+
+/// The CPU that a new thread tries first: another than the thread before it.
+fn first() -> u32 {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    let thread = THREADS.fetch_add(1, Ordering::Relaxed);
+    u32::try_from(thread % possible()).unwrap_or(0)
 }
 
 /// The CPU of one run, leased when it is first asked for.

@@ -10,6 +10,14 @@ pub fn possible_cpus() -> usize {
     usize::try_from(count).unwrap_or(1).max(1)
 }
 
+/// The most processors that the running kernel can have (`NR_CPUS`).
+#[must_use]
+pub fn most_cpus() -> u32 {
+    let last = std::fs::read_to_string("/sys/devices/system/cpu/kernel_max").unwrap_or_default();
+    // What kernels for every machine are built with.
+    last.trim().parse::<u32>().map_or(8192, |last| last.saturating_add(1))
+}
+
 /// `CLOCK_MONOTONIC` in nanoseconds.
 #[must_use]
 pub fn monotonic_ns() -> u64 {

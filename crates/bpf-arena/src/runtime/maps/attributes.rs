@@ -2,6 +2,8 @@
 //!
 //! The order of the checks is the kernel's as far as it can be told apart, that is, where the errors differ.
 
+use std::ops::RangeInclusive;
+
 use bpf_object::{
     BPF_F_MMAPABLE, BPF_F_NO_USER_CONV, BPF_F_RDONLY_PROG, BPF_F_SEGV_ON_FAULT, MapSpec, MapType,
 };
@@ -45,10 +47,12 @@ const STACK_MAX: u32 = 512;
 const STACK_FRAMES: u32 = 127;
 /// Bytes of `struct bpf_stack_build_id`.
 const BUILD_ID: u32 = 32;
-/// Most CPUs a kernel can have been built for.
-const NR_CPUS: u32 = 8192;
 /// Bytes of an LPM trie's key: the prefix length, and 1 to 256 bytes of data.
-const LPM_KEY: std::ops::RangeInclusive<u32> = 5..=260;
+const LPM_KEY: RangeInclusive<u32> = 4 + 1..=4 + LPM_DATA;
+/// Most bytes of data in it.
+const LPM_DATA: u32 = 256;
+/// Bytes before the data of the kernel's trie nodes.
+const LPM_NODE: u32 = 24;
 const PAGE: u32 = 4096;
 
 /// Checks the attributes that a map would be created with.
@@ -242,21 +246,16 @@ fn lpm_trie(map: Attributes<'_>) -> Result<(), MapError> {
     if !LPM_KEY.contains(&map.0.key_size) {
         return Err(bad("key_size", map.0.key_size));
     }
-    let largest = KMALLOC_MAX - 256 - LPM_NODE;
+    let largest = KMALLOC_MAX - LPM_DATA - LPM_NODE;
     if (1..=largest).contains(&map.0.value_size) { Ok(()) } else { Err(bad("value_size", map.0.value_size)) }
 }
-
-/// Bytes before the data of the kernel's trie nodes.
-const LPM_NODE: u32 = 40;
 
 fn queue_stack(map: Attributes<'_>) -> Result<(), MapError> {
     map.accessible(BPF_F_NUMA_NODE | ACCESS)?;
     map.entries()?;
     map.key(0)?;
     map.any_value()?;
-    map.value_up_to(KMALLOC_MAX)?;
-    let most = u32::MAX.checked_div(map.0.value_size).unwrap_or(0);
-    if map.0.max_entries < most { Ok(()) } else { Err(large("max_entries", map.0.max_entries)) }
+    map.value_up_to(KMALLOC_MAX)
 }
 
 fn bloom_filter(map: Attributes<'_>) -> Result<(), MapError> {
@@ -307,7 +306,11 @@ fn cpumap(map: Attributes<'_>) -> Result<(), MapError> {
     map.key(4)?;
     // The size of the queue, and a program.
     map.value(&[4, 8])?;
-    if map.0.max_entries > NR_CPUS { Err(large("max_entries", map.0.max_entries)) } else { Ok(()) }
+    if map.0.max_entries > sys::host::most_cpus() {
+        Err(large("max_entries", map.0.max_entries))
+    } else {
+        Ok(())
+    }
 }
 
 fn socket_map(map: Attributes<'_>) -> Result<(), MapError> {
@@ -366,4 +369,89 @@ fn arena(map: Attributes<'_>) -> Result<(), MapError> {
         return Err(large("max_entries", map.0.max_entries));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(map_type: MapType, key_size: u32, value_size: u32, max_entries: u32) -> MapSpec {
+        MapSpec { key_size, value_size, max_entries, ..MapSpec::new("map", map_type) }
+    }
+
+    fn errno(spec: &MapSpec) -> i32 {
+        check(spec).map_or_else(|error| error.errno(), |()| 0)
+    }
+
+    /// `E2BIG`, `EINVAL`, `ENOTSUPP`.
+    const TOO_BIG: i32 = 7;
+    const INVALID: i32 = 22;
+    const UNSUPPORTED: i32 = 524;
+
+    #[test]
+    fn the_edges_of_what_the_kernel_takes() {
+        use MapType as T;
+        let cases = [
+            (spec(T::Hash, 8, (4 << 20) - 48 - 9, 1), 0),
+            (spec(T::Hash, 8, (4 << 20) - 48 - 8, 1), TOO_BIG),
+            (spec(T::Hash, 4, 4, 1 << 27), 0),
+            (spec(T::Hash, 4, 4, (1 << 27) + 1), TOO_BIG),
+            (spec(T::Hash, 4, 4, u32::MAX), TOO_BIG),
+            (spec(T::Hash, 0, u32::MAX, 1), INVALID),
+            (spec(T::PercpuHash, 4, 32 << 10, 1), 0),
+            (spec(T::PercpuHash, 4, (32 << 10) + 1, 1), TOO_BIG),
+            (spec(T::PercpuArray, 4, (32 << 10) + 1, 1), TOO_BIG),
+            (spec(T::Array, 4, i32::MAX.cast_unsigned(), 1), 0),
+            (spec(T::Array, 4, 1 << 31, 1), TOO_BIG),
+            (spec(T::Array, 8, 1 << 31, 1), INVALID),
+            (spec(T::Array, 4, 0, 1), INVALID),
+            (spec(T::Array, 4, 4, 0), INVALID),
+            (MapSpec { flags: 1, ..spec(T::LpmTrie, 260, 4, 1) }, 0),
+            (MapSpec { flags: 1, ..spec(T::LpmTrie, 261, 4, 1) }, INVALID),
+            (MapSpec { flags: 1, ..spec(T::LpmTrie, 8, (4 << 20) - 280, 1) }, 0),
+            (MapSpec { flags: 1, ..spec(T::LpmTrie, 8, (4 << 20) - 279, 1) }, INVALID),
+            (spec(T::LpmTrie, 8, 4, 1), INVALID),
+            (spec(T::Queue, 0, 4 << 20, 1), 0),
+            (spec(T::Queue, 0, (4 << 20) + 1, 1), TOO_BIG),
+            (spec(T::BloomFilter, 1, (4 << 20) + 1, 1), TOO_BIG),
+            (MapSpec { extra: 15, ..spec(T::BloomFilter, 0, 4, 1) }, 0),
+            (MapSpec { extra: 16, ..spec(T::BloomFilter, 0, 4, 1) }, INVALID),
+            (MapSpec { extra: 1, ..spec(T::Array, 4, 4, 1) }, INVALID),
+            (spec(T::Ringbuf, 0, 0, 2048), INVALID),
+            (spec(T::Ringbuf, 0, 0, 12288), INVALID),
+            (spec(T::UserRingbuf, 0, 0, 4096), 0),
+            (spec(T::StackTrace, 4, 127 * 8, 1), 0),
+            (spec(T::StackTrace, 4, 128 * 8, 1), INVALID),
+            (MapSpec { flags: 32, ..spec(T::StackTrace, 4, 127 * 32, 1) }, 0),
+            (MapSpec { flags: 32, ..spec(T::StackTrace, 4, 8, 1) }, INVALID),
+            (spec(T::Sockhash, 512, 4, 1), 0),
+            (spec(T::Sockhash, 513, 4, 1), TOO_BIG),
+            (spec(T::Sockhash, 513, 3, 1), INVALID),
+            (spec(T::CgroupStorage, 8, 65407, 0), 0),
+            (spec(T::CgroupStorage, 8, 65408, 0), TOO_BIG),
+            (spec(T::PercpuCgroupStorage, 16, (32 << 10) + 1, 0), TOO_BIG),
+            (spec(T::CgroupStorage, 8, 8, 1), INVALID),
+            (spec(T::TaskStorage, 4, 8, 0), INVALID),
+        ];
+        for (spec, expected) in cases {
+            assert_eq!(errno(&spec), expected, "{spec:?}");
+        }
+    }
+
+    #[test]
+    fn flags_that_go_together() {
+        let hash = |flags| errno(&MapSpec { flags, ..spec(MapType::Hash, 4, 4, 4) });
+        assert_eq!(hash(BPF_F_NO_PREALLOC | BPF_F_ZERO_SEED | BPF_F_NUMA_NODE | BPF_F_RDONLY_PROG), 0);
+        assert_eq!(hash(BPF_F_NO_COMMON_LRU), INVALID);
+        assert_eq!(hash(BPF_F_RDONLY | BPF_F_WRONLY), INVALID);
+        assert_eq!(hash(BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG), INVALID);
+        let lru = |flags| errno(&MapSpec { flags, ..spec(MapType::LruHash, 4, 0, 4) });
+        assert_eq!(lru(BPF_F_NO_PREALLOC), UNSUPPORTED);
+        assert_eq!(lru(BPF_F_NO_PREALLOC | BPF_F_MMAPABLE), INVALID);
+        assert_eq!(lru(BPF_F_NO_COMMON_LRU | BPF_F_NUMA_NODE), INVALID);
+        let numa = MapSpec { flags: BPF_F_NUMA_NODE, numa_node: 4000, ..spec(MapType::Array, 4, 4, 4) };
+        assert_eq!(errno(&numa), INVALID);
+        let per_cpu = MapSpec { flags: BPF_F_NUMA_NODE, ..spec(MapType::PercpuArray, 4, 4, 4) };
+        assert_eq!(errno(&per_cpu), INVALID);
+    }
 }

@@ -140,6 +140,12 @@ impl HashMap {
         self.table.value(element)?.sub(0, self.core.spec.value_size as usize)
     }
 
+    /// The CPU whose elements a program takes. It has it for itself only if its values are there: a lock protects elements, and who
+    /// needs no CPU should not wait for one.
+    fn cpu(&self, slot: &CpuSlot) -> u32 {
+        if self.per_cpu.is_some() { slot.get() } else { cpu::nearest() }
+    }
+
     /// Removes the entry with a key, after `look` has seen it.
     fn remove(&self, cpu: u32, key: Place<'_>, look: impl FnOnce(Element)) -> Result<(), MapError> {
         let key = Key::new(key);
@@ -229,11 +235,12 @@ impl UserMap for HashMap {
         value: Place<'_>,
         flags: u64,
     ) -> Result<(), MapError> {
-        self.store(&Update::new(&self.table, cpu.get(), key, Source::Program(value), flags))
+        let source = Source::Program(value);
+        self.store(&Update::new(&self.table, self.cpu(cpu), key, source, flags))
     }
 
     fn delete_elem(&self, cpu: &CpuSlot, key: Place<'_>) -> Result<(), MapError> {
-        self.remove(cpu.get(), key, |_| {})
+        self.remove(self.cpu(cpu), key, |_| {})
     }
 
     fn for_each_elem(&self, cpu: &CpuSlot, visit: &mut dyn FnMut(u64, u64) -> bool) -> Result<u64, MapError> {
