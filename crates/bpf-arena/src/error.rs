@@ -56,7 +56,7 @@ pub enum LoadError {
         name: &'static str,
     },
     /// The engine cannot execute something that the object uses. All of it is listed.
-    #[error("the engine lacks what the object uses:{}", List(.0))]
+    #[error("the engine lacks what the object uses:{}{}", List(.0), Remedies(.0))]
     Unsupported(Vec<Unsupported>),
     /// A map could not be created.
     #[error("map `{map}`: {source}")]
@@ -136,6 +136,63 @@ pub enum UnsupportedKind {
     KernelMemory,
     /// A CO-RE relocation that the types of the engine and of the caller do not answer.
     Relocation,
+}
+
+/// What the host can do about something that is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Remedy {
+    /// Take the place of a function of the kernel: [`UserEngine::mock`](crate::UserEngine::mock).
+    Mock,
+    /// Provide a function of its own: [`UserEngine::kfunc`](crate::UserEngine::kfunc).
+    Kfunc,
+    /// Say what a kernel was configured with: [`UserEngine::kconfig`](crate::UserEngine::kconfig).
+    Kconfig,
+    /// Describe the kernel that the program is for: [`UserEngine::kernel_types`](crate::UserEngine::kernel_types).
+    KernelTypes,
+}
+
+impl Unsupported {
+    /// What the host can do about it; `None` for what only the engine itself could have.
+    #[must_use]
+    pub fn remedy(&self) -> Option<Remedy> {
+        match self.kind {
+            UnsupportedKind::Helper(number) => isa::helper_name(number).map(|_| Remedy::Mock),
+            UnsupportedKind::Kfunc if verifier::kernel_functions().any(|name| name == self.name) => {
+                Some(Remedy::Mock)
+            }
+            UnsupportedKind::Kfunc => Some(Remedy::Kfunc),
+            UnsupportedKind::Kconfig => Some(Remedy::Kconfig),
+            UnsupportedKind::Relocation => Some(Remedy::KernelTypes),
+            UnsupportedKind::KernelVariable
+            | UnsupportedKind::Map(_)
+            | UnsupportedKind::ProgramType
+            | UnsupportedKind::Instruction
+            | UnsupportedKind::KernelMemory => None,
+        }
+    }
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mock => "takes the place of a helper or of a kernel's function: `UserEngine::mock`",
+            Self::Kfunc => "provides functions of its own: `UserEngine::kfunc`",
+            Self::Kconfig => "says what the kernel was configured with: `UserEngine::kconfig`",
+            Self::KernelTypes => "describes the kernel's types: `UserEngine::kernel_types`",
+        })
+    }
+}
+
+/// What the host can do about a list of things that are missing, each once.
+struct Remedies<'a>(&'a [Unsupported]);
+
+impl fmt::Display for Remedies<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [Remedy::Mock, Remedy::Kfunc, Remedy::Kconfig, Remedy::KernelTypes];
+        let mut useful = all.iter().filter(|known| self.0.iter().any(|one| one.remedy() == Some(**known)));
+        useful.try_for_each(|remedy| write!(f, "\n  help: a host {remedy}"))
+    }
 }
 
 impl fmt::Display for Unsupported {

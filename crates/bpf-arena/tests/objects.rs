@@ -159,6 +159,30 @@ fn what_no_runtime_has_is_listed() {
 }
 
 #[test]
+fn everything_that_is_missing_is_told_at_once() {
+    let _alone = common::alone();
+    let object = object("missing.bpf.o");
+    let error = object.load(Engine::user()).expect_err("much is missing").to_string();
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "the engine lacks what the object uses:",
+            "  helper `unknown` (#9999) in program `first` at ./bpf/missing.bpf.c:13: if (bpf_no_such_helper(1))",
+            "  helper `bpf_sys_close` (#168) in program `first` at ./bpf/missing.bpf.c:15: return bpf_sys_close(0);",
+            "  kfunc `bpf_no_such_kfunc` in program `second` at ./bpf/missing.bpf.c:21: \
+             return bpf_no_such_kfunc() + bpf_modify_return_test_tp(1);",
+            "  kfunc `bpf_modify_return_test_tp` in program `second` at ./bpf/missing.bpf.c:21: \
+             return bpf_no_such_kfunc() + bpf_modify_return_test_tp(1);",
+            "  programs of section `freplace/first` in program `replacement` at ./bpf/missing.bpf.c:27: return 0;",
+            "  help: a host takes the place of a helper or of a kernel's function: `UserEngine::mock`",
+            "  help: a host provides functions of its own: `UserEngine::kfunc`",
+        ]
+    );
+    assert!(object.load(Engine::user().only(&["fine"])).is_ok());
+}
+
+#[test]
 fn what_the_verifier_refuses_is_not_loaded() {
     let _alone = common::alone();
     let object = object("unverifiable.bpf.o");

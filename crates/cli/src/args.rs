@@ -22,6 +22,7 @@ pub(crate) enum Command {
     Disasm(DisasmArgs),
     Inspect(InspectArgs),
     Link(LinkArgs),
+    Features(FeaturesArgs),
     IsaPlugin(IsaPluginArgs),
 }
 
@@ -99,6 +100,17 @@ pub(crate) struct TestArgs {
     #[arg(long, value_name = "RE")]
     pub(crate) filter: Option<String>,
     /// Print one JSON object for each test, and one for the sum.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// List the helpers, kernel functions, types of maps and types of programs that programs may use in this process.
+#[derive(Args, Debug)]
+pub(crate) struct FeaturesArgs {
+    /// List instead what Linux 6.18 has and this process lacks.
+    #[arg(long)]
+    pub(crate) missing: bool,
+    /// Print one JSON object, with all of both.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -8,6 +8,7 @@ mod context;
 mod disasm;
 mod engine;
 mod failure;
+mod features;
 mod input;
 mod inspect;
 mod isa_plugin;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Disasm(args) => disasm::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Link(args) => link::run(&args),
+        Command::Features(args) => features::run(&args),
         Command::IsaPlugin(args) => isa_plugin::run(&args),
     };
     match result {

@@ -110,6 +110,9 @@ macro_rules! map_types {
         pub enum MapType { $($(#[$doc])* $name = $number,)* }
 
         impl MapType {
+            /// Every type, in the order of the kernel's numbers.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
             /// The type with this number in `enum bpf_map_type`.
             #[must_use]
             pub fn from_number(number: u32) -> Option<Self> {

@@ -248,4 +248,43 @@ impl ProgType {
     pub fn from_number(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u32 == number)
     }
+
+    /// The name bpftool prints.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SocketFilter => "socket_filter",
+            Self::Kprobe => "kprobe",
+            Self::SchedCls => "sched_cls",
+            Self::SchedAct => "sched_act",
+            Self::Tracepoint => "tracepoint",
+            Self::Xdp => "xdp",
+            Self::PerfEvent => "perf_event",
+            Self::CgroupSkb => "cgroup_skb",
+            Self::CgroupSock => "cgroup_sock",
+            Self::LwtIn => "lwt_in",
+            Self::LwtOut => "lwt_out",
+            Self::LwtXmit => "lwt_xmit",
+            Self::SockOps => "sock_ops",
+            Self::SkSkb => "sk_skb",
+            Self::CgroupDevice => "cgroup_device",
+            Self::SkMsg => "sk_msg",
+            Self::RawTracepoint => "raw_tracepoint",
+            Self::CgroupSockAddr => "cgroup_sock_addr",
+            Self::LwtSeg6local => "lwt_seg6local",
+            Self::LircMode2 => "lirc_mode2",
+            Self::SkReuseport => "sk_reuseport",
+            Self::FlowDissector => "flow_dissector",
+            Self::CgroupSysctl => "cgroup_sysctl",
+            Self::RawTracepointWritable => "raw_tracepoint_writable",
+            Self::CgroupSockopt => "cgroup_sockopt",
+            Self::Tracing => "tracing",
+            Self::StructOps => "struct_ops",
+            Self::Ext => "ext",
+            Self::Lsm => "lsm",
+            Self::SkLookup => "sk_lookup",
+            Self::Syscall => "syscall",
+            Self::Netfilter => "netfilter",
+        }
+    }
 }

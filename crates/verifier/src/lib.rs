@@ -45,6 +45,7 @@ pub use report::reason::{
     MapStructFault, MemoryFault, ObjectFault, OtherStruct, Reason, ReturnPlace, TypeName, Unsupported,
 };
 pub use report::{events, explain, log, view};
+pub use rules::kfuncs::kernel_functions;
 pub use state::stack::SlotByte;
 pub use undecoded::undecoded;
 pub use verified::{FrameFacts, InsnFacts, Memory, Stats, Verified};

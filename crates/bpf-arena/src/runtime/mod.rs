@@ -33,7 +33,9 @@ mod window;
 
 pub(crate) use held::Held;
 pub(crate) use invocation::{Executor, FaultLog, Invocation, Leave, Loops, RawFault};
-pub(crate) use registry::{helper, import, kfunc};
+#[cfg(test)]
+pub(crate) use registry::every_row;
+pub(crate) use registry::{helper, import, kfunc, kfuncs};
 pub(crate) use window::{Order, Rmw};
 
 const EPERM: i32 = 1;

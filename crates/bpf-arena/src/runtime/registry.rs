@@ -93,13 +93,20 @@ struct Index {
     kfuncs: HashMap<&'static str, &'static Row>,
 }
 
-static INDEX: LazyLock<Index> = LazyLock::new(|| {
-    let rows = || ROOMS.iter().chain(&packets::ROOMS).copied().flatten();
-    Index {
-        helpers: rows().filter_map(|row| Some((row.number?, row))).collect(),
-        kfuncs: rows().filter(|row| row.number.is_none()).map(|row| (row.name, row)).collect(),
-    }
+static INDEX: LazyLock<Index> = LazyLock::new(|| Index {
+    helpers: every_row().filter_map(|row| Some((row.number?, row))).collect(),
+    kfuncs: every_row().filter(|row| row.number.is_none()).map(|row| (row.name, row)).collect(),
 });
+
+/// The rows of all rooms.
+pub(crate) fn every_row() -> impl Iterator<Item = &'static Row> {
+    ROOMS.iter().chain(&packets::ROOMS).copied().flatten()
+}
+
+/// The names of the kfuncs.
+pub(crate) fn kfuncs() -> impl Iterator<Item = &'static str> {
+    every_row().filter(|row| row.number.is_none()).map(|row| row.name)
+}
 
 /// The helper with this number.
 pub(crate) fn helper(number: u32) -> Option<&'static Row> {

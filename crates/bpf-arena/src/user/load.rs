@@ -3,21 +3,19 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bpf_object::{
-    Extern, ExternKind, Kconfig, KconfigValue, LinkOptions, MapType, Object, ProgType, Program,
-    UNANSWERED_RELOCATION,
-};
-use isa::{CallTarget, Imm64, Insn, InsnIdx};
+use bpf_object::{ExternKind, Kconfig, KconfigValue, LinkOptions, MapType, Object, Program};
+use isa::{Imm64, Insn};
 use verifier::Verified;
 
 use super::image::{Image, Instance};
+use super::missing;
 use super::options::{Options, UserEngine};
 use crate::app::{self, App};
 use crate::enter::{Machine, MachineError};
 use crate::error::{LoadError, Unsupported, UnsupportedKind};
 use crate::host::{HostFunctions, Role};
 use crate::runtime;
-use crate::runtime::hosted::{self, Hosted};
+use crate::runtime::hosted::Hosted;
 use crate::runtime::maps::{MapSet, structs};
 use crate::runtime::objects::ObjectTypes;
 
@@ -44,8 +42,7 @@ impl Code {
     /// The same, with functions of the host.
     fn interpreted_with(verified: &Verified, host: &HostFunctions) -> Result<Self, LoadError> {
         let program = verified.program();
-        check_program_type(program)?;
-        let missing = unsupported(program, host, |at| verified.facts(at).reached);
+        let missing = missing::of_program(program, host, |at| verified.facts(at).reached);
         if missing.is_empty() {
             let hosted = Hosted::new(program, host);
             Ok(Self { verified: verified.clone(), machine: None, checked: true, hosted })
@@ -100,11 +97,26 @@ impl UserEngine {
     pub fn load(&self, object: &Arc<Object>) -> Result<App, LoadError> {
         let link_options = self.link_options();
         let specs = object.maps_with(&link_options)?;
+        let wanted = object.programs.iter().filter(|info| self.wants(&info.name, info.kind.optional));
+        let programs = wanted.map(|info| object.link_with(&info.name, &link_options));
+        let programs = programs.collect::<Result<Vec<_>, _>>()?;
+        // Everything that is missing, of all programs, before anything is made.
+        let mut missing = missing::of_maps(&specs, &programs);
+        let mut ready = Vec::new();
+        for program in programs {
+            match self.prepare(&program) {
+                Ok(verified) => ready.push((program, verified)),
+                Err(LoadError::Unsupported(list)) => missing.extend(list),
+                Err(other) => return Err(other),
+            }
+        }
+        if !missing.is_empty() {
+            return Err(LoadError::Unsupported(missing));
+        }
         let maps = MapSet::create_with(&specs, object.btf.as_deref(), self.options.checked_arena)?;
         let mut programs = Vec::new();
-        for info in object.programs.iter().filter(|info| self.wants(&info.name, info.kind.optional)) {
-            let program = object.link_with(&info.name, &link_options)?;
-            let instance = self.load_program(&program, &maps)?;
+        for (program, verified) in ready {
+            let instance = self.instantiate(&verified, &maps)?;
             programs.push(app::Program::new(Arc::new(program), Arc::new(instance)));
         }
         let arena = maps.arena().cloned();
@@ -126,21 +138,24 @@ impl UserEngine {
     /// # Errors
     /// The verifier refuses it, or as for [`UserEngine::instantiate`].
     pub fn load_program(&self, program: &Program, maps: &MapSet) -> Result<Instance, LoadError> {
-        check_program_type(program)?;
+        self.instantiate(&self.prepare(program)?, maps)
+    }
+
+    /// Verifies a linked program that this engine can execute.
+    fn prepare(&self, program: &Program) -> Result<Verified, LoadError> {
         let host = &self.options.host;
         check_functions(program, host, &self.options.env)?;
         let program = &with_externs(program, host);
         let env = host.verifier_env(&self.options.env);
-        let verified = verifier::verify(program, &env).map_err(|source| {
-            // A list of all that is missing tells more than the verifier's first stumble over it.
-            match unsupported(program, host, |_| true) {
-                missing if missing.is_empty() => {
-                    LoadError::Rejected { program: program.name.clone(), source: Box::new(source) }
-                }
-                missing => LoadError::Unsupported(missing),
-            }
-        })?;
-        self.instantiate(&verified, maps)
+        let verified = verifier::verify(program, &env);
+        let reached = |at| verified.as_ref().map_or(true, |verified| verified.facts(at).reached);
+        // A list of all that is missing tells more than the verifier's first stumble over it.
+        let missing = missing::of_program(program, host, reached);
+        if !missing.is_empty() {
+            return Err(LoadError::Unsupported(missing));
+        }
+        verified
+            .map_err(|source| LoadError::Rejected { program: program.name.clone(), source: Box::new(source) })
     }
 
     /// Compiles a verified program, unless this engine interprets, and joins it with its maps.
@@ -216,21 +231,6 @@ impl UserEngine {
     }
 }
 
-/// Whether this engine runs programs of this type at all.
-fn check_program_type(program: &Program) -> Result<(), LoadError> {
-    // What replaces another program's function has no context of its own.
-    if program.kind.prog_type.is_some_and(|kind| kind != ProgType::Ext) {
-        return Ok(());
-    }
-    Err(LoadError::Unsupported(vec![Unsupported {
-        program: Some(program.name.clone()),
-        name: program.section.clone(),
-        kind: UnsupportedKind::ProgramType,
-        insn: None,
-        line: None,
-    }]))
-}
-
 /// The program with the addresses of kernel functions and weak variables as constants, as a loader resolves them: 0 for
 /// what this runtime lacks, so that the verifier sees which branches are taken. Nothing can be done with the addresses
 /// but compare them with 0.
@@ -238,7 +238,7 @@ fn with_externs<'p>(program: &'p Program, host: &HostFunctions) -> Cow<'p, Progr
     let mut program = Cow::Borrowed(program);
     for (at, insn) in program.clone().code.iter() {
         let Insn::LoadImm64 { dst, value: Imm64::BtfVar { btf_id, .. } } = insn else { continue };
-        let Some(external) = external(&program, btf_id) else { continue };
+        let Some(external) = missing::external(&program, btf_id) else { continue };
         let provided = external.kind == ExternKind::Function && provides(host, &external.name);
         if provided || external.weak {
             let value = Imm64::Const(u64::from(provided));
@@ -271,62 +271,4 @@ fn check_functions(program: &Program, host: &HostFunctions, env: &verifier::Env)
         }
     }
     Ok(())
-}
-
-/// The extern with this index.
-fn external(program: &Program, index: i32) -> Option<&Extern> {
-    program.externs.get(usize::try_from(index).ok()?)
-}
-
-/// Everything in the instructions that `counts` which the runtime does not have, each once, at its first use.
-fn unsupported(
-    program: &Program,
-    host: &HostFunctions,
-    counts: impl Fn(InsnIdx) -> bool,
-) -> Vec<Unsupported> {
-    let mut found: Vec<Unsupported> = Vec::new();
-    for (at, insn) in program.code.iter().filter(|(at, _)| counts(*at)) {
-        let Some((kind, name)) = missing(program, host, at, insn) else { continue };
-        if found.iter().all(|known| (known.kind, &known.name) != (kind, &name)) {
-            found.push(Unsupported {
-                program: Some(program.name.clone()),
-                name,
-                kind,
-                insn: Some(at),
-                line: program.line_at(at).cloned(),
-            });
-        }
-    }
-    found
-}
-
-/// What the runtime lacks to execute this instruction.
-fn missing(
-    program: &Program,
-    host: &HostFunctions,
-    at: InsnIdx,
-    insn: Insn,
-) -> Option<(UnsupportedKind, String)> {
-    match insn {
-        Insn::Call { target } if hosted::find(program, host, target).is_some() => None,
-        Insn::Call { target: CallTarget::Helper(UNANSWERED_RELOCATION) } => {
-            Some((UnsupportedKind::Relocation, String::new()))
-        }
-        Insn::Call { target: CallTarget::Helper(number) } if runtime::helper(number).is_none() => {
-            let name = isa::helper_name(number).unwrap_or("unknown").to_owned();
-            Some((UnsupportedKind::Helper(number), name))
-        }
-        Insn::Call { target: CallTarget::Kfunc { btf_id, .. } } => {
-            let name = external(program, btf_id).map_or_else(String::new, |function| function.name.clone());
-            runtime::kfunc(&name).is_none().then_some((UnsupportedKind::Kfunc, name))
-        }
-        Insn::LoadImm64 { value: Imm64::BtfVar { btf_id, .. }, .. } => {
-            let name = external(program, btf_id).map_or_else(String::new, |variable| variable.name.clone());
-            Some((UnsupportedKind::KernelVariable, name))
-        }
-        Insn::IndirectJump { .. } | Insn::Call { target: CallTarget::Register(_) } => {
-            Some((UnsupportedKind::Instruction, insn.text(at, &()).to_string()))
-        }
-        _ => None,
-    }
 }

@@ -61,7 +61,7 @@ static TYPES: &[(MapType, Create)] = &[
 ];
 
 /// Whether maps of this type can be created.
-pub(super) fn supported(map_type: MapType) -> bool {
+pub(crate) fn supported(map_type: MapType) -> bool {
     map_type == MapType::Arena || TYPES.iter().any(|(known, _)| *known == map_type)
 }
 

@@ -36,6 +36,7 @@ use sys::window::Window;
 
 use self::arena::ArenaMap;
 pub(crate) use self::core::MapCore;
+pub(crate) use self::create::supported;
 use self::hosted::HostedMap;
 use crate::access::{BlockTable, Place};
 use crate::arena::{Arena, ArenaOptions, ArenaSpec, UserAddr};

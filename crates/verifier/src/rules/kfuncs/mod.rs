@@ -235,6 +235,11 @@ pub(crate) enum Special {
     CssTaskNew,
 }
 
+/// The names of the kernel functions of Linux 6.18, sorted.
+pub fn kernel_functions() -> impl Iterator<Item = &'static str> {
+    table::KFUNCS.iter().map(|kfunc| kfunc.name)
+}
+
 /// The kfunc of this name, if there are rules for it.
 pub(crate) fn find(name: &str) -> Option<&'static Kfunc> {
     let found = table::KFUNCS.binary_search_by(|k| k.name.cmp(name)).ok()?;
