@@ -243,6 +243,19 @@ impl Program {
         let not_called = || RunError::NotCalled { program: self.name().to_owned() };
         self.user().ok_or_else(not_called)?.call(arguments)
     }
+
+    /// Runs an iterator (`iter/..`) over elements, and gives what it writes with `bpf_seq_printf` and `bpf_seq_write`. Each element is
+    /// what the kernel gives the program behind its `meta`: for `iter/task` one task. After the last, the program is called with
+    /// NULL, as by the kernel.
+    ///
+    /// User engine only.
+    ///
+    /// # Errors
+    /// The program is no iterator, an element is none of its kind, or a run was stopped.
+    pub fn iterate(&self, elements: &[Vec<Argument>]) -> Result<Vec<u8>, RunError> {
+        let not_called = || RunError::NotCalled { program: self.name().to_owned() };
+        self.user().ok_or_else(not_called)?.iterate(elements)
+    }
 }
 
 impl Program {

@@ -5,11 +5,17 @@ mod common;
 
 use std::sync::Arc;
 
-use bpf_arena::host::{Argument, Cgroup, Object, Task};
+use bpf_arena::host::{Argument, Cgroup, Object, Structure, Task};
 use bpf_arena::typed::ArenaType;
 use bpf_arena::{App, Context, RunError, Socket, SocketError, SocketRun};
 use bpf_object::Btf;
 use common::{EXECUTORS, object};
+
+/// `struct tcp_sock`, which the kernel passes as the `struct sock` that it begins with.
+enum TcpSock {}
+impl Structure for TcpSock {
+    const NAME: &'static str = "tcp_sock";
+}
 
 /// The types of the running kernel, where it has them.
 fn kernel_types() -> Option<Arc<Btf>> {
@@ -24,6 +30,34 @@ fn each(file: &str, kernel: &Arc<Btf>, programs: &[&str], check: impl Fn(&'stati
         let app = object(file).load(engine).unwrap_or_else(|error| panic!("{executor}: {error}"));
         check(executor, &app);
     }
+}
+
+#[test]
+fn callbacks_of_a_table_are_called_by_name() {
+    let Some(kernel) = kernel_types() else { return };
+    let sock: Object<TcpSock> = Object::new(&kernel).unwrap();
+    sock.set("snd_cwnd", 20).unwrap();
+    each("congestion.bpf.o", &kernel, &["half", "count", "undo"], |executor, app| {
+        let table = app.struct_ops("halving").unwrap();
+        assert_eq!(table.callbacks(), ["ssthresh", "cong_avoid", "undo_cwnd"]);
+        let outcome = table.call("ssthresh", &[(&sock).into()]).unwrap();
+        assert_eq!(outcome.return_value, 10, "{executor}");
+        for acked in [3_u32, 4] {
+            table.call("cong_avoid", &[(&sock).into(), 100_u32.into(), acked.into()]).unwrap();
+        }
+        assert_eq!(app.global::<u32>("acknowledged").unwrap(), 7, "{executor}");
+        let error =
+            |member: &str, arguments: &[Argument]| table.call(member, arguments).unwrap_err().to_string();
+        assert_eq!(
+            error("ssthresh", &[5_u64.into()]),
+            "function `ssthresh`, parameter 1: the host provides `a number`, it is declared as `struct sock *`",
+        );
+        assert_eq!(
+            error("cong_avoid", &[]),
+            "function `cong_avoid`, number of parameters: the host has 0 of them, the declaration 3",
+        );
+        assert!(table.call("init", &[]).is_err() && app.struct_ops("other").is_err());
+    });
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod call;
 mod function;
 mod object;
 mod signature;
+pub(crate) mod tasks;
 mod types;
 mod world;
 

@@ -81,6 +81,17 @@ impl Image {
         self.types.as_ref()
     }
 
+    /// The number in a member, if the types have it.
+    pub(crate) fn number(&self, path: &str) -> Option<i128> {
+        let (types, ty) = self.types.as_ref()?;
+        let place = value::Place::whole(types, *ty).ok()?.follow(types, &format!(".{path}")).ok()?;
+        let bytes = self.block.place(place.offset, place.size)?.to_vec();
+        match value::read(types, value::Place { offset: 0, ..place }, &bytes) {
+            Ok(Value::Int(number)) => Some(number),
+            _ => None,
+        }
+    }
+
     /// The images its pointers lead to.
     pub(crate) fn targets(&self) -> Vec<Arc<Self>> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -271,6 +282,12 @@ impl<S> Object<S> {
 
     pub(crate) fn image(&self) -> &Arc<Image> {
         &self.image
+    }
+
+    /// An object of which nothing can be seen.
+    pub(crate) fn opaque() -> Option<Self> {
+        let block = Arc::new(Block::new(1)?);
+        Some(Self::from_image(Arc::new(Image { block, types: None, targets: Mutex::default() })))
     }
 
     /// Its address, as programs see it.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use isa::Size;
 
 use super::object::Image;
+use super::tasks::KnownTask;
 use crate::access::Block;
 
 /// The objects that programs of one engine know. One lock, taken where a program is handed an object, gives one back or
@@ -14,6 +15,8 @@ use crate::access::Block;
 pub(crate) struct World {
     // Invariant: the key is the address of the image's block.
     known: Mutex<BTreeMap<u64, Known>>,
+    /// Threads that are tasks, by their numbers.
+    threads: Mutex<BTreeMap<i32, KnownTask>>,
 }
 
 /// An object that programs may have a pointer to.
@@ -69,6 +72,36 @@ impl World {
             }
         }
         held
+    }
+
+    /// Makes a thread known as a task, until it ends.
+    pub(super) fn add_thread(&self, task: KnownTask) {
+        self.hand_out(&task.image, false);
+        self.threads().insert(task.pid, task);
+    }
+
+    /// A thread has ended. Programs that hold a reference to it keep that.
+    pub(super) fn remove_thread(&self, task: &KnownTask) {
+        self.threads().remove(&task.pid);
+        let mut known = self.known();
+        let address = task.image.block().address();
+        if let Some(entry) = known.get_mut(&address) {
+            entry.lasting = false;
+            if entry.references == 0 {
+                known.remove(&address);
+            }
+        }
+    }
+
+    /// The next thread by its number that `wanted` picks.
+    pub(super) fn thread_after(&self, pid: i32, wanted: impl Fn(&KnownTask) -> bool) -> Option<KnownTask> {
+        let threads = self.threads();
+        let mut above = threads.range(pid.checked_add(1)?..).map(|(_, task)| task);
+        above.find(|task| wanted(task)).cloned()
+    }
+
+    fn threads(&self) -> MutexGuard<'_, BTreeMap<i32, KnownTask>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The object at this address.

@@ -57,6 +57,8 @@ pub(crate) struct Invocation<'r> {
     pub(crate) context: Option<context::Image<'r>>,
     /// Where the packet is to go.
     pub(crate) redirect: Option<Redirect>,
+    /// What an iterator writes to.
+    pub(crate) seq: Option<super::Seq>,
     /// The lock the program holds.
     pub(crate) lock: Option<Place<'r>>,
     /// The resilient locks it holds.
@@ -143,6 +145,7 @@ impl<'r> Invocation<'r> {
             packet: None,
             context: None,
             redirect: None,
+            seq: None,
             lock: None,
             resilient: Resilient::default(),
             own_values: Vec::new(),

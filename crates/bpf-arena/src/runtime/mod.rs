@@ -26,9 +26,11 @@ mod perf;
 mod print;
 mod registry;
 mod ringbuf;
+mod seq;
 mod stack;
 mod storage;
 mod strings;
+mod tasks;
 mod window;
 
 pub(crate) use held::Held;
@@ -36,6 +38,7 @@ pub(crate) use invocation::{Executor, FaultLog, Invocation, Leave, Loops, RawFau
 #[cfg(test)]
 pub(crate) use registry::every_row;
 pub(crate) use registry::{helper, import, kfunc, kfuncs};
+pub(crate) use seq::Seq;
 pub(crate) use window::{Order, Rmw};
 
 const EPERM: i32 = 1;
@@ -46,6 +49,7 @@ const ENOMEM: i32 = 12;
 const EFAULT: i32 = 14;
 const EINVAL: i32 = 22;
 const ERANGE: i32 = 34;
+const EOVERFLOW: i32 = 75;
 
 /// A negative error number as a helper returns it: 64 bits.
 fn errno(number: i32) -> u64 {

@@ -83,6 +83,18 @@ fn snprintf(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     Ok(needed)
 }
 
+/// The message of a format in memory of a stated size with its array of arguments, each as address and size; `None` if either
+/// is not accepted.
+pub(super) fn formatted(
+    run: &Invocation<'_>,
+    (format, size): (u64, u64),
+    (data, len): (u64, u64),
+) -> Result<Option<Vec<u8>>, TrapKind> {
+    let Some(arguments) = arguments(run, data, len)? else { return Ok(None) };
+    let Some(format) = sized_format(run, format, size)? else { return Ok(None) };
+    Ok(message(run, &format, &arguments))
+}
+
 /// The format string in memory of this size, up to its NUL; `None` if it has none.
 fn sized_format(run: &Invocation<'_>, address: u64, size: u64) -> Result<Option<Vec<u8>>, TrapKind> {
     let mut text = run.memory(address, u64::from(low32(size)), false)?.to_vec();

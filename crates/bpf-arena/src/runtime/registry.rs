@@ -12,7 +12,7 @@ use super::hosted::{self, Hosted};
 use super::{Invocation, Order, Rmw, low32};
 use super::{
     arena, bits, checksum, control, dynptr, environment, iterate, keyless, later, locks, map, memory,
-    objects, packets, perf, print, ringbuf, stack, storage, strings,
+    objects, packets, perf, print, ringbuf, seq, stack, storage, strings, tasks,
 };
 use crate::enter::{self, Callee};
 use crate::error::TrapKind;
@@ -83,8 +83,10 @@ static ROOMS: &[&[Row]] = &[
     print::ROWS,
     ringbuf::ROWS,
     stack::ROWS,
+    seq::ROWS,
     storage::ROWS,
     strings::ROWS,
+    tasks::ROWS,
 ];
 
 /// Every row, found by number or name.

@@ -68,11 +68,10 @@ fn get_local(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> 
 }
 
 /// What a storage knows an owner by, who is given as a pointer.
-fn number_of(_: &Invocation<'_>, kind: OwnerKind, owner: u64) -> Option<u64> {
+fn number_of(run: &Invocation<'_>, kind: OwnerKind, owner: u64) -> Option<u64> {
     match kind {
-        OwnerKind::Task | OwnerKind::Socket | OwnerKind::Inode | OwnerKind::Cgroup => {
-            (owner != 0).then_some(owner)
-        }
+        OwnerKind::Task => run.task_number(owner),
+        OwnerKind::Socket | OwnerKind::Inode | OwnerKind::Cgroup => (owner != 0).then_some(owner),
     }
 }
 

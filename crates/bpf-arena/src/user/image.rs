@@ -189,6 +189,11 @@ impl Instance {
         self.inner.execute(ctx, borrowed.get().ok_or_else(no_memory)?, None, count)
     }
 
+    /// Bytes of context that the program accesses.
+    pub(super) fn ctx_bytes(&self) -> usize {
+        self.inner.facts.ctx_bytes
+    }
+
     /// Runs the program `count` times in surroundings that are made for it.
     pub(super) fn run_prepared(&self, setup: &mut dyn Setup, count: u32) -> Result<Outcome, RunError> {
         let mut borrowed = self.inner.run_state()?;

@@ -2,6 +2,7 @@
 
 mod called;
 mod image;
+mod iterate;
 mod load;
 mod memory;
 mod missing;
@@ -16,6 +17,7 @@ pub use image::{Instance, Remains};
 pub use load::Code;
 pub use memory::{OfferedBytes, UserMemory};
 pub(crate) use missing::runs;
+pub(crate) use options::Options;
 pub use options::{Cancel, LoopLimit, Output, Stream, UserEngine};
 pub use trace::Moment;
 pub(crate) use trace::Trace;

@@ -10,6 +10,7 @@ use bpf_object::{Btf, KconfigValue};
 use isa::Size;
 
 use super::memory::UserMemory;
+use crate::host::tasks::Tasks;
 use crate::host::{HostFunctions, World};
 use crate::network::Network;
 use crate::runtime::maps::structs;
@@ -40,6 +41,7 @@ pub(crate) struct Options {
     pub(crate) wrong_stores: Option<WrongStores>,
     pub(crate) host: HostFunctions,
     pub(crate) world: Arc<World>,
+    pub(crate) tasks: Tasks,
     pub(crate) call_stacks: Option<CallStacks>,
 }
 
@@ -81,6 +83,7 @@ impl Default for UserEngine {
                 wrong_stores: None,
                 host: HostFunctions::default(),
                 world: Arc::default(),
+                tasks: Tasks::new(),
                 call_stacks: None,
             }),
         }
