@@ -11,7 +11,7 @@ use crate::access::Place;
 use crate::error::RunError;
 use crate::runtime::Invocation;
 use crate::runtime::packets::Blocks;
-use crate::runtime::packets::socket::{AF_INET, AF_INET6, BLOCK_BYTES};
+use crate::runtime::packets::socket::{AF_INET, AF_INET6};
 use crate::socket::{Socket, SocketError, SocketRun};
 use crate::typed::{ArenaType, Bytes};
 
@@ -118,11 +118,9 @@ impl Stage {
             None if self.layout.socket_or_null => return Some(0),
             None => Socket::default(),
         };
-        let block = run.block(BLOCK_BYTES)?;
         let mut bytes = [0; size_of::<Socket>()];
         socket.store_to(&Bytes::new(&mut bytes), 0).ok()?;
-        block.place(0, bytes.len() as u64)?.write(&bytes);
-        Some(block.address())
+        run.new_socket(&bytes)
     }
 }
 
