@@ -7,7 +7,7 @@ use std::any::Any;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bpf_object::{MapSpec, MapType};
+use bpf_object::{Btf, MapSpec, MapType};
 use isa::Size;
 
 use super::hash::HashMap;
@@ -50,11 +50,11 @@ struct Free {
 
 impl HashOfMaps {
     /// Creates an empty one. The attributes have been checked.
-    pub(super) fn create(spec: &MapSpec) -> Result<Self, MapError> {
+    pub(super) fn create(spec: &MapSpec, btf: Option<&Btf>) -> Result<Self, MapError> {
         let inner =
             MapSpec { map_type: MapType::Hash, value_size: NUMBER_BYTES, value_btf: None, ..spec.clone() };
         Ok(Self {
-            template: Template::of(spec)?,
+            template: Template::of(spec, btf)?,
             numbers: HashMap::create(&inner, None)?,
             // A replaced map keeps its slot until the new one is in place.
             slots: Slots::new(spec.max_entries.saturating_add(1))?,
@@ -229,7 +229,7 @@ mod tests {
             inner,
             ..MapSpec::new("outer", MapType::HashOfMaps)
         };
-        HashOfMaps::create(&spec).unwrap()
+        HashOfMaps::create(&spec, None).unwrap()
     }
 
     fn at(map: &HashOfMaps, key: u32) -> Option<u32> {

@@ -6,9 +6,10 @@ use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bpf_object::{MapSpec, MapType};
+use bpf_object::{Btf, MapSpec, MapType};
 use isa::Size;
 
+use super::fields::ValueFields;
 use super::indexed::{index_of, next_index, put};
 use super::slots::Slots;
 use super::{MapCore, UserMap};
@@ -23,14 +24,19 @@ const BPF_F_INNER_MAP: u32 = 1 << 12;
 
 /// What the inner maps of a map have to be like.
 #[derive(Debug)]
-pub(super) struct Template(MapSpec);
+pub(super) struct Template {
+    spec: MapSpec,
+    /// Whether their values have a lock, and any fields of the kernel's own.
+    has_lock: bool,
+    has_fields: bool,
+}
 
 impl Template {
     /// Of a map that is being created.
     ///
     /// # Errors
     /// It does not say what it holds (`EBADF`), or maps of that type cannot be inside of others.
-    pub(super) fn of(spec: &MapSpec) -> Result<Self, MapError> {
+    pub(super) fn of(spec: &MapSpec, btf: Option<&Btf>) -> Result<Self, MapError> {
         use MapType as T;
         let inner = spec.inner.as_deref().ok_or(MapError::OtherEngine)?;
         match inner.map_type {
@@ -38,7 +44,11 @@ impl Template {
             T::ProgArray | T::StructOps | T::CgroupStorage | T::PercpuCgroupStorage => {
                 Err(MapError::NoOperation)
             }
-            _ => Ok(Self(inner.clone())),
+            _ => {
+                let fields = ValueFields::of(inner, btf);
+                let (has_lock, has_fields) = (fields.has_lock(), !fields.is_empty());
+                Ok(Self { spec: inner.clone(), has_lock, has_fields })
+            }
         }
     }
 
@@ -48,12 +58,14 @@ impl Template {
     /// It is another engine's, or differs from what the programs were verified with.
     pub(super) fn admit(&self, map: &Map) -> Result<Arc<dyn UserMap>, MapError> {
         let map = map.inner.user().ok_or(MapError::OtherEngine)?;
-        let (wanted, given) = (&self.0, map.spec());
+        let (wanted, given) = (&self.spec, map.spec());
         let any_length = wanted.map_type != MapType::Array || wanted.flags & BPF_F_INNER_MAP != 0;
         let fits = wanted.map_type == given.map_type
             && wanted.key_size == given.key_size
             && wanted.value_size == given.value_size
             && wanted.flags == given.flags
+            && self.has_lock == map.has_lock()
+            && self.has_fields == map.has_fields()
             && (any_length || wanted.max_entries == given.max_entries);
         if fits { Ok(Arc::clone(map)) } else { Err(MapError::Invalid) }
     }
@@ -71,8 +83,8 @@ pub(super) struct ArrayOfMaps {
 
 impl ArrayOfMaps {
     /// Creates an empty one. The attributes have been checked.
-    pub(super) fn create(spec: MapSpec) -> Result<Self, MapError> {
-        let (template, slots) = (Template::of(&spec)?, Slots::new(spec.max_entries)?);
+    pub(super) fn create(spec: MapSpec, btf: Option<&Btf>) -> Result<Self, MapError> {
+        let (template, slots) = (Template::of(&spec, btf)?, Slots::new(spec.max_entries)?);
         Ok(Self { core: MapCore::new(spec), template, slots })
     }
 }

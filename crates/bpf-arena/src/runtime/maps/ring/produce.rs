@@ -80,9 +80,10 @@ impl RingbufMap {
             return;
         };
         let Some(header) = ring.data.place(at, HEADER) else { return };
-        // The flag of an open record goes, the one of a discarded record comes.
-        let change = if discard { BUSY | DISCARD } else { BUSY };
-        header.fetch(Size::W, AtomicOp::Xor, u64::from(change), 0);
+        let length = header.load(Size::W, Ordering::Relaxed) & !u64::from(BUSY);
+        let length = if discard { length | u64::from(DISCARD) } else { length };
+        // Announced to the reader before its position is looked at: either it sees the record, or it is seen to wait.
+        header.fetch(Size::W, AtomicOp::Xchg, length, 0);
         let next = ring.consumer.load(Ordering::SeqCst) & (ring.size - 1);
         match wakeup {
             Wakeup::Always => ring.signal.wake(),
