@@ -86,6 +86,11 @@ impl Network {
         fits.rev().max_by_key(|(fit, _)| *fit).map(|(_, block)| block)
     }
 
+    /// Whether a socket is one that the host describes.
+    pub(crate) fn has_socket(&self, address: u64) -> bool {
+        self.sockets.iter().any(|block| block.address() == address)
+    }
+
     pub(crate) fn clone_to(&self, clone: &Clone<'_>) {
         if let Some(sink) = &self.on_clone {
             sink.take(clone);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bpf_object::{Btf, KindTag, TypeId};
 
 use crate::access::{Block, Place};
+use crate::runtime::maps::storage;
 use crate::typed::value::{self, Value};
 use crate::typed::{ArenaType, Bytes, Shape};
 
@@ -69,6 +70,13 @@ pub(crate) struct Image {
     types: Option<(Arc<Btf>, TypeId)>,
     /// What its pointers lead to.
     targets: Mutex<Vec<Arc<Self>>>,
+}
+
+impl Drop for Image {
+    /// Values that programs attached to it go with it.
+    fn drop(&mut self) {
+        storage::forget(self.block.address());
+    }
 }
 
 impl Image {

@@ -13,6 +13,7 @@ use super::held::Held;
 use super::locks::Resilient;
 use super::maps::UserMap;
 use super::maps::ring::Reserved;
+use super::maps::storage::Fleeting;
 use super::objects;
 use super::packets::{Packet, context};
 use super::window::{self, Order, Rmw};
@@ -63,6 +64,8 @@ pub(crate) struct Invocation<'r> {
     pub(crate) lock: Option<Place<'r>>,
     /// The resilient locks it holds.
     pub(crate) resilient: Resilient<'r>,
+    /// The values of sockets that end with the run.
+    pub(crate) fleeting: Fleeting<'r>,
     /// The values that belong to this run alone, by the map they stand for (`bpf_get_local_storage`).
     pub(crate) own_values: Vec<(u64, u64)>,
     /// The records of ring buffers that the program has reserved.
@@ -149,6 +152,7 @@ impl<'r> Invocation<'r> {
             lock: None,
             resilient: Resilient::default(),
             own_values: Vec::new(),
+            fleeting: Fleeting::default(),
             reserved: Reserved::default(),
             bits: super::bits::Copies::default(),
             trace: None,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::maps::UserMap;
 use super::maps::storage::{OwnerKind, StorageMap};
+use super::packets::socket;
 use super::registry::{Row, rows};
 use super::{EINVAL, Invocation, errno};
 use crate::access::Block;
@@ -29,15 +30,28 @@ const CREATE: u64 = 1;
 fn get(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [map, owner, value, flags, _] = args;
     let map = storage(run, map)?;
-    let Some(owner) = number_of(run, map.kind(), owner).filter(|_| flags & !CREATE == 0) else {
+    let Some(number) = number_of(run, map.kind(), owner).filter(|_| flags & !CREATE == 0) else {
         return Ok(0);
     };
+    if let Some(known) = map.get(number) {
+        return Ok(known);
+    }
     if flags & CREATE == 0 {
-        return Ok(map.get(owner).unwrap_or(0));
+        return Ok(0);
     }
     let size = u64::from(map.core().spec.value_size);
     let value = if value == 0 { None } else { Some(run.memory(value, size, false)?) };
-    Ok(map.get_or_create(&run.cpu, owner, value).unwrap_or(0))
+    let created = map.get_or_create(&run.cpu, number, value).unwrap_or(0);
+    match map.kind() {
+        OwnerKind::Task => {
+            if let Some(thread) = run.task_number(owner).and_then(|thread| u32::try_from(thread).ok()) {
+                map.set_number(number, thread);
+            }
+        }
+        OwnerKind::Socket if !run.image.options.network.has_socket(owner) => run.fleeting.add(map, number),
+        _ => {}
+    }
+    Ok(created)
 }
 
 /// `long bpf_task_storage_delete(struct bpf_map *map, struct task_struct *task)` and its like for other owners.
@@ -70,8 +84,8 @@ fn get_local(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> 
 /// What a storage knows an owner by, who is given as a pointer.
 fn number_of(run: &Invocation<'_>, kind: OwnerKind, owner: u64) -> Option<u64> {
     match kind {
-        OwnerKind::Task => run.task_number(owner),
-        OwnerKind::Socket | OwnerKind::Inode | OwnerKind::Cgroup => (owner != 0).then_some(owner),
+        OwnerKind::Socket => run.socket_at(owner).map(socket::cookie),
+        OwnerKind::Task | OwnerKind::Inode | OwnerKind::Cgroup => (owner != 0).then_some(owner),
     }
 }
 

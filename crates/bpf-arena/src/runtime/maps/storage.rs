@@ -1,12 +1,12 @@
 //! `BPF_MAP_TYPE_TASK_STORAGE`, `SK_STORAGE`, `INODE_STORAGE` and `CGRP_STORAGE`: a value for each task, socket, file or
 //! control group that has been given one.
 //!
-//! An owner is known by a number: a task by its thread's id, everything else by the address that programs know it by. Inside, a hash map
-//! has the values by these numbers, so that readers take no lock and addresses stay good. Who ends an owner says so
-//! ([`forget`]), and every storage lets go of its value.
+//! An owner is known by a number: a socket by its cookie, everything else by its address. Inside, a hash map has the values by these
+//! numbers, so that readers take no lock and addresses stay good. Who ends an owner says so ([`forget`], [`Fleeting`]), and its
+//! values go. The host knows tasks by the numbers of their threads, once they have a value.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bpf_object::{Btf, MapSpec, MapType};
@@ -25,7 +25,7 @@ use crate::map::BPF_NOEXIST;
 const MOST_OWNERS: u64 = 1 << 22;
 
 /// Every storage there is.
-static STORAGES: Mutex<Vec<(OwnerKind, Weak<HashMap>)>> = Mutex::new(Vec::new());
+static STORAGES: Mutex<Vec<Weak<Inside>>> = Mutex::new(Vec::new());
 
 /// What has values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,20 @@ pub(crate) enum OwnerKind {
 pub(crate) struct StorageMap {
     core: MapCore,
     kind: OwnerKind,
-    values: Arc<HashMap>,
+    inside: Arc<Inside>,
+}
+
+/// What a storage has.
+struct Inside {
+    values: HashMap,
+    /// The owners that are tasks, by the numbers of their threads.
+    numbers: Mutex<BTreeMap<u32, u64>>,
+}
+
+impl Inside {
+    fn numbers(&self) -> MutexGuard<'_, BTreeMap<u32, u64>> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl StorageMap {
@@ -61,11 +74,14 @@ impl StorageMap {
             flags: 0,
             ..spec.clone()
         };
-        let values = Arc::new(HashMap::create(&inside, btf)?);
-        let mut storages = storages();
-        storages.retain(|(_, values)| values.strong_count() > 0);
-        storages.push((kind, Arc::downgrade(&values)));
-        Ok(Self { core: MapCore::new(spec.clone()), kind, values })
+        let inside = Inside { values: HashMap::create(&inside, btf)?, numbers: Mutex::default() };
+        let inside = Arc::new(inside);
+        if kind != OwnerKind::Socket {
+            let mut storages = storages();
+            storages.retain(|inside| inside.strong_count() > 0);
+            storages.push(Arc::downgrade(&inside));
+        }
+        Ok(Self { core: MapCore::new(spec.clone()), kind, inside })
     }
 
     /// Whose values these are.
@@ -75,7 +91,7 @@ impl StorageMap {
 
     /// The address of an owner's value.
     pub(crate) fn get(&self, owner: u64) -> Option<u64> {
-        self.values.value_of(Place::over(&mut owner.to_ne_bytes())).map(|value| value.address())
+        self.inside.values.value_of(Place::over(&mut owner.to_ne_bytes())).map(|value| value.address())
     }
 
     /// The address of an owner's value, which is created if there is none: with these contents, or zeroes.
@@ -83,19 +99,21 @@ impl StorageMap {
         if let Some(known) = self.get(owner) {
             return Some(known);
         }
-        if self.kind == OwnerKind::Task {
-            watch_this_thread();
-        }
         let mut zeroes = vec![0; self.core.spec.value_size as usize];
         let value = value.unwrap_or_else(|| Place::over(&mut zeroes));
         // Another run may have created it meanwhile: then that one is meant.
-        let _ = self.values.update_elem(cpu, Place::over(&mut owner.to_ne_bytes()), value, BPF_NOEXIST);
+        let _ = self.inside.values.update_elem(cpu, Place::over(&mut owner.to_ne_bytes()), value, BPF_NOEXIST);
         self.get(owner)
+    }
+
+    /// Tells the number by which the host knows an owner.
+    pub(crate) fn set_number(&self, owner: u64, number: u32) {
+        self.inside.numbers().insert(number, owner);
     }
 
     /// Removes an owner's value.
     pub(crate) fn remove(&self, owner: u64) -> Result<(), MapError> {
-        self.values.delete(&owner.to_ne_bytes())
+        self.inside.values.delete(&owner.to_ne_bytes())
     }
 
     /// The owner that the host means: a task by the number of its thread.
@@ -103,48 +121,44 @@ impl StorageMap {
         if self.kind != OwnerKind::Task {
             return Err(MapError::OtherEngine);
         }
-        Ok(u64::from(index_of(key)?).to_ne_bytes())
+        let owner = self.inside.numbers().get(&index_of(key)?).copied();
+        Ok(owner.ok_or(MapError::NotFound)?.to_ne_bytes())
     }
 }
 
-/// Has every storage let go of the value of an owner that is gone.
-pub(crate) fn forget(kind: OwnerKind, owner: u64) {
-    let storages: Vec<_> = storages().iter().filter(|(of, _)| *of == kind).map(|(_, s)| s.clone()).collect();
-    for values in storages.iter().filter_map(Weak::upgrade) {
+/// Has every storage let go of the value of an object that is gone.
+pub(crate) fn forget(owner: u64) {
+    let storages = storages().clone();
+    for inside in storages.iter().filter_map(Weak::upgrade) {
         // Most have none.
-        let _ = values.delete(&owner.to_ne_bytes());
+        if inside.values.delete(&owner.to_ne_bytes()).is_ok() {
+            inside.numbers().retain(|_, known| *known != owner);
+        }
     }
 }
 
-fn storages() -> MutexGuard<'static, Vec<(OwnerKind, Weak<HashMap>)>> {
+fn storages() -> MutexGuard<'static, Vec<Weak<Inside>>> {
     STORAGES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Forgets a thread as a task when it ends.
-struct EndOfThread {
-    task: Cell<Option<u32>>,
-}
+/// The values of owners that end with a run: sockets that were made for it.
+#[derive(Default)]
+pub(crate) struct Fleeting<'r>(Vec<(&'r StorageMap, u64)>);
 
-impl Drop for EndOfThread {
-    fn drop(&mut self) {
-        if let Some(task) = self.task.take() {
-            forget(OwnerKind::Task, task.into());
-        }
+impl<'r> Fleeting<'r> {
+    /// Notes that an owner has a value until the run ends.
+    pub(crate) fn add(&mut self, map: &'r StorageMap, owner: u64) {
+        self.0.push((map, owner));
     }
 }
 
-thread_local! {
-    static END: EndOfThread = const { EndOfThread { task: Cell::new(None) } };
-}
-
-/// Remembers that this thread may have values: their owner is gone when it ends.
-fn watch_this_thread() {
-    // At the very end of a thread there is nothing left to wait for.
-    let _ = END.try_with(|end| {
-        if end.task.get().is_none() {
-            end.task.set(Some(sys::host::thread_id()));
+impl Drop for Fleeting<'_> {
+    fn drop(&mut self) {
+        for (map, owner) in self.0.drain(..) {
+            // The program may have removed it.
+            let _ = map.remove(owner);
         }
-    });
+    }
 }
 
 impl LoadedMap for StorageMap {
@@ -153,15 +167,15 @@ impl LoadedMap for StorageMap {
     }
 
     fn lookup(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<(), MapError> {
-        self.values.lookup(&self.owner_of(key)?, value, flags)
+        self.inside.values.lookup(&self.owner_of(key)?, value, flags)
     }
 
     fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), MapError> {
-        self.values.update(&self.owner_of(key)?, value, flags)
+        self.inside.values.update(&self.owner_of(key)?, value, flags)
     }
 
     fn delete(&self, key: &[u8]) -> Result<(), MapError> {
-        self.values.delete(&self.owner_of(key)?)
+        self.inside.values.delete(&self.owner_of(key)?)
     }
 
     fn next_key(&self, _: Option<&[u8]>, _: &mut [u8]) -> Result<(), MapError> {
@@ -169,11 +183,11 @@ impl LoadedMap for StorageMap {
     }
 
     fn has_lock(&self) -> bool {
-        self.values.has_lock()
+        self.inside.values.has_lock()
     }
 
     fn has_fields(&self) -> bool {
-        self.values.has_fields()
+        self.inside.values.has_fields()
     }
 }
 
@@ -183,7 +197,7 @@ impl UserMap for StorageMap {
     }
 
     fn add_memory(&self, table: &mut BlockTable) {
-        self.values.add_memory(table);
+        self.inside.values.add_memory(table);
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -202,17 +216,20 @@ mod tests {
     }
 
     #[test]
-    fn a_task_has_one_value() {
+    fn an_owner_has_one_value() {
         let (storage, cpu) = (storage(), CpuSlot::default());
         assert_eq!(storage.get(7), None);
         let value = storage.get_or_create(&cpu, 7, Some(Place::over(&mut [3; 12])));
         assert!(value.is_some());
         assert_eq!(storage.get_or_create(&cpu, 7, None), value);
         let mut seen = [0; 12];
-        assert_eq!(storage.lookup(&7u32.to_le_bytes(), &mut seen, 0), Ok(()));
+        assert_eq!(storage.lookup(&70u32.to_le_bytes(), &mut seen, 0), Err(MapError::NotFound));
+        storage.set_number(7, 70);
+        assert_eq!(storage.lookup(&70u32.to_le_bytes(), &mut seen, 0), Ok(()));
         assert_eq!(seen, [3; 12]);
+        storage.set_number(8, 80);
         assert_ne!(storage.get_or_create(&cpu, 8, None), value);
-        assert_eq!(storage.lookup(&8u32.to_le_bytes(), &mut seen, 0), Ok(()));
+        assert_eq!(storage.lookup(&80u32.to_le_bytes(), &mut seen, 0), Ok(()));
         assert_eq!(seen, [0; 12]);
         assert_eq!(storage.remove(7), Ok(()));
         assert_eq!(storage.remove(7), Err(MapError::NotFound));
@@ -220,16 +237,22 @@ mod tests {
     }
 
     #[test]
-    fn values_go_with_their_thread() {
-        let storage = storage();
-        let thread = std::thread::scope(|scope| {
-            let run = || {
-                let thread = u64::from(sys::host::thread_id());
-                assert!(storage.get_or_create(&CpuSlot::default(), thread, None).is_some());
-                thread
-            };
-            scope.spawn(run).join().unwrap()
-        });
-        assert_eq!(storage.get(thread), None);
+    fn values_go_with_their_owner() {
+        let (one, other, cpu) = (storage(), storage(), CpuSlot::default());
+        for storage in [&one, &other] {
+            assert!(storage.get_or_create(&cpu, 7, None).is_some());
+            storage.set_number(7, 70);
+            assert!(storage.get_or_create(&cpu, 8, None).is_some());
+        }
+        forget(7);
+        for storage in [&one, &other] {
+            assert_eq!(storage.get(7), None);
+            assert_eq!(storage.delete(&70u32.to_le_bytes()), Err(MapError::NotFound));
+            assert!(storage.get(8).is_some());
+        }
+        let mut fleeting = Fleeting::default();
+        fleeting.add(&one, 8);
+        drop(fleeting);
+        assert_eq!((one.get(8), other.get(8).is_some()), (None, true));
     }
 }
