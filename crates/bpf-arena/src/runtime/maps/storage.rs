@@ -102,7 +102,8 @@ impl StorageMap {
         let mut zeroes = vec![0; self.core.spec.value_size as usize];
         let value = value.unwrap_or_else(|| Place::over(&mut zeroes));
         // Another run may have created it meanwhile: then that one is meant.
-        let _ = self.inside.values.update_elem(cpu, Place::over(&mut owner.to_ne_bytes()), value, BPF_NOEXIST);
+        let _ =
+            self.inside.values.update_elem(cpu, Place::over(&mut owner.to_ne_bytes()), value, BPF_NOEXIST);
         self.get(owner)
     }
 
