@@ -35,6 +35,12 @@ fn each(kernel: &Arc<Btf>, with: impl Fn(UserEngine) -> UserEngine, check: impl 
     }
 }
 
+/// The number of this thread.
+fn thread_number() -> u32 {
+    let link = std::fs::read_link("/proc/thread-self").unwrap();
+    link.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap()
+}
+
 fn value(app: &App, program: &str) -> i32 {
     let outcome = app.program(program).unwrap().run(&mut ());
     outcome.unwrap_or_else(|error| panic!("{program}: {error}")).return_value.cast_signed()
@@ -62,6 +68,12 @@ fn threads_are_tasks_with_storage_of_their_own() {
             // The thread's number is no process's first, unless this is the main thread: the leader is made up as itself.
             assert_eq!([value(app, "visit"), value(app, "visit")], [1, 2], "{executor}");
             assert_eq!(value(app, "find"), 1, "{executor}");
+            // The host knows a task by the number of its thread.
+            let this = thread_number();
+            let visits = app.map("visits").unwrap();
+            let seen = visits.lookup(&this.to_le_bytes()).unwrap().unwrap();
+            assert_eq!(seen.first(), Some(&2), "{executor}");
+            assert_eq!(visits.lookup(&u32::MAX.to_le_bytes()), Ok(None), "{executor}");
             std::thread::scope(|scope| {
                 let other = scope.spawn(|| (value(app, "visit"), count(app, 1).1));
                 assert_eq!(
