@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bpf_object::{LinkError, MapType, Object};
+use bpf_object::{LinkError, MapType, Object, ProgType};
 
 use super::judge::{Answer, Judge, Question, Verdict};
 use super::memory::Memory;
@@ -73,7 +73,13 @@ fn answer(engine: &UserEngine, object: &Arc<Object>, question: &Question) -> Res
             return Ok(answer);
         }
     }
-    match instance.run(&mut question.ctx.clone()) {
+    let mut ctx = question.ctx.clone();
+    // A kernel makes up what the hook would have been called with.
+    let traced = [ProgType::Tracing, ProgType::Lsm, ProgType::Netfilter];
+    if instance.program().kind.prog_type.is_some_and(|kind| traced.contains(&kind)) {
+        ctx.resize(ctx.len().max(instance.inner.image.verified.ctx_bytes() as usize), 0);
+    }
+    match instance.run(&mut ctx) {
         Ok(outcome) => answer.return_value = Some(outcome.return_value),
         Err(error) => answer.run_error = Some(error.to_string()),
     }
