@@ -88,4 +88,26 @@ int lookup(struct bpf_sk_lookup *ctx)
 	return !ctx->sk && ctx->local_port == 80 && ctx->local_ip4 == 0x0100007f && ctx->remote_port == 0x3930;
 }
 
+/* What the last lookup looked like. */
+u64 seen;
+
+/* Shows all of a lookup, and lets the kernel decide. */
+SEC("sk_lookup")
+int look(struct bpf_sk_lookup *ctx)
+{
+	u64 mix = ctx->family;
+	int i;
+
+	mix = mix * 31 + ctx->protocol;
+	mix = mix * 31 + ctx->remote_ip4;
+	mix = mix * 31 + ctx->remote_port;
+	mix = mix * 31 + ctx->local_ip4;
+	mix = mix * 31 + ctx->local_port;
+	mix = mix * 31 + ctx->ingress_ifindex;
+	for (i = 0; i < 4; i++)
+		mix = mix * 31 + ctx->remote_ip6[i] + 7 * ctx->local_ip6[i];
+	seen = mix;
+	return 1;
+}
+
 LICENSE("GPL");

@@ -10,7 +10,7 @@ use sys::bpf::{Capability, CapabilitySet};
 
 type Test = fn() -> Result<(), Failed>;
 
-const TESTS: [(&str, Test); 15] = [
+const TESTS: [(&str, Test); 17] = [
     ("one_host_two_engines", kernel_engine::one_host_two_engines),
     ("engines_agree_on_the_arena_objects", kernel_engine::compare::engines_agree),
     ("a_wrong_engine_fails_a_test", kernel_engine::compare::wrong_engine_in_test),
@@ -25,6 +25,8 @@ const TESTS: [(&str, Test); 15] = [
     ("socket_filter_comes_off_on_drop", kernel_engine::socket_filter),
     ("nothing_is_left_behind", kernel_engine::nothing_left),
     ("missing_capability_is_named", kernel_engine::missing_capability),
+    ("lookups_agree", kernel_engine::contexts::lookups_agree),
+    ("raw_tracepoints_agree", kernel_engine::contexts::raw_tracepoints_agree),
     ("attach_xdp_and_tc", attach),
 ];
 

@@ -11,7 +11,7 @@ use crate::access::Place;
 use crate::error::RunError;
 use crate::runtime::Invocation;
 use crate::runtime::packets::Blocks;
-use crate::runtime::packets::socket::{AF_INET, AF_INET6};
+use crate::runtime::packets::socket::{self, AF_INET, AF_INET6};
 use crate::socket::{Socket, SocketError, SocketRun};
 use crate::typed::{ArenaType, Bytes};
 
@@ -80,6 +80,8 @@ pub(super) struct Stage {
     layout: Layout,
     context: Vec<u8>,
     socket: Option<Socket>,
+    /// The context is a question of which the program sees a part and which it cannot change.
+    is_lookup: bool,
     data: Vec<u8>,
     /// Where the context and the data are.
     addresses: [u64; 2],
@@ -105,10 +107,18 @@ impl Stage {
                 return Err(SocketError::ContextField { offset: at + byte });
             }
         }
-        if prog_type == Some(ProgType::SkLookup) {
+        let is_lookup = prog_type == Some(ProgType::SkLookup);
+        if is_lookup {
             check_lookup(&context)?;
         }
-        Ok(Self { layout, context, socket: run.socket, data: run.data.to_vec(), addresses: [0; 2] })
+        Ok(Self {
+            layout,
+            context,
+            socket: run.socket,
+            is_lookup,
+            data: run.data.to_vec(),
+            addresses: [0; 2],
+        })
     }
 
     /// The socket in memory; NULL where there is none.
@@ -129,6 +139,9 @@ impl Setup for Stage {
         let block = run.block(self.layout.bytes)?;
         let context = block.place(0, self.layout.bytes as u64)?;
         context.write(&self.context);
+        if self.is_lookup {
+            show_lookup(context);
+        }
         set(context, self.layout.socket, self.socket(run)?);
         let data = run.block(self.data.len())?;
         if let Some([start, end]) = self.layout.data {
@@ -144,6 +157,13 @@ impl Setup for Stage {
         let [context, data] = self.addresses;
         let context = run.memory(context, self.layout.bytes as u64, true).ok()?;
         run.memory(data, self.data.len() as u64, true).ok()?.read(&mut self.data);
+        if self.is_lookup {
+            // The socket it has chosen is known by its cookie.
+            let chosen = context.load(Size::DW, Relaxed);
+            let cookie = run.socket_at(chosen).map_or(0, socket::cookie);
+            self.context.iter_mut().zip(cookie.to_ne_bytes()).for_each(|(to, from)| *to = from);
+            return Some(());
+        }
         for at in self.layout.pointers() {
             set(context, at, 0);
         }
@@ -156,6 +176,20 @@ impl Setup for Stage {
 fn set(context: Place<'_>, at: usize, address: u64) {
     if let Some(place) = context.at(at) {
         place.store(Size::DW, address, Relaxed);
+    }
+}
+
+/// What the program sees of a lookup: families and protocols of sixteen bits, and addresses of its family alone.
+fn show_lookup(context: Place<'_>) {
+    const V4: [(usize, usize); 2] = [(16, 4), (40, 4)];
+    const V6: [(usize, usize); 2] = [(20, 16), (44, 16)];
+    let family = context.at(8).map_or(0, |place| place.load(Size::H, Relaxed));
+    let other = if family == u64::from(AF_INET) { V6 } else { V4 };
+    // Behind family, protocol and the remote port, there are two bytes each that the kernel has not.
+    for (at, len) in [(10, 2), (14, 2), (38, 2)].into_iter().chain(other) {
+        if let Some(place) = context.at(at) {
+            place.write(&vec![0; len]);
+        }
     }
 }
 

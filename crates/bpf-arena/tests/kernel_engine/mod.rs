@@ -2,6 +2,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod compare;
+pub(crate) mod contexts;
 pub(crate) mod linked;
 
 use std::net::UdpSocket;
