@@ -15,6 +15,29 @@ static long (*const bpf_dynptr_read)(void *dst, u32 len, const struct bpf_dynptr
 static long (*const bpf_dynptr_write)(const struct bpf_dynptr *dst, u32 offset, void *src, u32 len, u64 flags) = (void *)202;
 static long (*const bpf_user_ringbuf_drain)(void *map, void *callback, void *ctx, u64 flags) = (void *)209;
 
+enum {
+	BPF_MAP_TYPE_PERF_EVENT_ARRAY = 4,
+	BPF_MAP_TYPE_STACK_TRACE = 7,
+};
+
+static long (*const bpf_perf_event_output)(void *ctx, void *map, u64 flags, void *data, u64 size) = (void *)25;
+static long (*const bpf_get_stackid)(void *ctx, void *map, u64 flags) = (void *)27;
+static long (*const bpf_get_stack)(void *ctx, void *buf, u32 size, u64 flags) = (void *)67;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
+	__uint(max_entries, 64);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+} samples SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
+	__uint(max_entries, 16);
+	__uint(key_size, 4);
+	__uint(value_size, 8 * 4);
+} stacks SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);
@@ -184,6 +207,31 @@ SEC("raw_tp")
 int last(void *ctx)
 {
 	return (int)runs + 1000;
+}
+
+u64 flags;
+u64 sample;
+u64 stack[4];
+
+/* Sends `sample` to the slot that `flags` name. */
+SEC("raw_tp")
+int send_sample(void *ctx)
+{
+	return bpf_perf_event_output(ctx, &samples, flags, &sample, sizeof(sample));
+}
+
+/* The number of the stack it was called from. */
+SEC("raw_tp")
+int stack_number(void *ctx)
+{
+	return bpf_get_stackid(ctx, &stacks, flags);
+}
+
+/* The stack itself: how many bytes. */
+SEC("raw_tp")
+int copy_stack(void *ctx)
+{
+	return bpf_get_stack(ctx, stack, sizeof(stack), flags);
 }
 
 LICENSE("GPL");

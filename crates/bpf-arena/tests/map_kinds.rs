@@ -7,10 +7,11 @@
     reason = "a test stops at the first surprise"
 )]
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bpf_arena::typed::ArenaType;
-use bpf_arena::{App, BPF_ANY, Engine, MapError, Object, RingError};
+use bpf_arena::{App, BPF_ANY, Engine, MapError, Object, RingError, UserEngine};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// `struct request` of `bpf/map_kinds.bpf.c`.
@@ -41,8 +42,7 @@ fn main() {
     for (name, test) in tests {
         for (engine, interpreter) in [("compiled", false), ("interpreted", true)] {
             let run = move || {
-                let engine = if interpreter { Engine::user().interpreter() } else { Engine::user() };
-                test(&open().load(engine).unwrap_or_else(|error| panic!("{error}")));
+                test(&open().load(user(interpreter)).unwrap_or_else(|error| panic!("{error}")));
             };
             trials.push(trial(format!("{name}/{engine}"), run));
         }
@@ -50,6 +50,13 @@ fn main() {
         let run = move || test(&load());
         let trial = trial(format!("{name}/kernel"), run);
         trials.push(trial.with_ignored_flag(kernel.is_err()).with_kind(&missing));
+    }
+    // What the kernel asks of the machine, the host says here.
+    for (engine, interpreter) in [("compiled", false), ("interpreted", true)] {
+        trials.push(trial(format!("samples_call_the_host/{engine}"), move || samples(&user(interpreter))));
+        trials.push(trial(format!("the_host_says_what_the_stack_is/{engine}"), move || {
+            stacks(user(interpreter))
+        }));
     }
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -59,6 +66,10 @@ fn trial(name: String, test: impl FnOnce() + Send + 'static) -> Trial {
         test();
         Ok::<(), Failed>(())
     })
+}
+
+fn user(interpreter: bool) -> UserEngine {
+    if interpreter { Engine::user().interpreter() } else { Engine::user() }
 }
 
 fn open() -> Object {
@@ -182,4 +193,47 @@ fn tail_calls(app: &App) {
     assert_eq!(count_down(100, 0), (-1, 34));
     app.map("programs").unwrap().delete(&1u32.to_le_bytes()).unwrap();
     assert_eq!(count_down(0, 2), (-1, 1));
+}
+
+/// Runs a program that takes no context.
+fn run(app: &App, program: &str, flags: u64) -> i32 {
+    app.set_global("flags", flags).unwrap();
+    app.program(program).unwrap().run(&mut ()).unwrap().return_value.cast_signed()
+}
+
+fn samples(engine: &UserEngine) {
+    const CURRENT_CPU: u64 = 0xffff_ffff;
+    let app = open().load(engine.clone()).unwrap();
+    assert_eq!(run(&app, "send_sample", CURRENT_CPU), -2, "nobody listens");
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&heard);
+    let listen = move |_: u32, bytes: &[u8]| log.lock().unwrap().push(bytes.to_vec());
+    app.map("samples").unwrap().on_event(listen).unwrap();
+    for sample in [5u64, 6] {
+        app.set_global("sample", sample).unwrap();
+        assert_eq!(run(&app, "send_sample", CURRENT_CPU), 0);
+    }
+    assert_eq!(*heard.lock().unwrap(), [5u64, 6].map(|sample| sample.to_le_bytes().to_vec()));
+    assert_eq!(run(&app, "send_sample", 64), -7, "there are 64 slots");
+    assert_eq!(run(&app, "send_sample", 1 << 32), -22, "there is no packet");
+    assert!(app.map("first").unwrap().on_event(|_, _| {}).is_err());
+}
+
+fn stacks(engine: UserEngine) {
+    const USER: u64 = 1 << 8;
+    let app = open().load(engine.clone()).unwrap();
+    assert_eq!(run(&app, "stack_number", 0), -14, "nobody knows");
+    assert_eq!(run(&app, "copy_stack", 0), -14);
+    let engine = engine.call_stacks(|user| if user { (1..=9).collect() } else { vec![100, 200] });
+    let app = open().load(engine).unwrap();
+    let [kernel, user] = [0, USER].map(|flags| run(&app, "stack_number", flags));
+    assert_eq!(run(&app, "stack_number", 0), kernel);
+    let value = |number: i32| {
+        let value = app.map("stacks").unwrap().lookup(&number.to_le_bytes()).unwrap().unwrap();
+        value.chunks_exact(8).map(|frame| frame[0]).collect::<Vec<u8>>()
+    };
+    assert_eq!((value(kernel), value(user)), (vec![100, 200, 0, 0], vec![1, 2, 3, 4]));
+    assert_eq!((run(&app, "copy_stack", USER | 7), app.global("stack").unwrap()), (16, [8u64, 9, 0, 0]));
+    assert_eq!(run(&app, "copy_stack", 5), -14, "there are not so many");
+    assert_eq!(run(&app, "stack_number", 1 << 20), -22);
 }
