@@ -140,6 +140,7 @@ impl Span {
         Some(Place { start, len, memory: PhantomData })
     }
 
+    #[inline]
     fn find<'m>(self, address: u64, len: u64) -> Option<Place<'m>> {
         self.place(address.checked_sub(self.start.addr() as u64)?, len)
     }
@@ -252,11 +253,17 @@ impl<'r> Regions<'r> {
     }
 
     /// The memory at `address`, if all of it belongs to the run and may be accessed in this way.
+    #[inline]
     pub(crate) fn find(&self, address: u64, len: u64, write: bool) -> Option<Place<'r>> {
+        // What programs hand to functions lies on their stack, nearly always.
         let stack = Span { start: self.stack.start.as_ptr(), len: self.stack.len };
-        stack
+        stack.find(address, len).or_else(|| self.find_elsewhere(address, len, write))
+    }
+
+    #[inline(never)]
+    fn find_elsewhere(&self, address: u64, len: u64, write: bool) -> Option<Place<'r>> {
+        self.ctx
             .find(address, len)
-            .or_else(|| self.ctx.find(address, len))
             .or_else(|| self.table.find(address, len, write))
             .or_else(|| self.joined.find(address, len, write))
             .or_else(|| {

@@ -12,6 +12,7 @@
 //! **Panics** never cross generated code: a trampoline catches them and ends the run with an error.
 #![allow(unsafe_code, reason = "machine code cannot be entered safely")]
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use codegen::abi::{self, CallbackFn, EntryFn, RuntimeFn, VmContext};
@@ -34,24 +35,33 @@ pub(crate) trait Callee {
 }
 
 /// Calls a function of the runtime: a trap or a panic ends the run, and the result is 0.
+///
+/// A part of each trampoline, so that the arguments stay in registers.
+#[inline(always)]
 pub(crate) fn call<C: Callee>(invocation: &mut Invocation<'_>, args: [u64; 5]) -> u64 {
     let outcome = catch_unwind(AssertUnwindSafe(|| C::call(invocation, args)));
     match outcome {
         Ok(Ok(value)) => value,
-        Ok(Err(kind)) => {
-            invocation.trap_in_call(kind);
-            0
-        }
-        Err(panic) => {
-            let message = panic_message(&*panic);
-            invocation.stop(RunError::Panicked { function: C::NAME, message });
-            0
-        }
+        Ok(Err(kind)) => trapped(invocation, kind),
+        Err(panic) => panicked(invocation, C::NAME, &*panic),
     }
 }
 
+#[cold]
+fn trapped(invocation: &mut Invocation<'_>, kind: TrapKind) -> u64 {
+    invocation.trap_in_call(kind);
+    0
+}
+
+#[cold]
+fn panicked(invocation: &mut Invocation<'_>, function: &'static str, panic: &(dyn Any + Send)) -> u64 {
+    let message = panic_message(panic);
+    invocation.stop(RunError::Panicked { function, message });
+    0
+}
+
 /// What a panic said.
-pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }

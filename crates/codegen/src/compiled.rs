@@ -89,6 +89,9 @@ pub enum Import {
     /// first [`VmContext::loop_state`](crate::abi::VmContext::loop_state). The result is 0 to leave the loop, anything else for
     /// [`LOOPS_PER_QUESTION`](crate::abi::LOOPS_PER_QUESTION) more.
     LoopBudget,
+    /// `bpf_map_lookup_elem` on a map that the code knows: `r1` its index in
+    /// [`Program::maps`](bpf_object::Program::maps), `r2` the key.
+    MapLookup,
     /// Checked arena load, for arenas without fault support: `r1` window offset, `r3` instruction, result the
     /// zero-extended value, 0 if the page is missing.
     ArenaLoad(Size),

@@ -324,6 +324,7 @@ impl<'r> Invocation<'r> {
     }
 
     /// Memory of the run, which all of the range belongs to.
+    #[inline]
     pub(crate) fn memory(&self, address: u64, len: u64, write: bool) -> Result<Place<'r>, TrapKind> {
         let of_object = || {
             let block = self.image.options.world.block(address).filter(|_| !write)?;

@@ -25,6 +25,17 @@ fn lookup(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     Ok(map.map_at(key).map_or(0, |inner| run.held.map(inner).core().handle()))
 }
 
+/// The same for compiled code, which knows the map by its index in the program.
+#[inline]
+pub(super) fn lookup_known(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let [index, key, ..] = args;
+    let function = "bpf_map_lookup_elem";
+    let map = run.image.maps.by_index(low32(index));
+    let map = map.ok_or(TrapKind::BadArgument { function, argument: 1, value: index })?;
+    let key = run.memory(key, u64::from(map.core().spec.key_size), false)?;
+    Ok(map.lookup_elem(&run.cpu, key).unwrap_or(0))
+}
+
 /// `long bpf_map_update_elem(struct bpf_map *map, const void *key, const void *value, u64 flags)`.
 fn update(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [map, key, value, flags, _] = args;

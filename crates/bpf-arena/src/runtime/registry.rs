@@ -135,6 +135,7 @@ pub(crate) fn import(import: Import, program: &Program, hosted: &Hosted) -> Opti
     match import {
         Import::Helper(number) => helper(number).map(|row| row.entry),
         Import::Kfunc(index) => kfunc(&program.externs.get(index as usize)?.name).map(|row| row.entry),
+        Import::MapLookup => Some(callee!("bpf_map_lookup_elem", map::lookup_known).1),
         Import::LoopBudget => Some(callee!("may_goto", loop_budget).1),
         Import::ArenaLoad(size) => Some(match size {
             Size::B => callee!("arena load", |run, args| load(run, args, Size::B)).1,

@@ -1,4 +1,5 @@
-//! Helpers that are a few instructions where they are called: lookups in arrays, and the number of the CPU.
+//! Helpers that are a few instructions where they are called (lookups in arrays, and the number of the CPU), or a shorter call
+//! (lookups in hash maps).
 //!
 //! What they know of a map is its specification, which is part of the program; where its values lie is the context's.
 
@@ -10,6 +11,7 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 use isa::{CallTarget, Reg, Size};
 
 use super::{Lower, constant_memory, field, proven_memory};
+use crate::Import;
 use crate::abi::{self, VmContext};
 use crate::flow::Step;
 
@@ -29,6 +31,9 @@ impl Lower<'_, '_> {
                 match map.map_type {
                     MapType::Array if map.key_size == 4 => self.array_lookup(index, map, false),
                     MapType::PercpuArray if map.key_size == 4 => self.array_lookup(index, map, true),
+                    MapType::Hash | MapType::PercpuHash | MapType::LruHash | MapType::LruPercpuHash => {
+                        Some(self.hash_lookup(index))
+                    }
                     _ => None,
                 }
             }
@@ -40,6 +45,13 @@ impl Lower<'_, '_> {
     fn cpu(&mut self) -> Value {
         self.imports.uses_cpu = true;
         self.b.ins().load(types::I64, constant_memory(), self.context, field(offset_of!(VmContext, cpu)))
+    }
+
+    /// The address of a value of a hash map, 0 if there is none: a call of a function that need not look for the map.
+    fn hash_lookup(&mut self, index: u32) -> Value {
+        let index = self.b.ins().iconst(types::I64, i64::from(index));
+        let key = self.get(Reg::R2);
+        self.runtime_call(Import::MapLookup, [index, key, key, key, key])
     }
 
     /// The address of a value of an array, 0 past its end.

@@ -263,6 +263,12 @@ impl MapSet {
         &self.inner.table
     }
 
+    /// The map with this index among those of the object.
+    #[inline]
+    pub(crate) fn by_index(&self, index: u32) -> Option<&dyn UserMap> {
+        self.inner.maps.get(index as usize).map(|map| &**map)
+    }
+
     /// The map with this handle.
     pub(crate) fn map_of(&self, handle: u64) -> Option<&dyn UserMap> {
         self.inner.maps.get(self.index(handle)?).map(|map| &**map)

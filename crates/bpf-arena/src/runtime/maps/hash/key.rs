@@ -37,11 +37,15 @@ impl<'m> Key<'m> {
         self.first
     }
 
-    /// The words behind the first, the last one filled with zeroes; `None` if the first is all.
+    /// Goes through the words behind the first, the last one filled with zeroes.
     #[inline]
-    pub(super) fn rest(&self) -> Option<impl Iterator<Item = u64> + use<'m>> {
-        let place = self.place;
-        (place.len() > WORD).then(|| (WORD..place.len()).step_by(WORD).map(move |at| word_at(place, at)))
+    pub(super) fn fold_rest(&self, mut state: u64, fold: impl Fn(u64, u64) -> u64) -> u64 {
+        let mut at = WORD;
+        while at < self.place.len() {
+            state = fold(state, word_at(self.place, at));
+            at += WORD;
+        }
+        state
     }
 
     /// Four bytes from `at` on, those past the end as zeroes.
@@ -56,20 +60,27 @@ impl<'m> Key<'m> {
         if element.load(Size::DW, Relaxed) != self.first {
             return false;
         }
-        let Some(rest) = self.rest() else { return true };
-        rest.zip((WORD..).step_by(WORD)).all(|(word, at)| word == word_at(element, at))
+        let mut at = WORD;
+        while at < self.place.len() {
+            if word_at(element, at) != word_at(self.place, at) {
+                return false;
+            }
+            at += WORD;
+        }
+        true
     }
 
     /// Copies it to an element, with zeroes up to the next word.
     #[inline]
     pub(super) fn store(&self, element: Place<'_>) {
         element.store(Size::DW, self.first, Relaxed);
-        let Some(rest) = self.rest() else { return };
-        rest.zip((WORD..).step_by(WORD)).for_each(|(word, at)| {
-            if let Some(place) = element.at(at) {
-                place.store(Size::DW, word, Relaxed);
+        let mut at = WORD;
+        while at < self.place.len() {
+            if let Some(to) = element.at(at) {
+                to.store(Size::DW, word_at(self.place, at), Relaxed);
             }
-        });
+            at += WORD;
+        }
     }
 }
 

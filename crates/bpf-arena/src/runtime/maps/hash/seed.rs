@@ -31,10 +31,8 @@ impl Seed {
         match self {
             Self::Zero => jhash(key, 0),
             Self::Secret([mask, factor]) => {
-                let mut state = fold(key.first() ^ mask, factor);
-                if let Some(rest) = key.rest() {
-                    state = rest.fold(state, |state, word| fold(state ^ word, factor));
-                }
+                let first = fold(key.first() ^ mask, factor);
+                let state = key.fold_rest(first, |state, word| fold(state ^ word, factor));
                 (state ^ state >> 32) as u32
             }
         }
