@@ -2,32 +2,16 @@
 
 use bpf_arena_testkit::kernel::missing_capability;
 use bpf_arena_testkit::maps::{compare, creations, types};
-use bpf_object::MapType as T;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 const SEQUENCES: u64 = 40;
 const CREATIONS: u64 = 400;
-/// What this engine does not have yet.
-const LATER: &[T] = &[
-    T::PerfEventArray,
-    T::StackTrace,
-    T::CgroupArray,
-    T::HashOfMaps,
-    T::Devmap,
-    T::Sockmap,
-    T::Cpumap,
-    T::Xskmap,
-    T::Sockhash,
-    T::ReuseportSockarray,
-    T::DevmapHash,
-    T::BloomFilter,
-];
 const SEED: u64 = 0x6d61_7073;
 
 fn main() {
     let args = Arguments::from_args();
     let missing = missing_capability();
-    let trials = types().into_iter().filter(|kind| !LATER.contains(kind)).flat_map(|kind| {
+    let trials = types().into_iter().flat_map(|kind| {
         let operations = move || match compare(kind, SEED, SEQUENCES) {
             Ok(_) => Ok(()),
             Err(error) => Err(Failed::from(error.to_string())),

@@ -4,6 +4,7 @@
 //! what counts is the median of the ratios of one round.
 
 mod arena;
+mod maps;
 mod stats;
 mod verify;
 
@@ -22,6 +23,8 @@ pub(crate) struct Args {
 enum What {
     /// Page allocation, first touch, faults, calls and creation, beside the running kernel's arena.
     Arena(arena::Args),
+    /// Lookups, updates and ring buffers from a program, on one and two threads, beside the running kernel's maps.
+    Maps(maps::Args),
     /// Time, instructions, states and memory of verification, beside the running kernel's.
     Verify(verify::Args),
 }
@@ -32,6 +35,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     match &args.what {
         What::Arena(args) => arena::run(args),
+        What::Maps(args) => maps::run(args),
         What::Verify(args) => verify::run(args),
     }
 }

@@ -111,6 +111,8 @@ fn sorted(answer: &Answer) -> Answer {
         list.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }
     match answer {
+        // How far a walk came that was ended is up to the order too.
+        Answer::Keys(_, errno) if *errno != 0 => Answer::Keys(Vec::new(), *errno),
         Answer::Keys(keys, errno) => Answer::Keys(set(keys), *errno),
         Answer::Batches { elements, counts: _, errno } => {
             Answer::Batches { elements: set(elements), counts: Vec::new(), errno: *errno }
