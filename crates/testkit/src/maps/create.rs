@@ -1,12 +1,11 @@
 //! Attributes with which maps are created: allowed or refused alike.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use bpf_arena::kernel::KernelObject;
 use bpf_arena::{LoadError, MapSet};
-use bpf_object::{MapSpec, MapType};
+use bpf_object::{MapSpec, MapType, Object};
 use fastrand::Rng;
-use sys::bpf::{Map, MapOptions};
 
 use super::{Compared, Difference, MapsError};
 
@@ -64,7 +63,8 @@ fn random(map_type: MapType, rng: &mut Rng) -> MapSpec {
             ..MapSpec::new("inner", MapType::Array)
         }));
     }
-    if (512..1 << 29).contains(&spec.key_size.max(spec.value_size)) {
+    // How many CPUs a kernel was built for is its own.
+    if map_type == MapType::Cpumap || (512..1 << 29).contains(&spec.key_size.max(spec.value_size)) {
         spec.max_entries = spec.max_entries.min(FEW_ENTRIES);
     }
     spec
@@ -82,24 +82,8 @@ fn here(spec: &MapSpec) -> i32 {
 }
 
 fn in_kernel(spec: &MapSpec) -> i32 {
-    match created(spec) {
+    match KernelObject::new(&Object::of_maps(Arc::from([spec.clone()]), None)) {
         Ok(_) => 0,
         Err(error) => error.errno().map_or(-1, sys::bpf::Errno::raw_os_error),
     }
-}
-
-fn created(spec: &MapSpec) -> Result<Map, sys::bpf::BpfError> {
-    let inner = spec.inner.as_deref().map(created).transpose()?;
-    let options = MapOptions {
-        name: &spec.name,
-        map_type: spec.map_type as u32,
-        key_size: spec.key_size,
-        value_size: spec.value_size,
-        max_entries: spec.max_entries,
-        flags: spec.flags,
-        extra: spec.extra,
-        inner: inner.as_ref().map(AsFd::as_fd),
-        ..MapOptions::default()
-    };
-    Map::create(&options)
 }

@@ -19,7 +19,7 @@ use crate::access::{BlockTable, Place};
 use crate::backend::{BatchRead, LoadedMap, batch};
 use crate::cpu::CpuSlot;
 use crate::error::MapError;
-use crate::map::Map;
+use crate::map::{BPF_ANY, BPF_EXIST, Map};
 
 /// Bytes of a number.
 const NUMBER_BYTES: u32 = 8;
@@ -168,7 +168,14 @@ impl LoadedMap for HashOfMaps {
         let old = self.number(key).ok();
         let number = free.take();
         self.slots.replace(slot_of(number), Some(Arc::new(Inner { number, map })));
-        let updated = self.numbers.update(key, &number.to_le_bytes(), flags);
+        let updated = match self.numbers.value_of(Place::over(&mut key.to_vec())) {
+            // A replaced map's element stays where it is.
+            Some(value) if matches!(flags, BPF_ANY | BPF_EXIST) => {
+                value.store(Size::DW, number, Ordering::Release);
+                Ok(())
+            }
+            _ => self.numbers.update(key, &number.to_le_bytes(), flags),
+        };
         let unused = if updated.is_ok() { old } else { Some(number) };
         if let Some(unused) = unused {
             self.give_back(&mut free, unused);
@@ -209,7 +216,7 @@ impl UserMap for HashOfMaps {
 mod tests {
     use super::super::{HostedMap, create};
     use super::*;
-    use crate::map::{BPF_EXIST, BPF_NOEXIST};
+    use crate::map::BPF_NOEXIST;
 
     fn array(value_size: u32) -> MapSpec {
         MapSpec { key_size: 4, value_size, max_entries: 2, ..MapSpec::new("inner", MapType::Array) }
