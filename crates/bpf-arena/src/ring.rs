@@ -205,3 +205,56 @@ impl std::fmt::Debug for UserRingBuffer {
         f.debug_struct("UserRingBuffer").field("pending", &self.pending_bytes()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bpf_object::MapSpec;
+
+    use super::*;
+    use crate::MapSet;
+
+    fn map(map_type: MapType) -> Map {
+        let spec = MapSpec { max_entries: 4096, ..MapSpec::new("ring", map_type) };
+        MapSet::create_with(&Arc::from([spec]), None, false).unwrap().maps().remove(0)
+    }
+
+    #[test]
+    fn what_no_producer_writes_is_an_error() {
+        let map = map(MapType::Ringbuf);
+        let memory = map.inner.ring().unwrap();
+        let mut ring = map.ring_buffer().unwrap();
+        let mut record = Vec::new();
+        assert_eq!(ring.take(&mut record), Ok(false));
+        memory.store_u64(PRODUCER_AT, 16);
+        memory.store_u32(DATA_AT, 9);
+        let corrupt = |bytes| Err(RingError::Corrupt { position: 0, bytes, ring: 4096 });
+        assert_eq!(ring.take(&mut record), corrupt(9));
+        memory.store_u64(PRODUCER_AT, 1 << 40);
+        memory.store_u32(DATA_AT, 8000);
+        assert_eq!(ring.take(&mut record), corrupt(8000));
+        memory.store_u32(DATA_AT, BUSY | 8000);
+        assert_eq!(ring.take(&mut record), Ok(false));
+        memory.store_u32(DATA_AT, 8);
+        assert_eq!(ring.take(&mut record), Ok(true));
+        assert_eq!(record, [0; 8]);
+    }
+
+    #[test]
+    fn records_are_pushed_until_there_is_no_room() {
+        let map = map(MapType::UserRingbuf);
+        let mut ring = map.user_ring_buffer().unwrap();
+        assert!(ring.wait(Duration::ZERO));
+        assert_eq!(ring.push(&[0; 4089]), Err(RingError::TooLarge { bytes: 4089, ring: 4096 }));
+        for _ in 0..4 {
+            assert_eq!(ring.push(&[7; 1000]), Ok(()));
+        }
+        assert_eq!(ring.pending_bytes(), 4 * 1008);
+        assert_eq!(ring.push(&[7; 57]), Err(RingError::Full { bytes: 57 }));
+        assert_eq!(ring.push(&[7; 56]), Ok(()));
+        // A program drains it.
+        let memory = map.inner.ring().unwrap();
+        memory.store_u64(CONSUMER_AT, 4096);
+        assert_eq!(ring.push(&[7; 57]), Ok(()));
+        assert!(map.ring_buffer().is_err());
+    }
+}
