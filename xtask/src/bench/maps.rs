@@ -131,7 +131,7 @@ fn take(app: &App, name: &str, rounds: u64, threads: usize) -> anyhow::Result<f6
     for result in results {
         let [rounds, ns, failed] = result?;
         // With two threads one may delete what the other looks for.
-        ensure!(failed == 0 || threads > 1, "{failed} operations of {name} failed");
+        ensure!(failed == 0 || threads > 1, "an operation of {name} failed");
         operations_per_ns += as_f64(rounds * UNROLL) / as_f64(ns.max(1));
     }
     Ok(1.0 / operations_per_ns)
