@@ -42,5 +42,5 @@ pub const MAX_LINKED_OBJECTS: usize = 1 << 12;
 pub const MAX_LINKED_SECTIONS: usize = 1 << 14;
 /// Alignment of a section of a linked object, in bytes.
 pub const MAX_LINKED_ALIGN: u64 = 1 << 16;
-/// Types looked at while the types of two objects' symbol are compared.
-pub const MAX_LINKED_STEPS: usize = 1 << 16;
+/// Types looked at while the types of all symbols that objects share are compared.
+pub const MAX_LINKED_STEPS: usize = 10_000_000;

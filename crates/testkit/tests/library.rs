@@ -11,7 +11,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 type Test = fn() -> Result<(), Failed>;
 
 /// Parts that the user engine has maps and helpers for.
-const USER_PARTS: [Part; 9] = [
+const USER_PARTS: [Part; 10] = [
     Part::Slab,
     Part::Stack,
     Part::Buddy,
@@ -21,6 +21,7 @@ const USER_PARTS: [Part; 9] = [
     Part::Queue,
     Part::Bitmap,
     Part::Topology,
+    Part::Timers,
 ];
 
 fn main() {

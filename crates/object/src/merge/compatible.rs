@@ -11,13 +11,31 @@ use crate::btf::{Btf, BtfLinkage, Composite, Kind, TypeId};
 use crate::limits::{MAX_BTF_DEPTH, MAX_LINKED_STEPS};
 use crate::parse::read_map;
 
+/// What all comparisons of one link may take.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// Types that may still be looked at.
+    steps: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { steps: MAX_LINKED_STEPS }
+    }
+}
+
 /// Compares the types of two `VAR`s or `FUNC`s.
-pub(super) fn types(first: &Btf, a: TypeId, second: &Btf, b: TypeId) -> Result<(), TypeMismatch> {
-    Comparison { first, second, steps: MAX_LINKED_STEPS }.types(a, b, true, MAX_BTF_DEPTH)
+pub(super) fn types(
+    budget: &mut Budget,
+    (first, a): (&Btf, TypeId),
+    (second, b): (&Btf, TypeId),
+) -> Result<(), TypeMismatch> {
+    Comparison { first, second, budget }.types(a, b, true, MAX_BTF_DEPTH)
 }
 
 /// Compares two descriptions of a map, by their `VAR`s: all attributes must be the same.
 pub(super) fn maps(
+    budget: &mut Budget,
     symbol: &str,
     (first, a): (&Input<'_>, TypeId),
     (second, b): (&Input<'_>, TypeId),
@@ -28,7 +46,8 @@ pub(super) fn maps(
             error: Box::new(crate::ObjectError::BadMap { map: symbol.to_owned(), fault }),
         })
     };
-    let differs = different_attribute(&first.btf, &read(first, a)?, &second.btf, &read(second, b)?);
+    let (a, b) = (read(first, a)?, read(second, b)?);
+    let differs = different_attribute(budget, (&first.btf, &a), (&second.btf, &b));
     match differs {
         None => Ok(()),
         Some(attribute) => Err(StaticLinkError::MapMismatch {
@@ -40,9 +59,13 @@ pub(super) fn maps(
     }
 }
 
-fn different_attribute(first: &Btf, a: &MapSpec, second: &Btf, b: &MapSpec) -> Option<&'static str> {
-    let same_type = |a: Option<TypeId>, b: Option<TypeId>| match (a, b) {
-        (Some(a), Some(b)) => types(first, a, second, b).is_ok(),
+fn different_attribute(
+    budget: &mut Budget,
+    (first, a): (&Btf, &MapSpec),
+    (second, b): (&Btf, &MapSpec),
+) -> Option<&'static str> {
+    let mut same_type = |a: Option<TypeId>, b: Option<TypeId>| match (a, b) {
+        (Some(a), Some(b)) => types(budget, (first, a), (second, b)).is_ok(),
         (a, b) => a == b,
     };
     let same = [
@@ -61,8 +84,7 @@ fn different_attribute(first: &Btf, a: &MapSpec, second: &Btf, b: &MapSpec) -> O
     let differs = same.into_iter().find(|(_, same)| !same).map(|(attribute, _)| attribute);
     match (&a.inner, &b.inner) {
         (Some(a), Some(b)) => {
-            let inner = || different_attribute(first, a, second, b).map(|_| "values");
-            differs.or_else(inner)
+            differs.or_else(|| different_attribute(budget, (first, a), (second, b)).map(|_| "values"))
         }
         _ => differs,
     }
@@ -71,14 +93,14 @@ fn different_attribute(first: &Btf, a: &MapSpec, second: &Btf, b: &MapSpec) -> O
 struct Comparison<'a> {
     first: &'a Btf,
     second: &'a Btf,
-    steps: usize,
+    budget: &'a mut Budget,
 }
 
 impl Comparison<'_> {
     /// Compares two types; `exact` until a pointer is followed.
     fn types(&mut self, a: TypeId, b: TypeId, exact: bool, depth: usize) -> Result<(), TypeMismatch> {
         let depth = depth.checked_sub(1).ok_or(TypeMismatch::TooDeep)?;
-        self.steps = self.steps.checked_sub(1).ok_or(TypeMismatch::TooDeep)?;
+        self.budget.steps = self.budget.steps.checked_sub(1).ok_or(TypeMismatch::TooDeep)?;
         let (a, b) = (self.first.resolve(a), self.second.resolve(b));
         let (first, second) = (self.first, self.second);
         let (Some(kind_a), Some(kind_b)) = (first.kind(a), second.kind(b)) else { return Ok(()) };

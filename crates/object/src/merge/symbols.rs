@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::compatible;
+use super::compatible::{self, Budget};
 use super::error::StaticLinkError;
 use super::input::Input;
 use super::sections::{Placement, Sections};
@@ -65,6 +65,7 @@ pub(super) struct Symbols {
     of_object: Vec<Vec<Option<usize>>>,
     /// The symbol of each section that has one.
     section_symbols: HashMap<usize, usize>,
+    budget: Budget,
 }
 
 impl Symbols {
@@ -181,7 +182,7 @@ impl Symbols {
             return Ok(self.push(symbol));
         };
         let index = known.symbol;
-        check(inputs, &symbol.name, known, &new)?;
+        check(&mut self.budget, inputs, &symbol.name, known, &new)?;
         let Some(out) = self.table.get_mut(index) else { return Ok(index) };
         // One strong mention makes the name strong, one hidden mention hides it.
         if symbol.binding == Binding::Global {
@@ -200,7 +201,13 @@ impl Symbols {
 }
 
 /// Whether two objects may mean the same thing by a name.
-fn check(inputs: &[Input<'_>], symbol: &str, known: &Global, new: &Global) -> Result<(), StaticLinkError> {
+fn check(
+    budget: &mut Budget,
+    inputs: &[Input<'_>],
+    symbol: &str,
+    known: &Global,
+    new: &Global,
+) -> Result<(), StaticLinkError> {
     let (Some(first), Some(second)) = (inputs.get(known.object), inputs.get(new.object)) else {
         return Ok(());
     };
@@ -226,9 +233,9 @@ fn check(inputs: &[Input<'_>], symbol: &str, known: &Global, new: &Global) -> Re
         return Err(StaticLinkError::PlaceMismatch { symbol, first, first_section, second, second_section });
     }
     if sections.0.or(sections.1) == Some(".maps") {
-        return compatible::maps(symbol, (first, first_type), (second, second_type));
+        return compatible::maps(budget, symbol, (first, first_type), (second, second_type));
     }
-    compatible::types(&first.btf, first_type, &second.btf, second_type).map_err(|mismatch| {
+    compatible::types(budget, (&first.btf, first_type), (&second.btf, second_type)).map_err(|mismatch| {
         let (symbol, first, second) = names();
         StaticLinkError::TypeMismatch { symbol, first, second, mismatch: Box::new(mismatch) }
     })

@@ -112,7 +112,7 @@ pub(super) fn buddy(view: &View<'_>) -> Result<(), Broken> {
             let other = buddy.blocks.get(index ^ size);
             let is_twin = |b: &BuddyBlock| b.state == FREE && b.order == block.order;
             view.ensure(Invariant::Joined, !other.is_some_and(is_twin))?;
-            free.get_mut(usize::from(block.order)).into_iter().for_each(|f| drop(f.insert(index as u64)));
+            free.get_mut(usize::from(block.order)).into_iter().for_each(|f| f.extend([index as u64]));
         }
         index += size;
     }

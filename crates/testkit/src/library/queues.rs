@@ -9,7 +9,7 @@ use super::check::{Broken, Invariant, MAX_LIST, View};
 use super::types::{Bitmap, MinHeap, Queue, TaskRecords, TimerState};
 
 /// How long the last arming of a timer may take to fire: its delay is below a millisecond, but the machine may be busy.
-const TIMER_PATIENCE: Duration = Duration::from_secs(5);
+const TIMER_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) fn heap(view: &View<'_>) -> Result<(), Broken> {
     let heap = view.app.global::<MinHeap>("heap")?;
