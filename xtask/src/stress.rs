@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bpf_arena::Engine;
+use bpf_arena::{Engine, UserEngine};
 use clap::ValueEnum;
-use testkit::library::{Library, Part, Plan, Report, stress};
+use testkit::library::{Library, Part, Plan, Report, StressError, stress, with_kernel_types};
 
 /// Engines to choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -44,8 +44,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let parts: Vec<Part> = Part::ALL.into_iter().filter(named).collect();
     anyhow::ensure!(!parts.is_empty(), "no part is called {}", args.part.join(" or "));
     let library = match args.engine {
-        EngineName::User => Library::load(Engine::user(), &parts)?,
-        EngineName::Interp => Library::load(Engine::user().interpreter(), &parts)?,
+        EngineName::User => Library::load(user(Engine::user(), &parts)?, &parts)?,
+        EngineName::Interp => Library::load(user(Engine::user().interpreter(), &parts)?, &parts)?,
         EngineName::Kernel => Library::load(Engine::kernel()?, &parts)?,
     };
     let seed = args.seed.unwrap_or_else(crate::fuzz::any_seed);
@@ -58,6 +58,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     print(&stress(&library, &plan)?, args.threads);
     Ok(())
+}
+
+/// The engine with what these parts need.
+fn user(engine: UserEngine, parts: &[Part]) -> Result<UserEngine, StressError> {
+    if parts.contains(&Part::Tasks) { with_kernel_types(engine) } else { Ok(engine) }
 }
 
 fn print(report: &Report, threads: usize) {

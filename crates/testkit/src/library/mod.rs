@@ -10,8 +10,12 @@ mod types;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use bpf_arena::{App, Engine, Object};
+use bpf_arena::error::OpenError;
+use bpf_arena::{App, Engine, Object, UserEngine};
+use bpf_object::Btf;
+use verifier::Env;
 
 pub use check::{Broken, Invariant};
 pub use stress::{Plan, Report, StressError, Tally, stress};
@@ -83,6 +87,20 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.program().trim_start_matches("use_"))
     }
+}
+
+/// The types of this machine's kernel. Records of tasks are about its tasks, wherever programs run.
+pub const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
+
+/// An engine in this process that knows the types of this machine's kernel.
+///
+/// # Errors
+/// There are none that can be read.
+pub fn with_kernel_types(engine: UserEngine) -> Result<UserEngine, StressError> {
+    let unreadable = |source| OpenError::Read { path: PathBuf::from(KERNEL_TYPES), source };
+    let bytes = std::fs::read(KERNEL_TYPES).map_err(unreadable)?;
+    let env = Env::default().with_kernel(Arc::new(Btf::parse(&bytes)?));
+    Ok(engine.env(env))
 }
 
 /// Objects that every use of the library needs.

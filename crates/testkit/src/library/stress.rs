@@ -57,6 +57,9 @@ pub enum StressError {
     /// Objects are missing or do not go together.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The kernel's types are not what they should be.
+    #[error(transparent)]
+    Types(#[from] bpf_object::BtfError),
     /// The engine refuses the library.
     #[error(transparent)]
     Load(#[from] LoadError),
