@@ -214,6 +214,9 @@ impl LoadedMap for ArrayMap {
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<(), MapError> {
         self.range(offset, bytes.len())?.read(bytes);
+        if self.core.spec.max_entries == 1 {
+            self.fields.hide(usize::try_from(offset).unwrap_or(usize::MAX), bytes);
+        }
         Ok(())
     }
 

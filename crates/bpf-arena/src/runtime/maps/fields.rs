@@ -121,6 +121,17 @@ impl ValueFields {
         }
     }
 
+    /// Zeroes what belongs to fields in a copy of a value's bytes from an offset on.
+    pub(crate) fn hide(&self, offset: usize, bytes: &mut [u8]) {
+        for (start, tag) in &self.fields {
+            let start = usize::try_from(*start).unwrap_or(usize::MAX);
+            let end = start.saturating_add(usize::try_from(tag.size()).unwrap_or(0));
+            let begin = start.saturating_sub(offset).min(bytes.len());
+            let end = end.saturating_sub(offset).min(bytes.len());
+            bytes.get_mut(begin..end).into_iter().for_each(|part| part.fill(0));
+        }
+    }
+
     /// Copies a value for the host, its fields as zeroes. As many bytes as both sides have.
     pub(crate) fn read(&self, from: Place<'_>, to: &mut [u8]) {
         if !self.is_empty() {
@@ -206,6 +217,11 @@ mod tests {
         assert_eq!(to.to_vec(), stored(0x22, 0x11));
         fields.write(to, &[0x33; 40]);
         assert_eq!(to.to_vec(), stored(0x33, 0x11));
+        let mut part = [0xff; 8];
+        fields.hide(28, &mut part);
+        assert_eq!(part, [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+        fields.hide(2, &mut part);
+        assert_eq!(part, [0xff, 0xff, 0, 0, 0, 0, 0, 0]);
         let mut seen = [0xff; 40];
         fields.read(to, &mut seen);
         assert_eq!(seen.to_vec(), stored(0x33, 0));

@@ -68,7 +68,13 @@ struct Shape {
 impl Layout {
     /// Of an object of `size` bytes with these fields. Equal layouts are the same.
     pub(crate) fn of(size: u32, fields: &[Field]) -> &'static Self {
-        Self::known(Shape { size, copies: 1, fields: fields.iter().map(|f| (f.offset, f.tag)).collect() })
+        let fields: Vec<_> = fields.iter().map(|field| (field.offset, field.tag)).collect();
+        Self::with(size, &fields)
+    }
+
+    /// Of an object with fields of these kinds at these offsets.
+    pub(super) fn with(size: u32, fields: &[(u32, Tag)]) -> &'static Self {
+        Self::known(Shape { size, copies: 1, fields: fields.into() })
     }
 
     /// Of one object of `size` bytes for each of `copies` CPUs.
@@ -250,6 +256,18 @@ impl Object {
         });
         true
     }
+}
+
+/// How many live objects have a field of this kind.
+#[cfg(test)]
+pub(super) fn live_with(tag: Tag) -> usize {
+    let Some(heap) = heap() else { return 0 };
+    let mut last = 0;
+    let chunks = heap.units.iter().filter_map(OnceLock::get).filter(|chunk| {
+        chunk.start != std::mem::replace(&mut last, chunk.start)
+            && chunk.layout.fields().iter().any(|(_, known)| *known == tag)
+    });
+    chunks.flat_map(|chunk| chunk.states.iter()).filter(|state| state.load(Ordering::Relaxed) == LIVE).count()
 }
 
 #[cfg(test)]

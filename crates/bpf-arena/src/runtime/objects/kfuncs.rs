@@ -10,6 +10,7 @@ use super::graph::Node;
 use super::heap::{Object, heap};
 use super::list::{End, List};
 use super::release::{acquire, release};
+use super::stand_in;
 use super::tree::{Side, Tree};
 use crate::access::Place;
 use crate::error::TrapKind;
@@ -46,6 +47,7 @@ pub(super) const MAKERS: [&str; 2] = ["bpf_obj_new_impl", "bpf_percpu_obj_new_im
 fn kptr_xchg(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [field, pointer, ..] = args;
     let place = run.memory(field, 8, true)?;
+    stand_in::keep(pointer, &run.image.options.world);
     let old = place.fetch(Size::DW, AtomicOp::Xchg, pointer, 0);
     old.ok_or(TrapKind::Misaligned { address: field, size: 8 })
 }

@@ -10,6 +10,9 @@ mod heap;
 mod kfuncs;
 mod list;
 mod release;
+mod stand_in;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod types;
 

@@ -8,6 +8,7 @@ use verifier::fields::Tag;
 
 use super::heap::Object;
 use super::list::List;
+use super::stand_in;
 use super::tree::Tree;
 use crate::access::Place;
 use crate::runtime::later;
@@ -91,7 +92,10 @@ fn take_owned(value: &Place<'_>, fields: &[(u32, Tag)], owned: &mut Vec<Object>)
             Tag::RbRoot => with_lock(lock, || Tree::new(place).take_all(owned)),
             Tag::KptrRef | Tag::KptrPercpu => {
                 let pointer = place.fetch(Size::DW, AtomicOp::Xchg, 0, 0).unwrap_or(0);
-                owned.extend(Object::find(pointer));
+                match Object::find(pointer) {
+                    None => stand_in::release(pointer),
+                    found => owned.extend(found),
+                }
             }
             Tag::Timer => later::TIMERS.forget(place.address()),
             Tag::Wq => later::WORK.forget(place.address()),

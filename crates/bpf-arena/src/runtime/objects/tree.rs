@@ -85,7 +85,8 @@ impl<'m> Tree<'m> {
         let mut depth = 0;
         while next != 0 {
             depth += 1;
-            (depth <= MAX_DEPTH).then_some(())?;
+            // A program looks at the node, so it must be one.
+            (depth <= MAX_DEPTH && self.contains(next)).then_some(())?;
             parent = next;
             side = if is_less(parent)? { Side::Left } else { Side::Right };
             first &= side == Side::Left;
