@@ -1,7 +1,12 @@
 //! Objects, lists, trees, owned pointers, timers, work and resilient locks: the same programs and the same answers on every
 //! engine, and trees of the same shape.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -42,6 +47,7 @@ struct Element {
 }
 
 type Load = dyn Fn(&str) -> App;
+type UserLoad = fn(&str) -> App;
 type Test = fn(&Load);
 
 const EBUSY: i32 = -16;
@@ -82,7 +88,7 @@ fn main() {
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit();
 }
 
-fn engines() -> [(&'static str, fn(&str) -> App); 2] {
+fn engines() -> [(&'static str, UserLoad); 2] {
     [
         ("compiled", |object| loaded(open(object).load(Engine::user()))),
         ("interpreted", |object| loaded(open(object).load(Engine::user().interpreter()))),

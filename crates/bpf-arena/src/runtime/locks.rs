@@ -74,10 +74,10 @@ impl Resilient<'_> {
 fn spin_lock(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [lock, ..] = args;
     let place = run.memory(lock, 4, true)?;
-    let mut spins = 0;
+    let mut spins = 0_u32;
     while !take(&place, 1)? {
         spins += 1;
-        if spins % SPINS == 0 {
+        if spins.is_multiple_of(SPINS) {
             if run.stopped() || run.check_cancel() {
                 // Not ours: the unlock that follows must not release it.
                 return Ok(0);
@@ -158,7 +158,7 @@ fn wait(run: &mut Invocation<'_>, lock: &Place<'_>, holder: u32) -> Result<i32, 
             return Ok(0);
         }
         spins = spins.wrapping_add(1);
-        if spins % SPINS != 0 {
+        if !spins.is_multiple_of(SPINS) {
             std::hint::spin_loop();
             continue;
         }

@@ -5,7 +5,8 @@
 //! | what happens | what to call |
 //! | --- | --- |
 //! | a value is stored, by a program or the host | [`copy`](ValueFields::copy), [`write`](ValueFields::write): the fields stay as they are |
-//! | the host, or a program's buffer, gets a value | [`read`](ValueFields::read), [`copy_out`](ValueFields::copy_out): the fields are zeroes |
+//! | the host gets a value | [`read`](ValueFields::read): the fields are zeroes |
+//! | the host reads or writes bytes of a data section where they lie | [`hide`](ValueFields::hide), [`write_at`](ValueFields::write_at) |
 //! | either of them with `BPF_F_LOCK` | the same inside of [`locked`](ValueFields::locked) |
 //! | memory becomes a new element | [`init`](ValueFields::init), unless it is zeroed |
 //! | an element is deleted or evicted, a value replaced, the map dropped | [`free`](ValueFields::free) for each value (of each CPU) |
@@ -24,8 +25,6 @@ use crate::runtime::objects;
 /// The special fields of the values of one map.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ValueFields {
-    /// Bytes of a value.
-    size: usize,
     fields: Box<[(u32, Tag)]>,
     /// The bytes between the fields.
     plain: Box<[Range<usize>]>,
@@ -54,7 +53,7 @@ impl ValueFields {
         if begin < size {
             plain.push(begin..size);
         }
-        Self { size, fields, plain: plain.into() }
+        Self { fields, plain: plain.into() }
     }
 
     /// Whether there are none: values are plain bytes then, and only [`ValueFields::copy`] and the like do anything.
@@ -76,14 +75,6 @@ impl ValueFields {
     /// Whether a value has a lock that `BPF_F_LOCK` takes.
     pub(crate) fn has_lock(&self) -> bool {
         self.has(Tag::SpinLock)
-    }
-
-    /// Whether any of these bytes of a value belong to a field, so that nobody may write them.
-    pub(crate) fn touched(&self, range: Range<u64>) -> bool {
-        let touches = |(offset, tag): &(u32, Tag)| {
-            u64::from(*offset) < range.end && range.start < u64::from(*offset) + u64::from(tag.size())
-        };
-        self.fields.iter().any(touches)
     }
 
     /// Stores a value over another, whose fields stay.
@@ -143,12 +134,6 @@ impl ValueFields {
                 from.read(to);
             }
         }
-    }
-
-    /// Copies a value to memory of a program, its fields as zeroes.
-    pub(crate) fn copy_out(&self, to: Place<'_>, from: Place<'_>) {
-        self.init(to);
-        self.copy(to, from);
     }
 
     /// Zeroes a value, whose fields stay.
@@ -225,8 +210,6 @@ mod tests {
         let mut seen = [0xff; 40];
         fields.read(to, &mut seen);
         assert_eq!(seen.to_vec(), stored(0x33, 0));
-        fields.copy_out(from, to);
-        assert_eq!(from.to_vec(), stored(0x33, 0));
         fields.write_at(to, 2, &[0x44; 30]);
         assert_eq!(to.to_vec()[..26], [&[0x33; 2][..], &[0x44; 2], &[0x11; 20], &[0x44; 2]].concat());
         fields.write(to, &[0x33; 40]);
@@ -235,13 +218,6 @@ mod tests {
         to.write(&[0x44; 40]);
         fields.clear(to);
         assert_eq!(to.to_vec(), stored(0, 0x44));
-    }
-
-    #[test]
-    fn nobody_writes_fields() {
-        let fields = fields();
-        assert!(!fields.touched(0..4) && fields.touched(0..5) && fields.touched(23..24));
-        assert!(!fields.touched(24..32) && fields.touched(31..33) && fields.touched(0..40));
     }
 
     #[test]
