@@ -18,9 +18,11 @@ static long (*const bpf_user_ringbuf_drain)(void *map, void *callback, void *ctx
 enum {
 	BPF_MAP_TYPE_PERF_EVENT_ARRAY = 4,
 	BPF_MAP_TYPE_STACK_TRACE = 7,
+	BPF_MAP_TYPE_CGROUP_ARRAY = 8,
 };
 
 static long (*const bpf_perf_event_output)(void *ctx, void *map, u64 flags, void *data, u64 size) = (void *)25;
+static long (*const bpf_current_task_under_cgroup)(void *map, u32 index) = (void *)37;
 static long (*const bpf_get_stackid)(void *ctx, void *map, u64 flags) = (void *)27;
 static long (*const bpf_get_stack)(void *ctx, void *buf, u32 size, u64 flags) = (void *)67;
 
@@ -209,6 +211,13 @@ int last(void *ctx)
 	return (int)runs + 1000;
 }
 
+struct {
+	__uint(type, BPF_MAP_TYPE_CGROUP_ARRAY);
+	__uint(max_entries, 2);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+} groups SEC(".maps");
+
 u64 flags;
 u64 sample;
 u64 stack[4];
@@ -232,6 +241,13 @@ SEC("raw_tp")
 int copy_stack(void *ctx)
 {
 	return bpf_get_stack(ctx, stack, sizeof(stack), flags);
+}
+
+/* Whether the running task is in the control group at an index. */
+SEC("raw_tp")
+int in_group(void *ctx)
+{
+	return bpf_current_task_under_cgroup(&groups, (u32)flags);
 }
 
 LICENSE("GPL");

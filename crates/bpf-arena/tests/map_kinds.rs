@@ -28,13 +28,14 @@ type Test = fn(&App);
 
 fn main() {
     let arguments = Arguments::from_args();
-    let tests: [(&str, Test); 6] = [
+    let tests: [(&str, Test); 7] = [
         ("records_reach_the_host", records),
         ("records_as_dynptrs", dynptrs),
         ("the_host_sends_records", requests),
         ("maps_by_index", maps_by_index),
         ("maps_by_key", maps_by_key),
         ("programs_call_each_other", tail_calls),
+        ("what_only_a_kernel_has_is_missing", groups),
     ];
     let kernel = Engine::kernel();
     let missing = kernel.as_ref().err().map(ToString::to_string).unwrap_or_default();
@@ -193,6 +194,14 @@ fn tail_calls(app: &App) {
     assert_eq!(count_down(100, 0), (-1, 34));
     app.map("programs").unwrap().delete(&1u32.to_le_bytes()).unwrap();
     assert_eq!(count_down(0, 2), (-1, 1));
+}
+
+fn groups(app: &App) {
+    assert_eq!(run(app, "in_group", 1), -11);
+    assert_eq!(run(app, "in_group", 2), -7);
+    let groups = app.map("groups").unwrap();
+    assert_eq!(groups.lookup(&[0; 4]).map_err(|error| error.errno()), Err(524));
+    assert_eq!(groups.delete(&[0; 4]), Err(MapError::NotFound));
 }
 
 /// Runs a program that takes no context.

@@ -9,6 +9,7 @@ mod checksum;
 mod control;
 mod dynptr;
 mod environment;
+mod foreign;
 mod format;
 mod held;
 pub(crate) mod hosted;

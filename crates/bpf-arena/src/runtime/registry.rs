@@ -11,8 +11,8 @@ use isa::{AtomicOp, CallTarget, InsnIdx, Size};
 use super::hosted::{self, Hosted};
 use super::{Invocation, Order, Rmw, low32};
 use super::{
-    arena, bits, checksum, control, dynptr, environment, iterate, keyless, later, locks, map, memory,
-    objects, packets, perf, print, ringbuf, seq, stack, storage, strings, tasks,
+    arena, bits, checksum, control, dynptr, environment, foreign, iterate, keyless, later, locks, map,
+    memory, objects, packets, perf, print, ringbuf, seq, stack, storage, strings, tasks,
 };
 use crate::enter::{self, Callee};
 use crate::error::TrapKind;
@@ -71,6 +71,7 @@ static ROOMS: &[&[Row]] = &[
     control::ROWS,
     dynptr::ROWS,
     environment::ROWS,
+    foreign::ROWS,
     iterate::ROWS,
     keyless::ROWS,
     later::TIMER_ROWS,
