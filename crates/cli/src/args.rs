@@ -79,6 +79,13 @@ pub(crate) struct RunArgs {
     /// Run each program so many times and tell the mean time.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repeat: u32,
+    /// Run the program on each packet of a capture (pcap or pcapng, Ethernet) and print how often each verdict came. The context
+    /// is the same for each packet.
+    #[arg(long, value_name = "IN", conflicts_with_all = ["repeat", "list"])]
+    pub(crate) pcap: Option<PathBuf>,
+    /// Write the packets that go on, as the program left them, to a pcap file.
+    #[arg(long, value_name = "OUT", requires = "pcap")]
+    pub(crate) out: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, anyhow, bail};
-use bpf_arena::bpf_object::{Btf, Kind, Object, TypeId};
+use bpf_arena::bpf_object::{Btf, Kind, Object, ProgType, TypeId};
 use bpf_arena::typed::value::{self, Place, Value};
 
 use crate::failure::Failure;
@@ -14,6 +14,11 @@ const MAX_CONTEXT_BYTES: u64 = u16::MAX as u64;
 /// The bytes for `--ctx`, or as many zeroes as the program's context structure has.
 pub(crate) fn bytes(object: &Object, program: &str, text: Option<&str>) -> Result<Vec<u8>, Failure> {
     let structure = structure(object, program);
+    let found = object.programs.iter().find(|info| info.name == program);
+    // `data_end` of 0 would say that nothing of the packet can be accessed.
+    if text.is_none() && found.is_some_and(|info| info.kind.prog_type == Some(ProgType::Xdp)) {
+        return Ok(Vec::new());
+    }
     let zeroes = || {
         let size = structure.and_then(|(btf, ty)| btf.size_of(ty)).unwrap_or(0);
         vec![0; usize::try_from(size.min(MAX_CONTEXT_BYTES)).unwrap_or_default()]
@@ -27,6 +32,11 @@ pub(crate) fn bytes(object: &Object, program: &str, text: Option<&str>) -> Resul
         hex(text)
     };
     parsed.with_context(|| format!("--ctx {text}")).map_err(Failure::usage)
+}
+
+/// The bytes for `--ctx`, none without it.
+pub(crate) fn given(text: Option<&str>, object: &Object, program: &str) -> Result<Vec<u8>, Failure> {
+    text.map_or_else(|| Ok(Vec::new()), |text| bytes(object, program, Some(text)))
 }
 
 /// The context after a run, by its type.

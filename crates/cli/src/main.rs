@@ -4,6 +4,7 @@
 //! trapped or failed; 2: wrong usage, or a file that cannot be read.
 
 mod args;
+mod capture;
 mod context;
 mod disasm;
 mod engine;
@@ -15,6 +16,7 @@ mod isa_plugin;
 mod json;
 mod link;
 mod output;
+mod packets;
 mod report;
 mod run;
 mod test;
@@ -28,7 +30,10 @@ use args::{Cli, Command};
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => run::run(&args),
+        Command::Run(args) => match &args.pcap {
+            Some(capture) => packets::run(&args, capture),
+            None => run::run(&args),
+        },
         Command::Test(args) => test::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Disasm(args) => disasm::run(&args),

@@ -135,7 +135,8 @@ fn plan(args: &RunArgs) -> Result<Plan, Failure> {
     Ok(Plan { object: object.into(), runs, repeat: args.repeat, print, lists, engine: args.engine })
 }
 
-fn only_program(object: &bpf_arena::bpf_object::Object) -> Result<String, Failure> {
+/// The only program of an object.
+pub(crate) fn only_program(object: &bpf_arena::bpf_object::Object) -> Result<String, Failure> {
     match object.programs.as_slice() {
         [only] => Ok(only.name.clone()),
         [] => Err(Failure::usage(anyhow!("the object has no programs"))),
@@ -200,7 +201,8 @@ fn values(app: &App, plan: &Plan) -> Result<Vec<(String, Value)>, Failure> {
     Ok(values)
 }
 
-fn global(app: &App, name: &str) -> Result<Value, Failure> {
+/// A global variable for `--print`.
+pub(crate) fn global(app: &App, name: &str) -> Result<Value, Failure> {
     app.global_value(name).map_err(|error| judge(error, &format!("--print {name}")))
 }
 
