@@ -15,7 +15,11 @@ fn main() {
     let with_kernel = |name: &str, test: fn() -> Result<(), Failed>| {
         Trial::test(name, test).with_ignored_flag(kernel.is_err()).with_kind(&missing)
     };
+    let tcpdump = Command::new("tcpdump").arg("--version").output().is_ok();
     let trials = vec![
+        Trial::test("tcpdump_reads_rewritten_packets", rewritten)
+            .with_ignored_flag(!tcpdump)
+            .with_kind(if tcpdump { "" } else { "needs `tcpdump`" }),
         Trial::test("a_reader_that_goes_away_is_no_error", closed_pipe),
         Trial::test("machine_code_names_its_sources_and_faults", machine_code),
         Trial::test("a_context_can_come_from_a_file", context_file),
@@ -38,6 +42,35 @@ fn run(words: &str) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = command(words).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code(), text(stdout), text(stderr))
+}
+
+/// What another program reads in the file that `run --pcap --out` wrote: answers to pings, a tag, a shorter datagram, right
+/// checksums.
+fn rewritten() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("out.pcap");
+    for capture in ["traffic.pcap", "traffic.pcapng"] {
+        let source = format!("crates/cli/tests/data/{capture}");
+        let words = format!("run bpf/packets/rewrite.bpf.o rewrite --pcap {source} --out {}", out.display());
+        let (code, _, err) = run(&words);
+        assert_eq!((code, err.as_str()), (Some(0), ""));
+        let read = Command::new("tcpdump").args(["-envr"]).arg(&out).env("TZ", "UTC").output()?;
+        let text = String::from_utf8(read.stdout)?;
+        assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+        for part in [
+            "22:13:20.000000 02:00:00:00:00:02 > 02:00:00:00:00:01",
+            "192.0.2.2 > 192.0.2.1: ICMP echo reply, id 7, seq 1, length 24",
+            "ethertype 802.1Q (0x8100), length 58: vlan 42, p 0, ethertype IPv4",
+            "192.0.2.1.40000 > 192.0.2.2.80: Flags [S], cksum 0x9075 (correct)",
+            "Request who-has 192.0.2.2 tell 192.0.2.1",
+            "192.0.2.1.5000 > 192.0.2.2.6000: UDP, length 0",
+            "ICMP echo reply, id 7, seq 2, length 24",
+        ] {
+            assert!(text.contains(part), "{capture}: {part} in\n{text}");
+        }
+        assert!(!text.contains("bad cksum") && !text.contains("wrong") && !text.contains(".53:"), "{text}");
+    }
+    Ok(())
 }
 
 fn closed_pipe() -> Result<(), Failed> {

@@ -29,6 +29,9 @@ const MAX_WIRE_LEN: u32 = 65536;
 /// Most segments (`GSO_MAX_SEGS`).
 const MAX_SEGMENTS: u32 = 65535;
 
+/// Where `struct bpf_flow_keys` has the flags, which alone are given.
+const FLAGS_OF_KEYS: std::ops::Range<usize> = 48..52;
+
 /// How programs of a type get their packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -147,7 +150,7 @@ impl TestRun {
         match kind {
             Kind::Skb { .. } => test.check_skb(network)?,
             Kind::Xdp => test.check_xdp(network)?,
-            Kind::FlowDissector => test.check_zero(&[48..52])?,
+            Kind::FlowDissector => test.check_zero(std::slice::from_ref(&FLAGS_OF_KEYS))?,
         }
         Ok(test)
     }

@@ -3,9 +3,12 @@
 mod generate;
 
 use std::fmt::Debug;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::{Arc, Mutex};
 
+use bpf_arena::network::{Device, Network, TcpSocket};
 use bpf_arena::typed::ArenaType;
-use bpf_arena::{App, Engine, Object, PacketRun, RunError};
+use bpf_arena::{App, Engine, Object, PacketError, PacketRun, RedirectTarget, RunError, Socket};
 use libtest_mimic::Failed;
 
 /// Steps of a script.
@@ -159,4 +162,100 @@ fn difference(seed: u64, case: &Case, name: &str, user: &Outcome, kernel: &Outco
     }
     text.push_str(&format!("  {:x?}\n", &case.steps[..case.count as usize]));
     text
+}
+
+/// Sockets that the host describes are found as the kernel finds those it has: the same questions to both.
+pub(crate) fn sockets() -> Result<(), Failed> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let connection = TcpStream::connect(listener.local_addr()?)?;
+    let datagrams = UdpSocket::bind("127.0.0.1:0")?;
+    let (server, client) = (listener.local_addr()?.port(), connection.local_addr()?.port());
+    let udp = datagrams.local_addr()?.port();
+    let localhost = u32::from_ne_bytes([127, 0, 0, 1]);
+    let own = |protocol, state, src_port| Socket {
+        family: 2,
+        protocol,
+        state,
+        src_ip4: localhost,
+        src_port: u32::from(src_port),
+        ..Socket::default()
+    };
+    let established = Socket { dst_ip4: localhost, dst_port: server.to_be(), ..own(6, 1, client) };
+    let accepted = Socket { dst_ip4: localhost, dst_port: client.to_be(), ..own(6, 1, server) };
+    let network = [own(6, 10, server), established, accepted, own(17, 7, udp)]
+        .into_iter()
+        .fold(Network::new(), |network, socket| network.socket(socket, TcpSocket::default()));
+
+    let object = Object::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../bpf/packets/script.bpf.o"))?;
+    let programs = ["script_tc", "script_xdp"];
+    let user = object.load(Engine::user().network(network).only(&programs))?;
+    let kernel = object.load(Engine::kernel()?.only(&programs))?;
+    let mut found = 0;
+    for (program, protocol) in programs.into_iter().flat_map(|program| [(program, 0), (program, 1)]) {
+        for from in [client, server, udp, 9] {
+            for to in [client, server, udp, 9] {
+                for namespace in [u32::MAX, 7] {
+                    let ports = u32::from(from.to_be()) << 16 | u32::from(to.to_be());
+                    let flags = u64::from(namespace) << 32 | protocol;
+                    let step = Step { operation: 35, a: localhost, b: localhost, c: ports, flags };
+                    let case = Case {
+                        program,
+                        steps: [step; STEPS],
+                        count: 1,
+                        verdict: 0,
+                        buffer: [0; 64],
+                        packet: vec![0; 64],
+                        context: Vec::new(),
+                        room: 64,
+                        repeat: 1,
+                        flags: 0,
+                    };
+                    let (here, there) = (run(&user, &case)?, run(&kernel, &case)?);
+                    if here != there {
+                        return Err(difference(0, &case, "user", &here, &there).into());
+                    }
+                    found += u32::from(here.observed[0].value != -1);
+                }
+            }
+        }
+    }
+    // Of TCP: the listener from three other ports, and both ends of the connection; of UDP: from all four. For two programs.
+    if found == 2 * (3 + 2 + 4) { Ok(()) } else { Err(format!("{found} questions found a socket").into()) }
+}
+
+/// Copies of packets reach the host, and it learns where packets are to go.
+pub(crate) fn clones_and_redirects() -> Result<(), Failed> {
+    let clones = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&clones);
+    let network = Network::new().device(Device { index: 5, mtu: 1500 }).on_clone(move |clone| {
+        sink.lock().unwrap().push((clone.device.index, clone.ingress, clone.packet.to_vec()));
+    });
+    let object = Object::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../../bpf/packets/script.bpf.o"))?;
+    let app = object.load(Engine::user().network(network).only(&["script_tc", "script_xdp"]))?;
+    let step = |operation, a, b, flags| Step { operation, a, b, c: 0, flags };
+    let mut steps = [Step::default(); STEPS];
+    // A byte is written, a copy goes to device 5, a redirect is asked for.
+    steps[..3].copy_from_slice(&[step(20, 3, 0xab, 0), step(28, 5, 0, 1), step(21, 5, 0, 1)]);
+    app.set_global("steps", steps)?;
+    app.set_global("count", 3_u32)?;
+    app.set_global("verdict", 7_u32)?;
+    let outcome =
+        app.program("script_tc")?.run_packet(&mut PacketRun { data: &[0; 20], ..PacketRun::default() })?;
+    assert_eq!(outcome.return_value, 7);
+    let redirect = outcome.redirect.ok_or("no redirect")?;
+    assert_eq!((redirect.target, redirect.flags), (RedirectTarget::Device { ifindex: 5 }, 1));
+    let mut copy = vec![0; 20];
+    copy[3] = 0xab;
+    assert_eq!(*clones.lock().unwrap(), [(5, true, copy)]);
+    // An MTU of the host's making, and a device that does not exist.
+    app.set_global("steps", [step(22, 5, 1501, 0); STEPS])?;
+    app.program("script_xdp")?.run_packet(&mut PacketRun { data: &[0; 20], ..PacketRun::default() })?;
+    assert_eq!(app.global::<[Observed; STEPS]>("results")?[0].value, 1 << 32 | 1500);
+    let mut ctx = vec![0; 192];
+    ctx[40] = 6;
+    let mut run = PacketRun { ctx: &mut ctx, data: &[0; 20], ..PacketRun::default() };
+    match app.program("script_tc")?.run_packet(&mut run) {
+        Err(RunError::Packet(PacketError::NoDevice { ifindex: 6 })) => Ok(()),
+        other => Err(format!("{other:?}").into()),
+    }
 }

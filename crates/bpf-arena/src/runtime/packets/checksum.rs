@@ -120,7 +120,8 @@ mod tests {
             bytes[8..12].copy_from_slice(&to);
             let after = checksum(&bytes);
             // Both zeroes of the ones' complement are zero.
-            let same = |field: u16| field == after || (field ^ after) == 0xffff && field % 0xffff == 0;
+            let same =
+                |field: u16| field == after || (field ^ after) == 0xffff && field.is_multiple_of(0xffff);
             assert!(same(replace4(before, u32::from_le_bytes(from), u32::from_le_bytes(to))));
             let half = |four: [u8; 4], at: usize| u16::from_le_bytes([four[at], four[at + 1]]);
             let step = replace2(before, half(from, 0), half(to, 0));

@@ -37,14 +37,11 @@ pub(crate) mod skb {
 
     pub(crate) const LEN: Field = word(0);
     pub(crate) const PKT_TYPE: Field = word(4);
-    pub(crate) const MARK: Field = word(8);
     /// In network order, like all protocols and ports unless they say otherwise.
     pub(crate) const PROTOCOL: Field = word(16);
     pub(crate) const VLAN_PRESENT: Field = word(20);
     pub(crate) const VLAN_TCI: Field = word(24);
     pub(crate) const VLAN_PROTO: Field = word(28);
-    pub(crate) const PRIORITY: Field = word(32);
-    pub(crate) const INGRESS_IFINDEX: Field = word(36);
     pub(crate) const IFINDEX: Field = word(40);
     /// Five words.
     pub(crate) const CB: std::ops::Range<usize> = 48..68;
@@ -66,7 +63,6 @@ pub(crate) mod skb {
     pub(crate) const SK: Field = long(168);
     pub(crate) const GSO_SIZE: Field = word(176);
     pub(crate) const TSTAMP_TYPE: Field = Field { offset: 180, size: isa::Size::B };
-    pub(crate) const HWTSTAMP: Field = long(184);
 }
 
 /// `struct xdp_md`.

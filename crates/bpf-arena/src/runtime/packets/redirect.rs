@@ -112,7 +112,7 @@ fn clone_redirect(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapK
     if skb.mac_offset() >= skb.network_offset() || skb.len() == 0 {
         return Ok(errno(ERANGE));
     }
-    let bytes = skb.from_ethernet();
+    let bytes = skb.ethernet_bytes();
     network.clone_to(&Clone { device, ingress: flags & INGRESS != 0, packet: &bytes });
     Ok(0)
 }

@@ -91,8 +91,11 @@ pub(crate) const SRC_PORT: usize = 44;
 pub(crate) const DST_PORT: usize = 48;
 pub(crate) const STATE: usize = 72;
 
+/// Bytes of both structures.
+pub(crate) const IMAGE_BYTES: usize = 240;
+
 /// Where a socket's block has its own address, by which it is known to be one, and its cookie.
-const OWN_ADDRESS: u64 = 240;
+const OWN_ADDRESS: usize = 240;
 const COOKIE: usize = 248;
 
 /// The next socket's cookie.
@@ -113,7 +116,7 @@ impl<'r> Invocation<'r> {
     pub(crate) fn socket_at(&self, address: u64) -> Option<Place<'r>> {
         [Some(address), address.checked_sub(TCP)].into_iter().flatten().find_map(|start| {
             let place = self.regions.find(start, BLOCK_BYTES as u64, true)?;
-            let own = place.at(OWN_ADDRESS as usize)?.load(Size::DW, Relaxed);
+            let own = place.at(OWN_ADDRESS)?.load(Size::DW, Relaxed);
             (own == start).then_some(place)
         })
     }
@@ -124,11 +127,11 @@ pub(crate) fn cookie(socket: Place<'_>) -> u64 {
     socket.at(COOKIE).map_or(0, |place| place.load(Size::DW, Relaxed))
 }
 
-/// A socket of `struct bpf_sock`, in a block of its own.
+/// A socket of `struct bpf_sock`, and perhaps [`TCP`] bytes in `struct bpf_tcp_sock`, in a block of its own.
 pub(crate) fn make(image: &[u8]) -> Option<Arc<Block>> {
     let block = Block::new(BLOCK_BYTES)?;
-    block.place(0, TCP)?.write(image);
-    block.place(OWN_ADDRESS, 8)?.store(Size::DW, block.address(), Relaxed);
+    block.place(0, IMAGE_BYTES as u64)?.write(image);
+    block.place(OWN_ADDRESS as u64, 8)?.store(Size::DW, block.address(), Relaxed);
     block.place(COOKIE as u64, 8)?.store(Size::DW, COOKIES.fetch_add(1, Relaxed), Relaxed);
     Some(Arc::new(block))
 }

@@ -158,7 +158,7 @@ impl<'r> Skb<'r> {
     }
 
     /// A copy of everything from the Ethernet header on.
-    pub(crate) fn from_ethernet(&self) -> Vec<u8> {
+    pub(crate) fn ethernet_bytes(&self) -> Vec<u8> {
         let from = self.mac_offset();
         let bytes = usize::try_from(signed(self.len) - from).unwrap_or(0);
         self.around(from, bytes).map_or_else(Vec::new, Place::to_vec)
