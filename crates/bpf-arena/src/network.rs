@@ -114,7 +114,7 @@ impl Network {
 
     /// Whether a socket is one that the host describes.
     pub(crate) fn has_socket(&self, address: u64) -> bool {
-        self.sockets.iter().any(|block| block.address() == address)
+        self.sockets.iter().any(|mock| mock.block.get().is_some_and(|block| block.address() == address))
     }
 
     pub(crate) fn clone_to(&self, clone: &Clone<'_>) {
