@@ -205,6 +205,7 @@ impl Machine {
             user_vm_high: maps.user_vm_high(),
             maps: maps.handles().as_ptr(),
             map_values: maps.values().as_ptr(),
+            variables: invocation.image.variables.addresses().as_ptr(),
             imports: self.imports.as_ptr(),
             loop_budget: loops.budget,
             loop_state: loops.state,

@@ -49,6 +49,16 @@ pub enum LoadError {
         /// The first difference.
         source: Box<crate::host::SignatureError>,
     },
+    /// A variable of the host that is smaller than the kernel's.
+    #[error("the kernel's variable `{name}` has {expected} bytes, the host's {given}")]
+    Variable {
+        /// Its name.
+        name: String,
+        /// Bytes of the kernel's.
+        expected: u32,
+        /// Bytes of the host's.
+        given: usize,
+    },
     /// The host provides a function under a name that is taken.
     #[error("`{name}` is a function of the engine; to take its place, register it as a mock")]
     FunctionExists {

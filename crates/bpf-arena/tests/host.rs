@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bpf_arena::arena::PageCount;
 use bpf_arena::host::{Acquired, Buffer, Call, CallError, Ctx, Object, Ptr, Released, SignatureFault, Task};
 use bpf_arena::typed::{ArenaPtr, ArenaType};
+use bpf_arena::verifier::Env;
 use bpf_arena::{App, LoadError, RunError, UserEngine};
-use bpf_object::Btf;
+use bpf_object::{Btf, BtfLinkage, Composite, Int, Kind, Member, Type};
 use common::{EXECUTORS, alone, both_with, object, program};
 
 #[derive(ArenaType, Clone, Copy)]
@@ -319,4 +320,51 @@ fn helpers_are_mocked_by_name() {
         |outcome, _, _| run(outcome),
     );
     assert_eq!(r0, 0x6_0000_0007, "also where the engine has a helper of its own");
+}
+
+/// A kernel that has `number` and `limits`.
+fn kernel_with_variables() -> Arc<Btf> {
+    let mut btf = Btf::default();
+    let mut add = |name: &str, kind: Kind| {
+        let name = btf.add_str(name);
+        (btf.push(Type { name, kind }), name)
+    };
+    let (int, _) = add("int", Kind::Int(Int { size: 4, bits: 32, signed: true, ..Int::default() }));
+    let (_, low) = add("low", Kind::Typedef(int));
+    let (_, high) = add("high", Kind::Typedef(int));
+    let member = |name, bit_offset| Member { name, ty: int, bit_offset, bit_size: 0 };
+    let members = vec![member(low, 0), member(high, 32)];
+    let (limits, _) = add("limits", Kind::Struct(Composite { size: 8, members, kind_flag: false }));
+    add("number", Kind::Var { ty: int, linkage: BtfLinkage::Global });
+    add("limits", Kind::Var { ty: limits, linkage: BtfLinkage::Global });
+    Arc::new(btf)
+}
+
+#[test]
+fn variables_of_the_kernel_are_the_hosts() {
+    let number = Object::with_value(7_i32).unwrap();
+    let limits = Object::with_value([30_i32, 500]).unwrap();
+    let with = |engine: UserEngine| {
+        let engine = engine.env(Env::default().with_kernel(kernel_with_variables()));
+        engine.variable("limits", &limits).variable("symbol", &number)
+    };
+    for (executor, engine) in EXECUTORS {
+        let engine = with(engine());
+        let load = |engine: UserEngine| object("variables.bpf.o").load(engine);
+        let app = load(engine.clone().variable("number", &number)).unwrap_or_else(|error| panic!("{error}"));
+        let value = |program: &str| app.program(program).unwrap().run(&mut ()).unwrap().return_value;
+        number.write(7);
+        assert_eq!([value("sum"), value("read")], [537, 7], "{executor}");
+        number.write(8);
+        assert_eq!(
+            [value("sum"), value("read")],
+            [538, 8],
+            "{executor}: the program sees what the host changes"
+        );
+        let small = Object::with_value(7_u8).unwrap();
+        let error = load(engine.clone().variable("number", &small)).expect_err("refused").to_string();
+        assert_eq!(error, "the kernel's variable `number` has 4 bytes, the host's 1", "{executor}");
+        let missing = load(engine).expect_err("refused").to_string();
+        assert!(missing.contains("kernel variable `number`"), "{executor}: {missing}");
+    }
 }

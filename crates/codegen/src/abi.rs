@@ -16,6 +16,8 @@ pub struct VmContext {
     pub maps: *const u64,
     /// Per map of the program (by index): the address `lddw MapIdxValue` adds its offset to; the values of arrays begin there.
     pub map_values: *const u64,
+    /// Per extern of the program (by index): the address of the variable that it is.
+    pub variables: *const u64,
     /// Functions of the runtime, in the order of [`Compiled::imports`](crate::Compiled::imports).
     pub imports: *const RuntimeFn,
     /// `may_goto` iterations that a function has before it asks [`Import::LoopBudget`](crate::Import::LoopBudget) for more;

@@ -25,6 +25,8 @@ pub(crate) struct Inner {
     pub(crate) exception_callback: Option<u32>,
     pub(crate) ctx_bytes: u32,
     pub(crate) map_bytes: u32,
+    /// Bytes of the kernel's variables, by extern.
+    pub(crate) variables: Vec<u32>,
     pub(crate) stats: Stats,
 }
 
@@ -76,6 +78,12 @@ impl Verified {
     #[must_use]
     pub fn map_bytes(&self) -> u32 {
         self.inner.map_bytes
+    }
+
+    /// Bytes that must be readable at the address of the extern with this index, if it is a variable that is no structure.
+    #[must_use]
+    pub fn variable_bytes(&self, external: usize) -> u32 {
+        self.inner.variables.get(external).copied().unwrap_or(0)
     }
 
     /// What verification cost.

@@ -8,6 +8,7 @@ use isa::{InsnIdx, Reg};
 use crate::facts::Facts;
 use crate::limits::MAX_RESTARTS;
 use crate::plan::Plan;
+use crate::plan::externs::External;
 use crate::plan::functions::{Parameter, check_stack, parameters};
 use crate::report::diagnose::{self, Site};
 use crate::report::error::Rejection;
@@ -162,6 +163,11 @@ fn finish(plan: &Plan<'_>, facts: Facts, work: Work) -> Result<Verified, Rejecti
     let stats = Stats { max_stack_bytes, ..work.stats() };
     let program = plan.program.clone();
     let (arena, exception_callback) = (plan.arena, plan.functions.exception_callback);
+    let variable = |index: usize| match i32::try_from(index).ok().and_then(|index| plan.external(index)) {
+        Some(External::Variable { kind: RegType::PtrToMem { size }, .. }) => *size,
+        _ => 0,
+    };
+    let variables = (0..plan.program.externs.len()).map(variable).collect();
     let inner = Inner {
         program,
         facts: insns,
@@ -171,6 +177,7 @@ fn finish(plan: &Plan<'_>, facts: Facts, work: Work) -> Result<Verified, Rejecti
         exception_callback,
         ctx_bytes,
         map_bytes,
+        variables,
         stats,
     };
     Ok(Verified { inner: Arc::new(inner) })

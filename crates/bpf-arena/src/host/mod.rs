@@ -31,6 +31,7 @@ mod object;
 mod signature;
 pub(crate) mod tasks;
 mod types;
+pub(crate) mod variables;
 mod world;
 
 use std::fmt;
@@ -39,10 +40,12 @@ use std::sync::Arc;
 pub use argument::Argument;
 pub use call::{Buffer, Call, CallError, Ctx, Ptr};
 pub use function::{Acquired, Function, Param, Released, Returned};
+use object::Image;
 pub use object::{Cgroup, File, Object, ObjectError, Sock, Structure, Task};
 pub use signature::{
     ObjectParam, ParamType, ResultType, Signature, SignatureError, SignatureFault, SignaturePlace,
 };
+use variables::HostVariables;
 pub(crate) use world::World;
 
 use bpf_object::Btf;
@@ -140,6 +143,7 @@ impl fmt::Debug for HostCode {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HostFunctions {
     list: Vec<Arc<HostCode>>,
+    variables: HostVariables,
 }
 
 impl HostFunctions {
@@ -156,6 +160,11 @@ impl HostFunctions {
     /// What takes the place of the helper with this number.
     pub(crate) fn helper(&self, number: u32) -> Option<&Arc<HostCode>> {
         self.list.iter().find(|code| code.role == Role::Helper(number))
+    }
+
+    /// The object that stands in for the variable of this name.
+    pub(crate) fn variable(&self, name: &str) -> Option<&Arc<Image>> {
+        self.variables.get(name)
     }
 
     fn kfuncs(&self) -> impl Iterator<Item = &Arc<HostCode>> {

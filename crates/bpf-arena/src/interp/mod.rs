@@ -292,7 +292,12 @@ impl Machine {
                 let target = self.at.offset(1 + i64::from(offset)).ok_or(TrapKind::BadJump)?;
                 Ok(FUNCTION_TAG | u64::from(target.0))
             }
-            Imm64::BtfVar { .. } | Imm64::MapFd(_) | Imm64::MapValue { .. } => Err(TrapKind::BadInstruction),
+            Imm64::BtfVar { btf_id, .. } => {
+                let index = usize::try_from(btf_id).unwrap_or(usize::MAX);
+                let address = invocation.image.variables.addresses().get(index);
+                address.copied().ok_or(TrapKind::BadInstruction)
+            }
+            Imm64::MapFd(_) | Imm64::MapValue { .. } => Err(TrapKind::BadInstruction),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::backend::LoadedProgram;
 use crate::enter::Machine;
 use crate::error::{RunError, TrapKind};
 use crate::fault::{Fault, Faults, Frame};
+use crate::host::variables::Variables;
 use crate::interp;
 use crate::packet::{PacketOutcome, PacketRun};
 use crate::runtime::hosted::Hosted;
@@ -47,6 +48,8 @@ pub(crate) struct Image {
     pub(crate) name: Arc<str>,
     /// The functions of the host that the program calls.
     pub(crate) hosted: Hosted,
+    /// The kernel's variables that it refers to.
+    pub(crate) variables: Arc<Variables>,
     /// What it allocates objects of.
     pub(crate) objects: ObjectTypes,
 }

@@ -13,6 +13,7 @@ use super::options::{Options, UserEngine};
 use crate::app::{self, App};
 use crate::enter::{Machine, MachineError};
 use crate::error::{LoadError, Unsupported, UnsupportedKind};
+use crate::host::variables::Variables;
 use crate::host::{HostFunctions, Role};
 use crate::runtime;
 use crate::runtime::hosted::Hosted;
@@ -28,6 +29,7 @@ pub struct Code {
     machine: Option<Arc<Machine>>,
     checked: bool,
     hosted: Hosted,
+    variables: Arc<Variables>,
 }
 
 impl Code {
@@ -45,7 +47,8 @@ impl Code {
         let missing = missing::of_program(program, host, |at| verified.facts(at).reached);
         if missing.is_empty() {
             let hosted = Hosted::new(program, host);
-            Ok(Self { verified: verified.clone(), machine: None, checked: true, hosted })
+            let variables = Arc::new(Variables::new(verified, host)?);
+            Ok(Self { verified: verified.clone(), machine: None, checked: true, hosted, variables })
         } else {
             Err(LoadError::Unsupported(missing))
         }
@@ -189,12 +192,15 @@ impl UserEngine {
         if !code.checked && maps.arena().is_some_and(|arena| !arena.faults_in_hardware()) {
             return Err(LoadError::UncheckedCode { program: program.name.clone() });
         }
+        // Programs may give their addresses to helpers.
+        code.variables.images().iter().for_each(|image| self.options.world.hand_out(image, false));
         let image = Image {
             verified: code.verified.clone(),
             maps: maps.clone(),
             options: Arc::clone(&self.options),
             name: Arc::from(program.name.as_str()),
             hosted: code.hosted.clone(),
+            variables: Arc::clone(&code.variables),
             objects: ObjectTypes::of(&code.verified),
         };
         Ok(Instance::new(image, code.machine.clone()))
@@ -240,6 +246,9 @@ fn with_externs<'p>(program: &'p Program, host: &HostFunctions) -> Cow<'p, Progr
         let Insn::LoadImm64 { dst, value: Imm64::BtfVar { btf_id, .. } } = insn else { continue };
         let Some(external) = missing::external(&program, btf_id) else { continue };
         let provided = external.kind == ExternKind::Function && provides(host, &external.name);
+        if external.kind != ExternKind::Function && host.variable(&external.name).is_some() {
+            continue;
+        }
         if provided || external.weak {
             let value = Imm64::Const(u64::from(provided));
             program.to_mut().code.replace(at, Insn::LoadImm64 { dst, value });

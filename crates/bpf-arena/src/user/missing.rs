@@ -89,7 +89,7 @@ fn of_instruction(
         }
         Insn::LoadImm64 { value: Imm64::BtfVar { btf_id, .. }, .. } => {
             let name = external(program, btf_id).map_or_else(String::new, |variable| variable.name.clone());
-            Some((UnsupportedKind::KernelVariable, name))
+            host.variable(&name).is_none().then_some((UnsupportedKind::KernelVariable, name))
         }
         Insn::IndirectJump { .. } | Insn::Call { target: CallTarget::Register(_) } => {
             Some((UnsupportedKind::Instruction, insn.text(at, &()).to_string()))

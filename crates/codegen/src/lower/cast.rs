@@ -46,13 +46,19 @@ impl Lower<'_, '_> {
                     Err(other) => return Err(other),
                 }
             }
-            Imm64::MapFd(_) | Imm64::MapValue { .. } | Imm64::BtfVar { .. } => return Err(bad()),
+            Imm64::BtfVar { btf_id, .. } => {
+                let externs = &self.unit.source.program().externs;
+                let index = usize::try_from(btf_id).ok().filter(|index| *index < externs.len());
+                let index = index.and_then(|index| u32::try_from(index).ok()).ok_or_else(bad)?;
+                self.map_entry(offset_of!(VmContext, variables), index).ok_or_else(bad)?
+            }
+            Imm64::MapFd(_) | Imm64::MapValue { .. } => return Err(bad()),
         };
         self.set(dst, value);
         Ok(())
     }
 
-    /// An entry of one of the context's tables of maps.
+    /// An entry of one of the context's tables: of maps, or of variables.
     pub(super) fn map_entry(&mut self, table: usize, map: u32) -> Option<Value> {
         let offset = i32::try_from(map).ok()?.checked_mul(8)?;
         let table = self.constant_field(table);
