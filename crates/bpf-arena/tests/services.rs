@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use bpf_arena::kernel::running_btf;
 use bpf_arena::typed::ArenaType;
 use bpf_arena::{App, Engine, Object, OfferedBytes, PacketRun, UserEngine, UserMemory};
 use fastrand::Rng;
@@ -125,6 +126,25 @@ struct Checksums {
     results: [i64; 3],
 }
 
+/// `struct step` of `cpumasks.bpf.c`.
+#[derive(ArenaType, Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+struct MaskStep {
+    operation: u32,
+    cpu: u32,
+    bits: [u64; 4],
+}
+
+/// `io` of `cpumasks.bpf.c`.
+#[derive(ArenaType, Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+struct Masks {
+    steps: u32,
+    pad: u32,
+    script: [MaskStep; 24],
+    results: [i64; 24],
+}
+
 /// Memory that programs of every engine may read.
 #[derive(Clone)]
 struct Offered(Arc<OfferedBytes>);
@@ -166,6 +186,7 @@ fn main() {
     for program in ["skb", "read_only", "xdp"] {
         add(&mut trials, &offered, "packet_dynptrs", program, packet_input, |_| {});
     }
+    add(&mut trials, &offered, "cpumasks", "masks", mask_input, |_| {});
     libtest_mimic::run(&arguments, trials).exit();
 }
 
@@ -179,14 +200,22 @@ fn add<T: ArenaType + PartialEq + std::fmt::Debug>(
     input: impl Fn(&mut Rng, u64) -> T + Copy + Send + 'static,
     strip: impl Fn(&mut T) + Copy + Send + 'static,
 ) {
+    // Masks are a kernel's structures.
+    let types = if object == "cpumasks" { running_btf().map(Some) } else { Ok(None) };
+    let no_types = types.as_ref().err().map(ToString::to_string).unwrap_or_default();
     let load = |engine: UserEngine| {
+        let engine = match types.as_ref().ok().cloned().flatten() {
+            Some(types) => engine.kernel_types(types),
+            None => engine,
+        };
         let memory = offered.clone();
         move || open(object).load(engine.user_memory(memory)).unwrap_or_else(|error| panic!("{error}"))
     };
     let (compiled, interpreted) = (load(Engine::user()), load(Engine::user().interpreter()));
-    trials.push(Trial::test(format!("{program}/user"), move || {
+    let alike = Trial::test(format!("{program}/user"), move || {
         compare(&compiled(), &interpreted(), program, input, strip)
-    }));
+    });
+    trials.push(alike.with_ignored_flag(!no_types.is_empty()).with_kind(no_types));
     let kernel = Engine::kernel();
     let missing = kernel.as_ref().err().map(ToString::to_string).unwrap_or_default();
     let compiled = load(Engine::user());
@@ -465,5 +494,16 @@ fn checksum_input(rng: &mut Rng, _: u64) -> Checksums {
     io.from_size = pick!(rng, rng.u32(..32) * 4, rng.u32(..128), 0, 4);
     io.to_size = pick!(rng, rng.u32(..32) * 4, rng.u32(..128), 0, io.from_size);
     io.seed = pick!(rng, 0, u32::MAX, rng.u32(..), 0xffff);
+    io
+}
+
+fn mask_input(rng: &mut Rng, _: u64) -> Masks {
+    let mut io = Masks::ZERO;
+    io.steps = rng.u32(..=24);
+    for step in &mut io.script {
+        step.operation = rng.u32(..25);
+        step.cpu = pick!(rng, 0, 1, 2, rng.u32(..70), u32::MAX);
+        step.bits.fill_with(|| pick!(rng, 0, 1, 2, 3, u64::MAX, rng.u64(..)));
+    }
     io
 }

@@ -79,6 +79,7 @@ static ROOMS: &[&[Row]] = &[
     locks::ROWS,
     map::ROWS,
     memory::ROWS,
+    objects::CPUMASK_ROWS,
     objects::ROWS,
     perf::ROWS,
     print::ROWS,

@@ -77,6 +77,12 @@ impl Layout {
         Self::known(Shape { size, copies: 1, fields: fields.into() })
     }
 
+    /// Of an object of the runtime's own: `size` bytes, and a count of references behind them.
+    pub(crate) fn counted(size: u32) -> &'static Self {
+        let fields = Box::new([(size, Tag::Refcount)]);
+        Self::known(Shape { size: size.saturating_add(Tag::Refcount.size()), copies: 1, fields })
+    }
+
     /// Of one object of `size` bytes for each of `copies` CPUs.
     pub(crate) fn per_cpu(size: u32, copies: u32) -> &'static Self {
         Self::known(Shape { size, copies, fields: Box::default() })

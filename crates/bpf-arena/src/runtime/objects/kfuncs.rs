@@ -41,7 +41,7 @@ pub(in crate::runtime) static ROWS: &[Row] = rows! {
 };
 
 /// Names of those that make objects.
-pub(super) const MAKERS: [&str; 2] = ["bpf_obj_new_impl", "bpf_percpu_obj_new_impl"];
+pub(super) const MAKERS: [&str; 3] = ["bpf_cpumask_create", "bpf_obj_new_impl", "bpf_percpu_obj_new_impl"];
 
 /// `void *bpf_kptr_xchg(void *dst, void *ptr)`: the pointer that was there. Who owns what, verification has decided.
 fn kptr_xchg(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {

@@ -5,6 +5,7 @@
 //! rely on the heap alone to know what an address is: pointers that lie in memory (links of nodes, owned pointers) are
 //! looked up before they are followed, and walks along them end, whatever the memory says.
 
+mod cpumask;
 mod graph;
 mod heap;
 mod kfuncs;
@@ -16,6 +17,7 @@ mod tests;
 mod tree;
 mod types;
 
+pub(super) use cpumask::ROWS as CPUMASK_ROWS;
 pub(crate) use heap::{Guard, heap, pin};
 pub(super) use kfuncs::ROWS;
 pub(crate) use release::{release_fields, with_lock};
