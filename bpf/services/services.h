@@ -21,7 +21,6 @@ static u64 (*const bpf_jiffies64)(void) = (void *)118;
 static long (*const bpf_get_ns_current_pid_tgid)(u64 dev, u64 ino, void *info, u32 size) = (void *)120;
 static u64 (*const bpf_ktime_get_boot_ns)(void) = (void *)125;
 static long (*const bpf_copy_from_user)(void *dst, u32 size, const void *from) = (void *)148;
-static u64 (*const bpf_ktime_get_coarse_ns)(void) = (void *)160;
 static long (*const bpf_strncmp)(const char *a, u32 size, const char *b) = (void *)182;
 static long (*const bpf_dynptr_from_mem)(void *data, u32 size, u64 flags, struct bpf_dynptr *ptr) = (void *)197;
 static long (*const bpf_dynptr_read)(void *dst, u32 len, const struct bpf_dynptr *src, u32 offset,

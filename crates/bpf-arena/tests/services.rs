@@ -10,6 +10,7 @@
     reason = "a test stops at the first surprise"
 )]
 
+use std::os::linux::fs::MetadataExt;
 use std::sync::Arc;
 
 use bpf_arena::kernel::running_btf;
@@ -145,6 +146,15 @@ struct Masks {
     results: [i64; 24],
 }
 
+/// `io` of `environment.bpf.c`.
+#[derive(ArenaType, Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+struct Environment {
+    device: u64,
+    namespace_: u64,
+    results: [i64; 8],
+}
+
 /// Memory that programs of every engine may read.
 #[derive(Clone)]
 struct Offered(Arc<OfferedBytes>);
@@ -187,6 +197,8 @@ fn main() {
         add(&mut trials, &offered, "packet_dynptrs", program, packet_input, |_| {});
     }
     add(&mut trials, &offered, "cpumasks", "masks", mask_input, |_| {});
+    add(&mut trials, &offered, "environment", "environment", environment_input, kept_promises);
+    trials.push(Trial::test("cookie/user", cookie));
     libtest_mimic::run(&arguments, trials).exit();
 }
 
@@ -506,4 +518,30 @@ fn mask_input(rng: &mut Rng, _: u64) -> Masks {
         step.bits.fill_with(|| pick!(rng, 0, 1, 2, 3, u64::MAX, rng.u64(..)));
     }
     io
+}
+
+fn environment_input(_: &mut Rng, _: u64) -> Environment {
+    let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap();
+    let (device, namespace_) = (namespace.st_dev(), namespace.st_ino());
+    Environment { device, namespace_, ..Environment::ZERO }
+}
+
+/// Both engines keep every promise, not just the same ones.
+fn kept_promises(io: &mut Environment) {
+    /// Inode of the namespace in which the kernel's own numbers of processes are those of this process.
+    const FIRST_NAMESPACE: u64 = 0xefff_fffc;
+    if io.namespace_ != FIRST_NAMESPACE {
+        io.results[2] = 1;
+    }
+    assert_eq!(io.results, [0x3f, 0, 1, -22, 0, -22, 0, 0]);
+}
+
+fn cookie() -> Result<(), Failed> {
+    for engine in [Engine::user(), Engine::user().interpreter()] {
+        let app = open("environment").load(engine.attach_cookie(0xc00_c1e5).only(&["cookie"]))?;
+        // The registers of a processor, which the program does not look at.
+        app.program("cookie")?.run(&mut [0_u8; 168][..])?;
+        assert_eq!(app.global::<Environment>("io")?.results[6], 0xc00_c1e5);
+    }
+    Ok(())
 }

@@ -1,5 +1,9 @@
 //! Callbacks, and the kfuncs that mean nothing outside of the kernel.
 
+use std::sync::atomic::Ordering::Relaxed;
+
+use isa::Size;
+
 use super::iterate::MAX_LOOPS;
 use super::registry::{Row, rows};
 use super::{E2BIG, EINVAL, Invocation, Leave, errno, low32};
@@ -9,6 +13,8 @@ pub(super) static ROWS: &[Row] = rows! {
     Some(181), "bpf_loop" => bpf_loop;
     Some(12), "bpf_tail_call" => tail_call;
     None, "bpf_throw" => throw;
+    None, "bpf_local_irq_restore" => irq_restore;
+    None, "bpf_local_irq_save" => irq_save;
     None, "bpf_preempt_disable" => nothing;
     None, "bpf_preempt_enable" => nothing;
     None, "bpf_rcu_read_lock" => nothing;
@@ -44,6 +50,20 @@ fn tail_call(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> 
 fn throw(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     run.leave = Some(Leave::Program(args[0]));
     Ok(0)
+}
+
+/// What is kept of a processor on which interrupts were on (`X86_EFLAGS_IF`).
+const INTERRUPTS_ON: u64 = 1 << 9;
+
+/// `void bpf_local_irq_save(unsigned long *flags__irq_flag)`: no interrupt ever comes between instructions of a run.
+fn irq_save(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    run.memory(args[0], 8, true)?.store(Size::DW, INTERRUPTS_ON, Relaxed);
+    Ok(0)
+}
+
+/// `void bpf_local_irq_restore(unsigned long *flags__irq_flag)`.
+fn irq_restore(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    run.memory(args[0], 8, false).map(|_| 0)
 }
 
 /// `long bpf_loop(u32 nr_loops, void *callback_fn, void *callback_ctx, u64 flags)`: the number of iterations done.

@@ -7,7 +7,7 @@ use bpf_object::KconfigValue;
 use isa::Size;
 
 use super::registry::{Row, rows};
-use super::{EINVAL, Invocation, errno, low32};
+use super::{EINVAL, ENOENT, Invocation, errno, low32};
 use crate::cpu;
 use crate::error::TrapKind;
 
@@ -23,7 +23,11 @@ pub(super) static ROWS: &[Row] = rows! {
     Some(120), "bpf_get_ns_current_pid_tgid" => namespaced_pid_tgid;
     Some(125), "bpf_ktime_get_boot_ns" => ktime_boot;
     Some(160), "bpf_ktime_get_coarse_ns" => ktime_coarse;
+    Some(174), "bpf_get_attach_cookie" => attach_cookie;
+    Some(176), "bpf_get_branch_snapshot" => branch_snapshot;
     Some(208), "bpf_ktime_get_tai_ns" => ktime_tai;
+    None, "bpf_get_kmem_cache" => kmem_cache;
+    None, "bpf_rdonly_cast" => read_only_cast;
 };
 
 /// Ticks a second where the engine was not told `CONFIG_HZ`: what distributions choose.
@@ -124,4 +128,29 @@ fn namespaced_pid_tgid(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, 
     info.store(Size::W, ids, Relaxed);
     process.store(Size::W, ids >> 32, Relaxed);
     Ok(0)
+}
+
+/// `u64 bpf_get_attach_cookie(void *ctx)`: what the host says that the program was attached with.
+#[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
+fn attach_cookie(run: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
+    Ok(run.image.options.attach_cookie)
+}
+
+/// `long bpf_get_branch_snapshot(void *entries, u32 size, u64 flags)`: nobody records branches, as on a processor that cannot.
+#[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
+fn branch_snapshot(_: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let [_, _, flags, _, _] = args;
+    Ok(errno(if flags == 0 { ENOENT } else { EINVAL }))
+}
+
+/// `struct kmem_cache *bpf_get_kmem_cache(u64 addr)`: no address of a process is a slab's.
+#[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
+fn kmem_cache(_: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
+    Ok(0)
+}
+
+/// `void *bpf_rdonly_cast(const void *obj__ign, u32 btf_id__k)`: the same address, of another type to the verifier.
+#[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
+fn read_only_cast(_: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    Ok(args[0])
 }

@@ -32,6 +32,7 @@ pub(crate) struct Options {
     pub(crate) seed: Option<u64>,
     pub(crate) output: Option<Arc<dyn Output>>,
     pub(crate) user_memory: Option<Arc<dyn UserMemory>>,
+    pub(crate) attach_cookie: u64,
     pub(crate) cancel: Option<Cancel>,
     pub(crate) kconfig: BTreeMap<String, KconfigValue>,
     pub(crate) target_btf: Option<Arc<Btf>>,
@@ -74,6 +75,7 @@ impl Default for UserEngine {
                 seed: None,
                 output: None,
                 user_memory: None,
+                attach_cookie: 0,
                 cancel: None,
                 kconfig: BTreeMap::new(),
                 target_btf: None,
@@ -153,6 +155,13 @@ impl UserEngine {
     #[must_use]
     pub fn call_stacks(mut self, stacks: impl Fn(bool) -> Vec<u64> + Send + Sync + 'static) -> Self {
         self.set().call_stacks = Some(CallStacks(Arc::new(stacks)));
+        self
+    }
+
+    /// What `bpf_get_attach_cookie` gives: in the kernel, what a program was attached with.
+    #[must_use]
+    pub fn attach_cookie(mut self, cookie: u64) -> Self {
+        self.set().attach_cookie = cookie;
         self
     }
 

@@ -66,7 +66,7 @@ fn create(_: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
 fn acquire_mask(_: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [mask, ..] = args;
-    Object::find(mask).is_some_and(|object| acquire(&object));
+    let _ = Object::find(mask).map(|object| acquire(&object));
     Ok(mask)
 }
 
