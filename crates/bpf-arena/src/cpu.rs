@@ -22,6 +22,12 @@ pub(crate) fn nearest() -> u32 {
     HELD.get().0
 }
 
+/// A CPU's number for a thread that takes what is there for every CPU and does not care whose it is: not the same for all
+/// threads.
+pub(crate) fn of_thread() -> u32 {
+    NUMBER.with(|number| *number)
+}
+
 /// Attempts to find a free CPU before the thread sleeps.
 const ROUNDS: u32 = 16;
 
@@ -49,14 +55,13 @@ static POOL: LazyLock<Pool> = LazyLock::new(|| Pool {
 
 thread_local! {
     /// The CPU of this thread's runs, and how many of them have it.
-    static HELD: Cell<(u32, u32)> = Cell::new((first(), 0));
-}
-
-/// The CPU that a new thread tries first: another than the thread before it.
-fn first() -> u32 {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    let thread = THREADS.fetch_add(1, Ordering::Relaxed);
-    u32::try_from(thread % possible()).unwrap_or(0)
+    static HELD: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+    /// See [`of_thread`].
+    static NUMBER: u32 = {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        let thread = THREADS.fetch_add(1, Ordering::Relaxed);
+        u32::try_from(thread % possible()).unwrap_or(0)
+    };
 }
 
 /// The CPU of one run, leased when it is first asked for.

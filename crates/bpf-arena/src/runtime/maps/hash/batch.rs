@@ -2,7 +2,6 @@
 
 use super::HashMap;
 use crate::backend::{BatchRead, LoadedMap};
-use crate::cpu;
 use crate::error::MapError;
 
 /// Bytes of a place to go on from: the number of a bucket.
@@ -68,7 +67,7 @@ impl HashMap {
         }
         drop(locked);
         if delete {
-            let cpu = cpu::nearest();
+            let cpu = self.host_cpu();
             elements.iter().for_each(|element| self.give(cpu, *element));
         }
         Some(elements.len())

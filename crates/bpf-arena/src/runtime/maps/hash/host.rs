@@ -7,7 +7,6 @@ use super::table::Element;
 use super::update::{Source, Update};
 use crate::access::Place;
 use crate::backend::{BatchRead, LoadedMap, batch};
-use crate::cpu;
 use crate::error::MapError;
 use crate::map::BPF_F_LOCK;
 
@@ -25,11 +24,11 @@ impl LoadedMap for HashMap {
     fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), MapError> {
         let mut key = key.to_vec();
         let source = Source::Host(value);
-        self.store(&Update::new(&self.table, cpu::nearest(), Place::over(&mut key), source, flags))
+        self.store(&Update::new(&self.table, self.host_cpu(), Place::over(&mut key), source, flags))
     }
 
     fn delete(&self, key: &[u8]) -> Result<(), MapError> {
-        self.remove(cpu::nearest(), Place::over(&mut key.to_vec()), |_| {})
+        self.remove(self.host_cpu(), Place::over(&mut key.to_vec()), |_| {})
     }
 
     fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> Result<(), MapError> {
@@ -44,7 +43,7 @@ impl LoadedMap for HashMap {
     }
 
     fn lookup_and_delete(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<(), MapError> {
-        self.remove(cpu::nearest(), Place::over(&mut key.to_vec()), |element| {
+        self.remove(self.host_cpu(), Place::over(&mut key.to_vec()), |element| {
             self.load(element, value, flags)
         })
     }

@@ -140,10 +140,21 @@ impl HashMap {
         self.table.value(element)?.sub(0, self.core.spec.value_size as usize)
     }
 
-    /// The CPU whose elements a program takes. It has it for itself only if its values are there: a lock protects elements, and who
-    /// needs no CPU should not wait for one.
+    /// The CPU whose elements a program takes. It has it for itself only where that shows: who needs no CPU should not wait
+    /// for one.
     fn cpu(&self, slot: &CpuSlot) -> u32 {
-        if self.per_cpu.is_some() { slot.get() } else { cpu::nearest() }
+        match (&self.free, &self.per_cpu) {
+            (Free::Pool(_), None) => cpu::of_thread(),
+            _ => slot.get(),
+        }
+    }
+
+    /// The CPU whose elements the host takes. Recently used elements are on the lists of the thread's own runs.
+    fn host_cpu(&self) -> u32 {
+        match &self.free {
+            Free::Pool(_) => cpu::of_thread(),
+            Free::Lru(_) => cpu::nearest(),
+        }
     }
 
     /// Removes the entry with a key, after `look` has seen it.
