@@ -44,7 +44,7 @@ const KERNEL_BEGIN: u64 = 1 << 47;
 const VSYSCALL: u64 = 0xffff_ffff_ff60_0000;
 
 /// Bytes that are read at once where the number of bytes there are is not known.
-const CHUNK: u64 = 64;
+const CHUNK: usize = 64;
 
 /// A space that addresses are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +130,7 @@ pub(super) struct Bytes<'a, 'r> {
     run: &'a Invocation<'r>,
     space: Space,
     address: u64,
-    chunk: [u8; CHUNK as usize],
+    chunk: [u8; CHUNK],
     /// Offset of the chunk from `address`, and how many bytes of it were read.
     have: (u64, u64),
 }
@@ -138,7 +138,7 @@ pub(super) struct Bytes<'a, 'r> {
 impl<'a, 'r> Bytes<'a, 'r> {
     /// The bytes from `address` on.
     pub(super) fn new(run: &'a Invocation<'r>, space: Space, address: u64) -> Self {
-        Self { run, space, address, chunk: [0; CHUNK as usize], have: (0, 0) }
+        Self { run, space, address, chunk: [0; CHUNK], have: (0, 0) }
     }
 
     /// The byte at `index`.
@@ -157,7 +157,7 @@ impl<'a, 'r> Bytes<'a, 'r> {
     /// Reads what lies from `index` to the next multiple of the chunk's size, or one byte where not all of that is there.
     fn fetch(&mut self, index: u64) -> Result<(), i32> {
         let address = self.address.checked_add(index).ok_or(EFAULT)?;
-        let whole = CHUNK - address % CHUNK;
+        let whole = CHUNK as u64 - address % CHUNK as u64;
         for count in [whole, 1] {
             let bytes = self.chunk.get_mut(..usize::try_from(count).unwrap_or(1)).unwrap_or_default();
             match read(self.run, self.space, address, bytes) {
