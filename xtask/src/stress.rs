@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bpf_arena::{Engine, UserEngine};
 use clap::ValueEnum;
-use testkit::library::{Library, Part, Plan, Report, StressError, stress, with_kernel_types};
+use testkit::library::{Library, Part, Plan, Report, stress, with_kernel_types};
 
 /// Engines to choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -61,8 +61,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// The engine with what these parts need.
-fn user(engine: UserEngine, parts: &[Part]) -> Result<UserEngine, StressError> {
-    if parts.contains(&Part::Tasks) { with_kernel_types(engine) } else { Ok(engine) }
+fn user(engine: UserEngine, parts: &[Part]) -> anyhow::Result<UserEngine> {
+    Ok(if parts.contains(&Part::Tasks) { with_kernel_types(engine)? } else { engine })
 }
 
 fn print(report: &Report, threads: usize) {

@@ -114,7 +114,7 @@ fn a_call_with_either_of_two_maps_asks_the_runtime() {
 #[test]
 fn the_processor_is_one_of_the_possible_ones() {
     let cpu = r0_of("call bpf_get_smp_processor_id\nexit", vec![], &[]);
-    assert!((cpu as usize) < bpf_arena::cpu::possible());
+    assert!(cpu < bpf_arena::cpu::possible() as u64);
 }
 
 #[test]

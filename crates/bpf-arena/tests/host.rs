@@ -1,6 +1,6 @@
 //! Functions and objects of the host, as programs use them, on both executors.
 
-#![allow(clippy::panic, reason = "tests fail by panicking")]
+#![allow(clippy::panic, clippy::expect_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
 mod common;
 

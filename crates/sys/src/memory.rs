@@ -83,7 +83,8 @@ mod tests {
 
     fn word(ring: &RingMapping, at: u64) -> &AtomicU64 {
         assert!(at + 8 <= 2 * ring.len() && at.is_multiple_of(8));
-        let pointer = core::ptr::with_exposed_provenance_mut((ring.address() + at) as usize);
+        let address = usize::try_from(ring.address() + at).unwrap();
+        let pointer = core::ptr::with_exposed_provenance_mut(address);
         // SAFETY: inside of the ring's two mappings (asserted), aligned, and alive as long as the borrow.
         unsafe { AtomicU64::from_ptr(pointer) }
     }
@@ -101,7 +102,8 @@ mod tests {
     #[test]
     fn much_memory_costs_nothing() {
         let memory = LazyMemory::new(1 << 40).unwrap();
-        let pointer = core::ptr::with_exposed_provenance_mut((memory.address() + (1 << 39)) as usize);
+        let address = usize::try_from(memory.address() + (1 << 39)).unwrap();
+        let pointer = core::ptr::with_exposed_provenance_mut(address);
         // SAFETY: inside of the mapping, aligned, and alive as long as `memory`.
         let word = unsafe { AtomicU64::from_ptr(pointer) };
         assert_eq!(word.swap(5, Ordering::Relaxed), 0);

@@ -16,6 +16,10 @@ use crate::user::Loaded;
 #[derive(Default)]
 pub(crate) struct Held {
     maps: FrozenVec<Box<Arc<dyn UserMap>>>,
+    #[allow(
+        clippy::redundant_allocation,
+        reason = "the list lends what its boxes hold: the `Arc`, which can be cloned"
+    )]
     programs: FrozenVec<Box<Arc<Loaded>>>,
     blocks: FrozenVec<Arc<Block>>,
     /// Stacks of programs that were tail-called, outermost first; kept for the next run.

@@ -346,11 +346,6 @@ impl<'r> Invocation<'r> {
         found.ok_or(TrapKind::BadArgument { function, argument, value: handle })
     }
 
-    /// Keeps a map alive until the run ends, and lets the program use it.
-    pub(crate) fn hold(&self, map: Arc<dyn UserMap>) -> &'r dyn UserMap {
-        self.held.map(map)
-    }
-
     /// Keeps memory alive until the run ends, and lets the program read it, and write it if `writable`.
     pub(crate) fn add_block(&self, block: Arc<Block>, writable: bool) -> &'r Block {
         self.held.block(block, writable)

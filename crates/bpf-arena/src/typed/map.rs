@@ -51,7 +51,7 @@ pub enum MapTypeError {
         /// `keys` or `values`.
         what: &'static str,
         /// The first difference.
-        error: LayoutError,
+        error: Box<LayoutError>,
     },
     /// The map was declared with sizes alone, and they are others.
     #[error("{what} of `{map}` have {expected} bytes, the type has {given}")]
@@ -93,7 +93,7 @@ fn check<T: ArenaType>(
         check_layout::<T>(btf, Some(id)).map_err(|error| MapTypeError::Layout {
             map: map.to_owned(),
             what,
-            error,
+            error: Box::new(error),
         })?;
     }
     let given = T::SHAPE.size();

@@ -106,7 +106,7 @@ impl Step<'_> {
         if let RegType::PtrToStack { frame } = pointer.kind {
             self.stack_write(frame, place, pointer, Some((value, src)))?;
         }
-        Ok(self.note_access(&pointer)?)
+        Ok(self.note_access(pointer)?)
     }
 
     pub(super) fn atomic(
