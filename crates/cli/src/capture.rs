@@ -314,7 +314,7 @@ mod tests {
             for _ in 0..3 {
                 random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 let at = random as usize % bytes.len();
-                bytes[at] = (random >> 16) as u8;
+                bytes[at] = (random >> 16 & 0xff) as u8;
             }
             let _ = read(bytes);
         }

@@ -1,5 +1,6 @@
 //! Random sequences of operations.
 
+use bpf_object::MapType;
 use fastrand::Rng;
 
 use super::config::{BPF_F_MMAPABLE, Config, Defined, Shape};
@@ -241,6 +242,10 @@ impl Source<'_> {
             Shape::Ring => match self.rng.u8(0..6) {
                 0 => HostOp::Lookup { key: Bytes::default(), flags: 0 },
                 1 => HostOp::NextKey { key: None },
+                _ if self.config.spec.map_type == MapType::UserRingbuf => {
+                    let bytes = self.rng.usize(0..200);
+                    HostOp::Produce { record: self.value(bytes) }
+                }
                 _ => HostOp::Drain,
             },
             Shape::Nested => self.nested_op(),
