@@ -255,6 +255,8 @@ impl LoadedMap for HostedMap {
     }
 
     fn ring(&self) -> Result<Arc<dyn RingMemory>, MapError> {
+        // The host writes one of the positions.
+        let _writing = self.begin_write()?;
         self.map.ring()
     }
 
