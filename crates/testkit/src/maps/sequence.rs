@@ -236,10 +236,6 @@ impl Source<'_> {
 
     fn host_op(&mut self) -> HostOp {
         match self.config.shape {
-            Shape::Container if self.config.spec.map_type == MapType::UserRingbuf && self.rng.bool() => {
-                let bytes = self.rng.usize(0..1500);
-                HostOp::Produce { record: self.value(bytes) }
-            }
             Shape::Array | Shape::Hash | Shape::Trie | Shape::Container => self.element_op(),
             Shape::Queue => self.queue_op(),
             Shape::Bloom => self.bloom_op(),
