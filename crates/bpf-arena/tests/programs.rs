@@ -493,3 +493,12 @@ fn a_program_verified_against_other_structures_of_maps_is_not_joined_with_these(
         assert!(matches!(engine.instantiate(&verified, &maps), Err(LoadError::OtherMaps { .. })));
     }
 }
+
+/// What the kernel keeps in 16 bits (`tc_index`, `tc_classid`, `queue_mapping`) has the 32 of the context here: a difference that
+/// docs/differences.md lists.
+#[test]
+fn fields_of_a_packet_that_a_kernel_keeps_short_are_whole() {
+    let mut program = program("*(u32 *)(r1 +44) = 0x12345\nr0 = *(u32 *)(r1 +44)\nexit", vec![]);
+    program.kind = bpf_object::ProgramKind::from_section("tc");
+    assert_eq!(both(&program, &[], |outcome, _, _| outcome.unwrap().r0), 0x12345);
+}

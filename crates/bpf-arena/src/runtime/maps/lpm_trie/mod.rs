@@ -119,21 +119,22 @@ impl LpmTrie {
         u32::try_from(self.data_size * 8).unwrap_or(u32::MAX)
     }
 
-    /// The value with the longest prefix of the key.
-    fn find(&self, key: &Key) -> Option<Place<'_>> {
+    /// What `look` makes of the value with the longest prefix of the key, while no writer was at work. It may be called several
+    /// times, with values that are being replaced; what it gives counts only once they were not.
+    fn find<'m, T>(&'m self, key: &Key, mut look: impl FnMut(Place<'m>) -> T) -> Option<T> {
         for _ in 0..UNDISTURBED_TRIES {
             let before = self.version.load(Ordering::Acquire);
             if before.is_multiple_of(2) {
-                let found = self.walk(key);
+                let found = self.walk(key).and_then(|slot| self.value(slot)).map(&mut look);
                 fence(Ordering::Acquire);
                 if self.version.load(Ordering::Relaxed) == before {
-                    return self.value(found?);
+                    return found;
                 }
             }
             std::hint::spin_loop();
         }
         let _writer = self.lock();
-        self.value(self.walk(key)?)
+        self.value(self.walk(key)?).map(look)
     }
 
     /// The entry with the longest prefix of the key, as far as writers let it be seen.
@@ -377,9 +378,8 @@ impl LoadedMap for LpmTrie {
     }
 
     fn lookup(&self, key: &[u8], value: &mut [u8], _: u64) -> Result<(), MapError> {
-        let found = self.key_of(key).and_then(|key| self.find(&key));
-        found.ok_or(MapError::NotFound)?.read(value);
-        Ok(())
+        let found = self.key_of(key).and_then(|key| self.find(&key, |place| place.read(value)));
+        found.ok_or(MapError::NotFound)
     }
 
     fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Result<(), MapError> {
@@ -429,7 +429,7 @@ impl UserMap for LpmTrie {
     }
 
     fn lookup_elem(&self, _: &CpuSlot, key: Place<'_>) -> Option<u64> {
-        self.find(&self.key(key)?).map(|value| value.address())
+        self.find(&self.key(key)?, |value| value.address())
     }
 
     fn update_elem(&self, _: &CpuSlot, key: Place<'_>, value: Place<'_>, flags: u64) -> Result<(), MapError> {
