@@ -154,7 +154,7 @@ mod tests {
         for (name, args, _) in &PROTOTYPES {
             let Some(kfunc) = row(name) else { panic!("{name} has no row") };
             let prog_type = match *name {
-                "bpf_dynptr_from_xdp" => bpf_object::ProgType::Xdp,
+                "bpf_dynptr_from_xdp" | "bpf_xdp_pull_data" => bpf_object::ProgType::Xdp,
                 _ => bpf_object::ProgType::SchedCls,
             };
             // Kernels do not have all of them.
