@@ -23,7 +23,7 @@ pub struct Fields {
 
 impl Fields {
     /// Looks through the types of the object. With no `kernel`, pointers to kernel types that a map may own are not
-    /// understood ([`Fields::map`] has no fields then); with an empty one they count as the object's own.
+    /// understood (a map has no fields then); with an empty one they count as the object's own.
     #[must_use]
     pub fn new(btf: Option<&Btf>, kernel: Option<&Btf>, maps: &[&MapSpec]) -> Self {
         let found = btf.map_or_else(|| Ok(Structs::default()), |btf| Structs::new(btf, kernel));
