@@ -3,6 +3,8 @@
 //! Generated code holds no address of its own process: everything it needs comes through the [`VmContext`] it gets as
 //! its first argument. The same bytes serve any number of instances and threads, each with its own context.
 
+use isa::{Insn, Size};
+
 /// State of one run, read and written by generated code at fixed offsets.
 #[derive(Debug)]
 #[repr(C)]
@@ -58,6 +60,18 @@ pub type CallbackFn = extern "C" fn(*mut VmContext, u64, u64, u64, u64, u64, u64
 #[must_use]
 pub const fn context_pointer(offset: i16) -> i16 {
     CONTEXT_POINTERS.saturating_add(offset.saturating_mul(2))
+}
+
+/// The load of the pointer for which the field of 4 bytes stands that this instruction loads.
+#[must_use]
+pub const fn context_pointer_load(insn: Insn) -> Insn {
+    match insn {
+        Insn::Load { dst, base, offset, .. } => {
+            let offset = context_pointer(offset);
+            Insn::Load { size: Size::DW, sign_extend: false, dst, base, offset }
+        }
+        other => other,
+    }
 }
 
 /// Where the pointers of a context begin, in bytes. No context that has any is longer.

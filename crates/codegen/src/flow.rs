@@ -3,7 +3,7 @@
 //! Passes that improve code (forming selects, unrolling, inlining) work on a [`Body`]; lowering reads nothing else.
 
 use bpf_object::{Program, Subprogram};
-use isa::{CallTarget, Cond, Insn, InsnIdx, Operand, Reg, Size, Width};
+use isa::{CallTarget, Cond, Insn, InsnIdx, Operand, Reg, Width};
 use verifier::Memory;
 
 use crate::source::Source;
@@ -186,7 +186,7 @@ impl Builder<'_> {
             }
             let insn = match insn {
                 insn if facts.narrow => narrowed(insn),
-                insn if facts.context_pointer => context_pointer(insn),
+                insn if facts.context_pointer => abi::context_pointer_load(insn),
                 insn => insn,
             };
             steps.push(Step { at, insn, memory: facts.memory, map: facts.map });
@@ -221,17 +221,6 @@ impl Builder<'_> {
             }
             _ => return Ok(None),
         }))
-    }
-}
-
-/// The load of the pointer for which a field of 4 bytes stands.
-fn context_pointer(insn: Insn) -> Insn {
-    match insn {
-        Insn::Load { dst, base, offset, .. } => {
-            let offset = abi::context_pointer(offset);
-            Insn::Load { size: Size::DW, sign_extend: false, dst, base, offset }
-        }
-        other => other,
     }
 }
 

@@ -130,17 +130,6 @@ impl Machine {
     }
 }
 
-/// The load of the pointer for which a field of 4 bytes of the context stands.
-pub(super) fn context_pointer(insn: Insn) -> Insn {
-    match insn {
-        Insn::Load { dst, base, offset, .. } => {
-            let offset = codegen::abi::context_pointer(offset);
-            Insn::Load { size: Size::DW, sign_extend: false, dst, base, offset }
-        }
-        other => other,
-    }
-}
-
 fn extended(value: u64, size: Size, sign_extend: bool) -> u64 {
     if sign_extend { alu::sign_extend(Width::W64, size, value) } else { value }
 }

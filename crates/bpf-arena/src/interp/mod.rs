@@ -181,7 +181,8 @@ impl Machine {
             | Insn::Atomic { .. }
             | Insn::LoadAcquire { .. }
             | Insn::StoreRelease { .. } => {
-                let insn = if facts.context_pointer { memory::context_pointer(insn) } else { insn };
+                let insn =
+                    if facts.context_pointer { codegen::abi::context_pointer_load(insn) } else { insn };
                 self.access(insn, facts.memory, invocation)?;
             }
             Insn::LoadPacket { size, from, imm } => {
