@@ -211,6 +211,7 @@ impl Machine {
             loop_state: loops.state,
             callback_frame: 0,
             leave: 0,
+            answer: 0,
             cpu: if self.compiled.uses_cpu { u64::from(invocation.cpu.get()) } else { 0 },
             owner: std::ptr::null_mut(),
         };

@@ -33,6 +33,8 @@ pub struct VmContext {
     pub callback_frame: u64,
     /// Set by a function of the runtime that ends more than itself: see [`LEAVE_FUNCTION`] and [`LEAVE_PROGRAM`].
     pub leave: u64,
+    /// What a function of the runtime gave that was called by a stub, which keeps all machine registers and so has no result.
+    pub answer: u64,
     /// The CPU that the run has leased, for code that [asks](crate::Compiled::uses_cpu).
     pub cpu: u64,
     /// The runtime's own state; generated code never looks at it.

@@ -2,6 +2,8 @@
 
 use isa::{InsnIdx, Size};
 
+use crate::passes::Changes;
+
 /// Machine code of one program. Plain data; the runtime puts it into executable memory.
 #[derive(Clone, Debug)]
 pub struct Compiled {
@@ -11,12 +13,16 @@ pub struct Compiled {
     pub entry: u32,
     /// One per reached subprogram.
     pub functions: Vec<Function>,
+    /// The functions behind them, which belong to no BPF instruction.
+    pub stubs: Vec<Stub>,
     /// Every instruction that may fault on an arena access, by ascending offset.
     pub faults: Vec<FaultSite>,
     /// Where the code of each BPF instruction begins, by ascending offset.
     pub lines: Vec<Line>,
     /// Whether the code reads [`VmContext::cpu`](crate::abi::VmContext::cpu).
     pub uses_cpu: bool,
+    /// How often each pass found something to do.
+    pub changes: Changes,
     /// Runtime functions the code calls, in the order of [`VmContext::imports`](crate::abi::VmContext::imports).
     pub imports: Vec<Import>,
 }
@@ -33,6 +39,18 @@ pub struct Function {
     /// Offset of its [`CallbackFn`](crate::abi::CallbackFn), if it is used as a callback: `lddw Func` loads the
     /// address of this offset.
     pub callback: Option<u32>,
+}
+
+/// A function that calls one of the runtime's, keeps every machine register, and puts the result into
+/// [`VmContext::answer`](crate::abi::VmContext::answer). Called where that hardly ever happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stub {
+    /// What it calls.
+    pub import: Import,
+    /// First byte in the text.
+    pub start: u32,
+    /// Byte after the last instruction.
+    pub end: u32,
 }
 
 /// The code from `offset` on belongs to `insn`.

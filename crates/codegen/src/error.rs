@@ -26,6 +26,12 @@ pub enum CompileError {
         /// The instruction.
         insn: Insn,
     },
+    /// A reached instruction loads the address of a map or a variable that the program does not have.
+    #[error("instruction {at}: the address of something that the program does not have")]
+    BadAddress {
+        /// Where.
+        at: InsnIdx,
+    },
     /// The facts do not say whose memory a reached instruction accesses.
     #[error("instruction {at}: verification left open whose memory is accessed")]
     UnknownMemory {

@@ -1,14 +1,15 @@
 //! Puts the functions of a program one behind the other and resolves what they say of each other.
 
 use cranelift_codegen::binemit::Reloc;
-use cranelift_codegen::ir::ExternalName;
 use cranelift_codegen::ir::function::FunctionParameters;
+use cranelift_codegen::ir::{ExternalName, UserExternalName};
 use cranelift_codegen::{CompiledCode, FinalizedRelocTarget};
 use isa::InsnIdx;
 
-use crate::lower::ARENA_TRAP;
+use crate::lower::{self, ARENA_TRAP};
+use crate::passes::Changes;
 use crate::source::Source;
-use crate::{CompileError, Compiled, FaultSite, Function, Import, Line, faults, limits};
+use crate::{CompileError, Compiled, FaultSite, Function, Import, Line, Stub, faults, limits};
 
 /// Alignment of a function.
 const ALIGNMENT: usize = 16;
@@ -23,14 +24,35 @@ pub(crate) struct Text {
     faults: Vec<FaultSite>,
     lines: Vec<Line>,
     references: Vec<Reference>,
+    /// By their numbers.
+    stubs: Vec<Stub>,
 }
 
 /// Four bytes in the text that are to hold the distance from themselves to a function, plus `addend`.
 struct Reference {
     at: u32,
     from: usize,
-    to: usize,
+    to: Target,
     addend: i64,
+}
+
+/// What functions refer to.
+#[derive(Clone, Copy)]
+enum Target {
+    /// A subprogram, by its index.
+    Subprogram(usize),
+    /// A stub, by its number.
+    Stub(usize),
+}
+
+impl Target {
+    fn new(name: &UserExternalName) -> Option<Self> {
+        match name.namespace {
+            lower::SUBPROGRAMS => Some(Self::Subprogram(name.index as usize)),
+            lower::STUBS => Some(Self::Stub(name.index as usize)),
+            _ => None,
+        }
+    }
 }
 
 impl Text {
@@ -42,13 +64,7 @@ impl Text {
         code: &CompiledCode,
         names: &FunctionParameters,
     ) -> Result<(), CompileError> {
-        let aligned = self.bytes.len().next_multiple_of(ALIGNMENT);
-        self.bytes.resize(aligned, PADDING);
-        let bytes = code.code_buffer();
-        let end = aligned.saturating_add(bytes.len());
-        limits::check(subprogram, "bytes of machine code", end as u64, limits::TEXT_BYTES)?;
-        let start = u32::try_from(aligned).unwrap_or(u32::MAX);
-        self.bytes.extend_from_slice(bytes);
+        let start = self.append_bytes(subprogram, code)?;
         // Constants may follow the instructions; only these have locations, be it the one that says nothing.
         let code_bytes = code.buffer.get_srclocs_sorted().iter().map(|l| l.end).max().unwrap_or(0);
         let end = start + code_bytes;
@@ -60,7 +76,7 @@ impl Text {
             let unresolved = CompileError::Unresolved { subprogram, offset: relocation.offset };
             let to = match (&relocation.kind, &relocation.target) {
                 (Reloc::X86CallPCRel4, FinalizedRelocTarget::ExternalName(ExternalName::User(name))) => {
-                    names.user_named_funcs().get(*name).map(|name| name.index as usize)
+                    names.user_named_funcs().get(*name).and_then(Target::new)
                 }
                 _ => None,
             };
@@ -71,6 +87,25 @@ impl Text {
         let is_callback = source.frames().get(subprogram).is_some_and(|f| f.callback);
         self.functions.push(Function { subprogram, start, end, callback: is_callback.then_some(start) });
         Ok(())
+    }
+
+    /// Appends the code of the next stub, which refers to nothing and accesses no arena.
+    pub(crate) fn append_stub(&mut self, import: Import, code: &CompiledCode) -> Result<(), CompileError> {
+        let start = self.append_bytes(0, code)?;
+        let end = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        self.stubs.push(Stub { import, start, end });
+        Ok(())
+    }
+
+    /// Where the bytes of a function begin that were appended.
+    fn append_bytes(&mut self, subprogram: usize, code: &CompiledCode) -> Result<u32, CompileError> {
+        let aligned = self.bytes.len().next_multiple_of(ALIGNMENT);
+        self.bytes.resize(aligned, PADDING);
+        let bytes = code.code_buffer();
+        let end = aligned.saturating_add(bytes.len());
+        limits::check(subprogram, "bytes of machine code", end as u64, limits::TEXT_BYTES)?;
+        self.bytes.extend_from_slice(bytes);
+        Ok(u32::try_from(aligned).unwrap_or(u32::MAX))
     }
 
     /// Where the code of each BPF instruction begins; the function's first bytes belong to its first instruction.
@@ -117,9 +152,15 @@ impl Text {
         for reference in &self.references {
             let Reference { at, from, to, addend } = *reference;
             let unresolved = CompileError::Unresolved { subprogram: from, offset: at };
-            let target = starts.binary_search_by_key(&to, |&(subprogram, _)| subprogram);
-            let target = target.ok().and_then(|i| starts.get(i)).ok_or_else(|| unresolved.clone())?;
-            let distance = i64::from(target.1) + addend - i64::from(at);
+            let target = match to {
+                Target::Subprogram(index) => {
+                    let found = starts.binary_search_by_key(&index, |&(subprogram, _)| subprogram);
+                    found.ok().and_then(|i| starts.get(i)).map(|&(_, start)| start)
+                }
+                Target::Stub(number) => self.stubs.get(number).map(|stub| stub.start),
+            };
+            let target = target.ok_or_else(|| unresolved.clone())?;
+            let distance = i64::from(target) + addend - i64::from(at);
             let distance = i32::try_from(distance).map_err(|_| unresolved.clone())?;
             let at = at as usize;
             let field = self.bytes.get_mut(at..at + 4).ok_or(unresolved)?;
@@ -129,9 +170,11 @@ impl Text {
         let entry = self.functions.first().map_or(0, |f| f.start);
         Ok(Compiled {
             uses_cpu: false,
+            changes: Changes::default(),
             text: self.bytes,
             entry,
             functions: self.functions,
+            stubs: self.stubs,
             faults: self.faults,
             lines: self.lines,
             imports,

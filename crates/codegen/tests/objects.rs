@@ -89,7 +89,9 @@ fn every_call_is_of_a_function_or_an_import() {
                 assert!(verified.program().externs.get(*index as usize).is_some(), "{what}: {info:?}");
             }
         }
-        let starts: BTreeSet<String> = compiled.functions.iter().map(|f| format!("{:#x}", f.start)).collect();
+        let functions = compiled.functions.iter().map(|f| f.start);
+        let starts = functions.chain(compiled.stubs.iter().map(|s| s.start));
+        let starts: BTreeSet<String> = starts.map(|start| format!("{start:#x}")).collect();
         for machine in compiled.disassemble() {
             let Some(target) = machine.text.strip_prefix("call 0x") else { continue };
             assert!(starts.contains(&format!("0x{target}")), "{what}: {}", machine.text);

@@ -5,13 +5,14 @@
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
-use isa::{AluOp, ByteOrder, Operand, Reg, Size, SwapBits, Width};
+use isa::{AluOp, Size, SwapBits, Width};
 
 use super::{Lower, memory_type};
+use crate::flow::{Src, Test, Var};
 
 impl Lower<'_, '_> {
-    pub(super) fn alu(&mut self, width: Width, op: AluOp, dst: Reg, src: Operand) {
-        let a = self.get_low(width, dst);
+    pub(super) fn alu(&mut self, width: Width, op: AluOp, dst: Var, a: Var, src: Src) {
+        let a = self.get_low(width, a);
         let b = self.operand(width, src);
         let result = match op {
             AluOp::Add => self.b.ins().iadd(a, b),
@@ -31,19 +32,14 @@ impl Lower<'_, '_> {
         self.set_low(width, dst, result);
     }
 
-    pub(super) fn neg(&mut self, width: Width, dst: Reg) {
-        let value = self.get_low(width, dst);
+    pub(super) fn neg(&mut self, width: Width, dst: Var, src: Var) {
+        let value = self.get_low(width, src);
         let value = self.b.ins().ineg(value);
         self.set_low(width, dst, value);
     }
 
-    pub(super) fn mov(&mut self, width: Width, dst: Reg, src: Operand) {
-        let value = self.operand(width, src);
-        self.set_low(width, dst, value);
-    }
-
     /// `dst = (s8|s16|s32)src`.
-    pub(super) fn mov_sx(&mut self, width: Width, from: Size, dst: Reg, src: Reg) {
+    pub(super) fn sign_extend(&mut self, width: Width, from: Size, dst: Var, src: Var) {
         let value = self.get(src);
         let value = match from {
             Size::DW => value,
@@ -59,26 +55,46 @@ impl Lower<'_, '_> {
         self.set_low(width, dst, value);
     }
 
-    /// The machine is little-endian: `le` truncates, `be` and `bswap` truncate and swap.
-    pub(super) fn byte_swap(&mut self, order: ByteOrder, bits: SwapBits, dst: Reg) {
-        let value = self.get(dst);
+    pub(super) fn swap_bytes(&mut self, bits: SwapBits, dst: Var, src: Var) {
+        let value = self.get(src);
         let narrow = match bits {
             SwapBits::B16 => Some(types::I16),
             SwapBits::B32 => Some(types::I32),
             SwapBits::B64 => None,
         };
         let value = narrow.map_or(value, |ty| self.b.ins().ireduce(ty, value));
-        let value = match order {
-            ByteOrder::ToLe => value,
-            ByteOrder::ToBe | ByteOrder::Swap => self.b.ins().bswap(value),
-        };
+        let value = self.b.ins().bswap(value);
         let value = narrow.map_or(value, |_| self.b.ins().uextend(types::I64, value));
         self.set(dst, value);
     }
 
+    pub(super) fn rotate(&mut self, width: Width, dst: Var, src: Var, by: Src) {
+        let value = self.get_low(width, src);
+        let by = self.operand(width, by);
+        let value = self.b.ins().rotl(value, by);
+        self.set_low(width, dst, value);
+    }
+
+    pub(super) fn select(&mut self, dst: Var, test: Test, yes: Src, no: Src) {
+        let condition = self.condition(test);
+        let (yes, no) = (self.operand(Width::W64, yes), self.operand(Width::W64, no));
+        let value = self.b.ins().select(condition, yes, no);
+        self.set(dst, value);
+    }
+
+    pub(super) fn compare(&mut self, dst: Var, test: Test) {
+        let condition = self.condition(test);
+        let value = match test.cond {
+            isa::Cond::Set => self.b.ins().icmp_imm_s(IntCC::NotEqual, condition, 0),
+            _ => condition,
+        };
+        let value = self.b.ins().uextend(types::I64, value);
+        self.set(dst, value);
+    }
+
     /// Division by zero gives 0.
-    fn udiv(&mut self, width: Width, a: Value, b: Value, src: Operand) -> Value {
-        if safe_divisor(src, Signed::No) {
+    fn udiv(&mut self, width: Width, a: Value, b: Value, src: Src) -> Value {
+        if safe_divisor(width, src, Signed::No) {
             return self.b.ins().udiv(a, b);
         }
         let zero = self.immediate(width, 0);
@@ -89,8 +105,8 @@ impl Lower<'_, '_> {
     }
 
     /// Modulo zero leaves the dividend.
-    fn umod(&mut self, width: Width, a: Value, b: Value, src: Operand) -> Value {
-        if safe_divisor(src, Signed::No) {
+    fn umod(&mut self, width: Width, a: Value, b: Value, src: Src) -> Value {
+        if safe_divisor(width, src, Signed::No) {
             return self.b.ins().urem(a, b);
         }
         let zero = self.immediate(width, 0);
@@ -102,8 +118,8 @@ impl Lower<'_, '_> {
 
     /// Division by zero gives 0; by -1 it negates, so that `MIN / -1` is `MIN`. Neither reaches the machine's
     /// division, which would trap.
-    fn sdiv(&mut self, width: Width, a: Value, b: Value, src: Operand) -> Value {
-        if safe_divisor(src, Signed::Yes) {
+    fn sdiv(&mut self, width: Width, a: Value, b: Value, src: Src) -> Value {
+        if safe_divisor(width, src, Signed::Yes) {
             return self.b.ins().sdiv(a, b);
         }
         let (zero, minus_one) = (self.immediate(width, 0), self.immediate(width, -1));
@@ -118,8 +134,8 @@ impl Lower<'_, '_> {
     }
 
     /// Modulo zero leaves the dividend; modulo -1 is 0, as modulo 1.
-    fn smod(&mut self, width: Width, a: Value, b: Value, src: Operand) -> Value {
-        if safe_divisor(src, Signed::Yes) {
+    fn smod(&mut self, width: Width, a: Value, b: Value, src: Src) -> Value {
+        if safe_divisor(width, src, Signed::Yes) {
             return self.b.ins().srem(a, b);
         }
         let (zero, minus_one) = (self.immediate(width, 0), self.immediate(width, -1));
@@ -146,10 +162,18 @@ enum Signed {
 }
 
 /// Whether the machine's own division gives BPF's result for every dividend.
-fn safe_divisor(src: Operand, signed: Signed) -> bool {
+fn safe_divisor(width: Width, src: Src, signed: Signed) -> bool {
     match src {
-        Operand::Imm(0) | Operand::Reg(_) => false,
-        Operand::Imm(-1) => signed == Signed::No,
-        Operand::Imm(_) => true,
+        Src::Imm(imm) => match (width, imm) {
+            (Width::W64, 0) => false,
+            (Width::W64, -1) => signed == Signed::No,
+            (Width::W64, _) => true,
+            (Width::W32, imm) => match imm & 0xffff_ffff {
+                0 => false,
+                0xffff_ffff => signed == Signed::No,
+                _ => true,
+            },
+        },
+        Src::Var(_) => false,
     }
 }

@@ -4,43 +4,44 @@ use std::mem::offset_of;
 
 use bpf_object::Program;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{AbiParam, InstBuilder, Signature, Value, types};
+use cranelift_codegen::ir::{self, AbiParam, ExternalName, InstBuilder, Signature, Value, types};
 use cranelift_codegen::isa::CallConv;
-use isa::{CallTarget, InsnIdx, Reg};
+use isa::{CallTarget, InsnIdx};
 
-use super::{Lower, context_memory, field, proven_memory};
+use super::{Lower, STUBS, context_memory, field, proven_memory, stub};
 use crate::abi::{self, VmContext};
-use crate::flow::Step;
+use crate::flow::Var;
 use crate::{CompileError, Import};
 
 /// Number of `bpf_tail_call`.
 const TAIL_CALL: u32 = 12;
 
 impl Lower<'_, '_> {
-    pub(super) fn call(&mut self, step: &Step, target: CallTarget) -> Result<(), CompileError> {
-        if let Some(result) = self.inlined_call(step, target) {
-            self.set(Reg::R0, result);
-            self.clobber_arguments();
-            return Ok(());
+    /// The result of a call.
+    pub(super) fn call(
+        &mut self,
+        at: InsnIdx,
+        target: CallTarget,
+        map: Option<u32>,
+        args: [Var; 5],
+    ) -> Result<Value, CompileError> {
+        if let Some(result) = self.inlined_call(target, map, args) {
+            return Ok(result);
         }
         let tail_call = target == CallTarget::Helper(TAIL_CALL);
         let result = match target {
-            CallTarget::Helper(number) => self.external_call(Import::Helper(number)),
+            CallTarget::Helper(number) => self.external_call(Import::Helper(number), args),
             CallTarget::Kfunc { btf_id, .. } => {
-                let index = u32::try_from(btf_id).map_err(|_| CompileError::BadTarget { at: step.at })?;
-                self.external_call(Import::Kfunc(index))
+                let index = u32::try_from(btf_id).map_err(|_| CompileError::BadTarget { at })?;
+                self.external_call(Import::Kfunc(index), args)
             }
-            CallTarget::Local(offset) => self.local_call(step.at, offset)?,
-            CallTarget::Register(_) => {
-                return Err(CompileError::UnsupportedInsn { at: step.at, insn: step.insn });
-            }
+            CallTarget::Local(offset) => self.local_call(at, offset, args)?,
+            CallTarget::Register(_) => return Err(CompileError::BadTarget { at }),
         };
         if tail_call || self.throws {
             self.leave(result);
         }
-        self.set(Reg::R0, result);
-        self.clobber_arguments();
-        Ok(())
+        Ok(result)
     }
 
     /// Returns `result` from this function if the call that gave it ended more than itself.
@@ -60,9 +61,9 @@ impl Lower<'_, '_> {
 
     /// After a call the program cannot read its argument registers any more, but a later call passes all five: gives them
     /// something that is at hand anyway, or the backend keeps the old values alive.
-    pub(super) fn clobber_arguments(&mut self) {
-        for reg in Reg::ARGS {
-            self.set(reg, self.frame);
+    pub(super) fn clobber(&mut self, clobbers: [Var; 5]) {
+        for var in clobbers {
+            self.set(var, self.frame);
         }
     }
 
@@ -76,15 +77,15 @@ impl Lower<'_, '_> {
         found.filter(reached).ok_or(bad)
     }
 
-    fn local_call(&mut self, at: InsnIdx, offset: i32) -> Result<Value, CompileError> {
+    fn local_call(&mut self, at: InsnIdx, offset: i32, args: [Var; 5]) -> Result<Value, CompileError> {
         let subprogram = self.subprogram_at(at, offset)?;
         let function = self.function(subprogram);
         let frame = self.callee_frame();
         let mut arguments = vec![self.context];
         // The entry has fewer parameters; nothing can call it, but verification is not to be relied on for that.
-        let registers = if subprogram == 0 { &[Reg::R1][..] } else { &Reg::ARGS[..] };
-        for &reg in registers {
-            arguments.push(self.get(reg));
+        let passed = if subprogram == 0 { 1 } else { args.len() };
+        for var in args.into_iter().take(passed) {
+            arguments.push(self.get(var));
         }
         arguments.push(frame);
         let call = self.b.ins().call(function, &arguments);
@@ -92,13 +93,13 @@ impl Lower<'_, '_> {
     }
 
     /// A helper or kfunc, which may enter callbacks.
-    fn external_call(&mut self, import: Import) -> Value {
+    fn external_call(&mut self, import: Import, args: [Var; 5]) -> Value {
         if self.has_callbacks {
             let frame = self.callee_frame();
             let offset = field(offset_of!(VmContext, callback_frame));
             self.b.ins().store(context_memory(), frame, self.context, offset);
         }
-        let arguments = Reg::ARGS.map(|reg| self.get(reg));
+        let arguments = args.map(|var| self.get(var));
         self.runtime_call(import, arguments)
     }
 
@@ -128,6 +129,27 @@ impl Lower<'_, '_> {
         let [a, b, c, d, e] = arguments;
         let call = self.b.ins().call_indirect(signature, function, &[self.context, a, b, c, d, e]);
         self.first_result(call)
+    }
+
+    /// Calls a function of the runtime where that hardly ever happens: nothing that the function keeps in machine registers is
+    /// lost, as the stub saves them all. The answer is in [`VmContext::answer`].
+    pub(super) fn cold_call(&mut self, import: Import, argument: Value) -> Value {
+        let stub = self.imports.stub(import);
+        let function = match self.stubs.get(&stub) {
+            Some(&function) => function,
+            None => {
+                let index = u32::try_from(stub).unwrap_or(u32::MAX);
+                let name = ir::UserExternalName::new(STUBS, index);
+                let name = self.b.func.declare_imported_user_function(name);
+                let signature = self.b.import_signature(stub::signature());
+                let name = ExternalName::user(name);
+                let data = ir::ExtFuncData { name, signature, colocated: true, patchable: false };
+                let function = self.b.import_function(data);
+                *self.stubs.entry(stub).or_insert(function)
+            }
+        };
+        self.b.ins().call(function, &[self.context, argument]);
+        self.b.ins().load(types::I64, context_memory(), self.context, field(offset_of!(VmContext, answer)))
     }
 
     fn first_result(&mut self, call: cranelift_codegen::ir::Inst) -> Value {

@@ -1,34 +1,30 @@
-//! Casts between address spaces, and 64-bit immediates.
+//! Casts between address spaces, and addresses known when a program is loaded.
 
 use std::mem::offset_of;
 
 use cranelift_codegen::ir::{InstBuilder, Value, types};
-use isa::{Imm64, Reg};
+use isa::{Imm64, InsnIdx};
 
 use super::{Lower, constant_memory, field};
 use crate::CompileError;
 use crate::abi::VmContext;
-use crate::flow::Step;
+use crate::flow::Var;
 
 impl Lower<'_, '_> {
-    /// To the arena's space (`dst_as` 1): a user address, the high half put above a low half that is not 0. To
-    /// ours: a 32-bit move.
-    pub(super) fn addr_space_cast(&mut self, dst: Reg, src: Reg, dst_as: u16) {
+    /// To the arena's space: a user address, the high half put above a low half that is not 0.
+    pub(super) fn to_user(&mut self, dst: Var, src: Var) {
         let value = self.get(src);
         let low = self.b.ins().ireduce(types::I32, value);
         let low = self.b.ins().uextend(types::I64, low);
-        if dst_as == 0 {
-            return self.set(dst, low);
-        }
         let high = self.constant_field(offset_of!(VmContext, user_vm_high));
         let address = self.b.ins().bor(low, high);
         let address = self.b.ins().select(low, address, low);
         self.set(dst, address);
     }
 
-    pub(super) fn load_imm64(&mut self, step: &Step, dst: Reg, value: Imm64) -> Result<(), CompileError> {
-        let bad = || CompileError::UnsupportedInsn { at: step.at, insn: step.insn };
-        let value = match value {
+    pub(super) fn load_address(&mut self, at: InsnIdx, dst: Var, of: Imm64) -> Result<(), CompileError> {
+        let bad = || CompileError::BadAddress { at };
+        let value = match of {
             Imm64::Const(value) => self.b.ins().iconst(types::I64, value.cast_signed()),
             Imm64::MapIdx(map) => self.map_entry(offset_of!(VmContext, maps), map).ok_or_else(bad)?,
             Imm64::MapIdxValue { map, offset } => {
@@ -37,7 +33,7 @@ impl Lower<'_, '_> {
             }
             Imm64::Func(offset) => {
                 // A callback that no path enters (a loop of no iterations) has no code.
-                match self.subprogram_at(step.at, offset) {
+                match self.subprogram_at(at, offset) {
                     Ok(subprogram) => {
                         let function = self.function(subprogram);
                         self.b.ins().func_addr(types::I64, function)

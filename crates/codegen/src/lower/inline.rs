@@ -8,12 +8,12 @@ use std::mem::offset_of;
 use bpf_object::{MapSpec, MapType};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
-use isa::{CallTarget, Reg, Size};
+use isa::{CallTarget, Size};
 
 use super::{Lower, constant_memory, field, proven_memory};
 use crate::Import;
 use crate::abi::{self, VmContext};
-use crate::flow::Step;
+use crate::flow::Var;
 
 /// Numbers of helpers (`enum bpf_func_id`).
 const MAP_LOOKUP_ELEM: u32 = 1;
@@ -21,18 +21,24 @@ const GET_SMP_PROCESSOR_ID: u32 = 8;
 
 impl Lower<'_, '_> {
     /// The result of a call that needs no function of the runtime; `None` if it does.
-    pub(super) fn inlined_call(&mut self, step: &Step, target: CallTarget) -> Option<Value> {
+    pub(super) fn inlined_call(
+        &mut self,
+        target: CallTarget,
+        map: Option<u32>,
+        args: [Var; 5],
+    ) -> Option<Value> {
+        let [_, key, ..] = args;
         match target {
             CallTarget::Helper(GET_SMP_PROCESSOR_ID) => Some(self.cpu()),
             CallTarget::Helper(MAP_LOOKUP_ELEM) => {
-                let index = step.map?;
+                let index = map?;
                 let program = self.unit.source.program();
                 let map = program.maps.get(index as usize)?;
                 match map.map_type {
-                    MapType::Array if map.key_size == 4 => self.array_lookup(index, map, false),
-                    MapType::PercpuArray if map.key_size == 4 => self.array_lookup(index, map, true),
+                    MapType::Array if map.key_size == 4 => self.array_lookup(index, map, key, false),
+                    MapType::PercpuArray if map.key_size == 4 => self.array_lookup(index, map, key, true),
                     MapType::Hash | MapType::PercpuHash | MapType::LruHash | MapType::LruPercpuHash => {
-                        Some(self.hash_lookup(index))
+                        Some(self.hash_lookup(index, key))
                     }
                     _ => None,
                 }
@@ -48,14 +54,14 @@ impl Lower<'_, '_> {
     }
 
     /// The address of a value of a hash map, 0 if there is none: a call of a function that need not look for the map.
-    fn hash_lookup(&mut self, index: u32) -> Value {
+    fn hash_lookup(&mut self, index: u32, key: Var) -> Value {
         let index = self.b.ins().iconst(types::I64, i64::from(index));
-        let key = self.get(Reg::R2);
+        let key = self.get(key);
         self.runtime_call(Import::MapLookup, [index, key, key, key, key])
     }
 
     /// The address of a value of an array, 0 past its end.
-    fn array_lookup(&mut self, index: u32, map: &MapSpec, per_cpu: bool) -> Option<Value> {
+    fn array_lookup(&mut self, index: u32, map: &MapSpec, key: Var, per_cpu: bool) -> Option<Value> {
         let stride = i64::try_from(abi::value_stride(map.value_size)).ok()?;
         let area = i64::try_from(abi::per_cpu_area(map.value_size, map.max_entries)).ok()?;
         let mut base = self.map_entry(offset_of!(VmContext, map_values), index)?;
@@ -64,7 +70,7 @@ impl Lower<'_, '_> {
             let offset = self.b.ins().imul_imm_s(cpu, area);
             base = self.b.ins().iadd(base, offset);
         }
-        let key = self.get(Reg::R2);
+        let key = self.get(key);
         let key = self.native_load(Size::W, false, proven_memory(), key);
         let inside = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, key, i64::from(map.max_entries));
         let offset = self.b.ins().imul_imm_s(key, stride);

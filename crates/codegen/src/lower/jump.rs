@@ -4,41 +4,38 @@ use std::mem::offset_of;
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, InstBuilder, Value, types};
-use isa::{Cond, InsnIdx, Reg};
+use isa::{Cond, InsnIdx};
 
-use super::{Budget, Lower, Register, UNREACHED_TRAP, constant_memory, field, location};
+use super::{Counter, Lower, UNREACHED_TRAP, constant_memory, field};
 use crate::abi::{LOOPS_PER_QUESTION, VmContext};
-use crate::flow::{BlockId, End, Test};
+use crate::flow::{BlockId, Budget, End, Test};
 use crate::{CompileError, Import};
 
 impl Lower<'_, '_> {
-    pub(super) fn end(&mut self, end: End) -> Result<(), CompileError> {
+    pub(super) fn end(&mut self, at: InsnIdx, end: End) -> Result<(), CompileError> {
         match end {
-            End::Jump { at, to } => {
-                self.b.set_srcloc(location(at));
+            End::Jump(to) => {
                 let to = self.label(at, to)?;
                 self.b.ins().jump(to, &[]);
             }
-            End::Branch { at, test, taken, next } => {
-                self.b.set_srcloc(location(at));
+            End::Branch { test, taken, next } => {
                 let (taken, next) = (self.label(at, taken)?, self.label(at, next)?);
                 let condition = self.condition(test);
                 self.b.ins().brif(condition, taken, &[], next, &[]);
             }
-            End::MayGoto { at, taken, next } => {
-                self.b.set_srcloc(location(at));
+            End::MayGoto { budget, taken, next } => {
                 let (taken, next) = (self.label(at, taken)?, self.label(at, next)?);
-                self.may_goto(taken, next);
+                self.may_goto(budget, taken, next);
             }
-            End::Exit { at } => {
-                self.b.set_srcloc(location(at));
-                let result = self.get(Reg::R0);
+            End::Afford { budget, iterations, enough, short } => {
+                let (enough, short) = (self.label(at, enough)?, self.label(at, short)?);
+                self.afford(budget, iterations, enough, short);
+            }
+            End::Exit(value) => {
+                let result = self.get(value);
                 self.b.ins().return_(&[result]);
             }
-            End::Trap { at } => {
-                self.b.set_srcloc(location(at));
-                self.b.ins().trap(UNREACHED_TRAP);
-            }
+            End::Trap => _ = self.b.ins().trap(UNREACHED_TRAP),
         }
         Ok(())
     }
@@ -47,9 +44,10 @@ impl Lower<'_, '_> {
         self.labels.get(block.index()).copied().ok_or(CompileError::BadTarget { at })
     }
 
-    fn condition(&mut self, test: Test) -> Value {
-        let a = self.get_low(test.width, test.dst);
-        let b = self.operand(test.width, test.src);
+    /// A value that is not 0 where the test holds.
+    pub(super) fn condition(&mut self, test: Test) -> Value {
+        let a = self.get_low(test.width, test.a);
+        let b = self.operand(test.width, test.b);
         let code = match test.cond {
             Cond::Eq => IntCC::Equal,
             Cond::Ne => IntCC::NotEqual,
@@ -68,8 +66,8 @@ impl Lower<'_, '_> {
 
     /// Counts one iteration down and goes to `next`. When none is left, the runtime is asked for more; if it gives
     /// none, goes to `taken`.
-    fn may_goto(&mut self, taken: ir::Block, next: ir::Block) {
-        let Some(Budget { left, state }) = self.budget else {
+    fn may_goto(&mut self, budget: Budget, taken: ir::Block, next: ir::Block) {
+        let Some(&Counter { left, state }) = self.budgets.get(budget.index()) else {
             self.b.ins().trap(UNREACHED_TRAP);
             return;
         };
@@ -79,9 +77,8 @@ impl Lower<'_, '_> {
 
         self.b.switch_to_block(ask);
         self.b.set_cold_block(ask);
-        let zero = self.b.ins().iconst(types::I64, 0);
         let before = state.get(&mut self.b);
-        let answer = self.runtime_call(Import::LoopBudget, [before, zero, zero, zero, zero]);
+        let answer = self.cold_call(Import::LoopBudget, before);
         self.b.ins().brif(answer, more, &[], taken, &[]);
 
         self.b.switch_to_block(more);
@@ -98,14 +95,40 @@ impl Lower<'_, '_> {
         self.b.ins().jump(next, &[]);
     }
 
-    /// The budget of a function that begins.
-    pub(super) fn begin_budget(&mut self, left: Register, state: Register) {
+    /// Counts several iterations down and goes to `enough`, or counts none and goes to `short`.
+    fn afford(&mut self, budget: Budget, iterations: u32, enough: ir::Block, short: ir::Block) {
+        let Some(&Counter { left, .. }) = self.budgets.get(budget.index()) else {
+            self.b.ins().trap(UNREACHED_TRAP);
+            return;
+        };
+        let before = left.get(&mut self.b);
+        let after = self.b.ins().iadd_imm_s(before, -i64::from(iterations));
+        // A budget is far from 1 << 63.
+        let spent = self.b.ins().icmp_imm_s(IntCC::SignedLessThan, after, 0);
+        let count = self.b.create_block();
+        self.b.ins().brif(spent, short, &[], count, &[]);
+        self.b.switch_to_block(count);
+        left.set(&mut self.b, after);
+        self.b.ins().jump(enough, &[]);
+    }
+
+    /// Iterations that were counted and not used.
+    pub(super) fn credit(&mut self, budget: Budget, iterations: u32) {
+        if let Some(&Counter { left, .. }) = self.budgets.get(budget.index()) {
+            let before = left.get(&mut self.b);
+            let after = self.b.ins().iadd_imm_s(before, i64::from(iterations));
+            left.set(&mut self.b, after);
+        }
+    }
+
+    /// A whole budget.
+    pub(super) fn begin_budget(&mut self, budget: Budget) {
+        let Some(&Counter { left, state }) = self.budgets.get(budget.index()) else { return };
         for (register, offset) in
             [(left, offset_of!(VmContext, loop_budget)), (state, offset_of!(VmContext, loop_state))]
         {
             let value = self.b.ins().load(types::I64, constant_memory(), self.context, field(offset));
             register.set(&mut self.b, value);
         }
-        self.budget = Some(Budget { left, state });
     }
 }

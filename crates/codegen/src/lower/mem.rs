@@ -11,28 +11,21 @@
 //! What is addressed through `r10` itself is left to the backend as ordinary memory.
 
 use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Value, types};
-use isa::{AtomicOp, InsnIdx, Operand, PacketBase, Reg, Size, Width};
+use isa::{AtomicOp, InsnIdx, Size, Width};
 use verifier::Memory;
 
 use super::{ARENA_TRAP, Lower, memory_type, proven_memory};
-use crate::flow::Step;
+use crate::flow::{PacketIndex, Place, Src, Var};
 use crate::machine::Machine;
 use crate::{CompileError, Import};
 
-/// The memory operand of an instruction.
-#[derive(Clone, Copy)]
-pub(super) struct Place {
-    pub(super) size: Size,
-    pub(super) base: Reg,
-    pub(super) offset: i16,
-}
-
-/// What an atomic operation does to its place.
+/// What an atomic operation does to its place; see [`Op::Atomic`](crate::flow::Op::Atomic).
 #[derive(Clone, Copy)]
 pub(super) struct Update {
     pub(super) op: AtomicOp,
-    pub(super) fetch: bool,
-    pub(super) src: Reg,
+    pub(super) src: Var,
+    pub(super) expected: Option<Var>,
+    pub(super) old: Option<Var>,
 }
 
 /// How a place is accessed.
@@ -50,51 +43,51 @@ enum Way {
 impl Lower<'_, '_> {
     pub(super) fn load(
         &mut self,
-        step: &Step,
-        place: Place,
+        at: InsnIdx,
+        size: Size,
         sign_extend: bool,
-        dst: Reg,
+        dst: Var,
+        place: Place,
     ) -> Result<(), CompileError> {
-        let value = match self.way(step, place, self.unit.options.checked_arena)? {
+        let value = match self.way(at, place, self.unit.options.checked_arena)? {
             Way::Stack => {
-                let ty = memory_type(place.size);
-                let value = self.b.ins().load(ty, proven_memory(), self.frame, i32::from(place.offset));
-                self.extend(place.size, sign_extend, value)
+                let ty = memory_type(size);
+                let value = self.b.ins().load(ty, proven_memory(), self.frame, place.offset);
+                self.extend(size, sign_extend, value)
             }
-            Way::Native { address, flags } => self.native_load(place.size, sign_extend, flags, address),
+            Way::Native { address, flags } => self.native_load(size, sign_extend, flags, address),
             Way::Runtime { window_offset } => {
-                let [zero, index] = self.constants(step.at);
-                let import = Import::ArenaLoad(place.size);
+                let [zero, index] = self.constants(at);
+                let import = Import::ArenaLoad(size);
                 let value = self.runtime_call(import, [window_offset, zero, index, zero, zero]);
-                let value = self.truncate(place.size, value);
-                self.extend(place.size, sign_extend, value)
+                let value = self.truncate(size, value);
+                self.extend(size, sign_extend, value)
             }
             Way::Guarded { address } => {
-                let [zero, index] = self.constants(step.at);
-                let import = Import::GuardedLoad(place.size);
+                let [zero, index] = self.constants(at);
+                let import = Import::GuardedLoad(size);
                 let value = self.runtime_call(import, [address, zero, index, zero, zero]);
-                let value = self.truncate(place.size, value);
-                self.extend(place.size, sign_extend, value)
+                let value = self.truncate(size, value);
+                self.extend(size, sign_extend, value)
             }
         };
         self.set(dst, value);
         Ok(())
     }
 
-    /// `ld_abs` and `ld_ind`: the function returns 0 where the packet has no such byte. Clobbers the argument registers as a
-    /// call does.
-    pub(super) fn load_packet(&mut self, step: &Step, size: Size, from: PacketBase, imm: i32) {
+    /// `ld_abs` and `ld_ind`: the function returns 0 where the packet has no such byte.
+    pub(super) fn load_packet(&mut self, at: InsnIdx, size: Size, from: PacketIndex, imm: i32) -> Value {
         let offset = match from {
             // The sum is of 32 bits, and signed.
-            PacketBase::Ind(reg) => {
-                let index = self.get_low(Width::W32, reg);
+            PacketIndex::Var(var) => {
+                let index = self.get_low(Width::W32, var);
                 let sum = self.b.ins().iadd_imm_s(index, i64::from(imm));
                 self.b.ins().sextend(types::I64, sum)
             }
-            PacketBase::Abs => self.b.ins().iconst(types::I64, i64::from(imm)),
+            PacketIndex::None => self.b.ins().iconst(types::I64, i64::from(imm)),
         };
-        let [zero, at] = self.constants(step.at);
-        let value = self.runtime_call(Import::PacketLoad(size), [offset, zero, at, zero, zero]);
+        let [zero, index] = self.constants(at);
+        let value = self.runtime_call(Import::PacketLoad(size), [offset, zero, index, zero, zero]);
         let missing = self.b.ins().ushr_imm_u(value, 32);
         let (leave, go_on) = (self.b.create_block(), self.b.create_block());
         self.b.ins().brif(missing, leave, &[], go_on, &[]);
@@ -102,8 +95,7 @@ impl Lower<'_, '_> {
         let zero = self.b.ins().iconst(types::I64, 0);
         self.b.ins().return_(&[zero]);
         self.b.switch_to_block(go_on);
-        self.set(Reg::R0, value);
-        self.clobber_arguments();
+        value
     }
 
     /// A load that stays where it is, as 64 bits.
@@ -139,28 +131,34 @@ impl Lower<'_, '_> {
     }
 
     /// On x86-64 every store is a release; the order of the machine's stores is that of the program.
-    pub(super) fn store(&mut self, step: &Step, place: Place, src: Operand) -> Result<(), CompileError> {
+    pub(super) fn store(
+        &mut self,
+        at: InsnIdx,
+        size: Size,
+        place: Place,
+        src: Src,
+    ) -> Result<(), CompileError> {
         let Machine::X86_64 = self.unit.machine;
         let value = self.operand(Width::W64, src);
-        match self.way(step, place, self.unit.options.checked_arena)? {
+        match self.way(at, place, self.unit.options.checked_arena)? {
             Way::Stack => {
-                let value = self.truncate(place.size, value);
+                let value = self.truncate(size, value);
                 let flags = proven_memory();
-                self.b.ins().store(flags, value, self.frame, i32::from(place.offset));
+                self.b.ins().store(flags, value, self.frame, place.offset);
             }
             Way::Native { address, flags } => {
-                let value = self.truncate(place.size, value);
+                let value = self.truncate(size, value);
                 self.b.ins().store(flags, value, address, 0);
                 self.b.ins().sequence_point();
             }
             Way::Runtime { window_offset } => {
-                let [zero, index] = self.constants(step.at);
-                let import = Import::ArenaStore(place.size);
+                let [zero, index] = self.constants(at);
+                let import = Import::ArenaStore(size);
                 self.runtime_call(import, [window_offset, value, index, zero, zero]);
             }
             Way::Guarded { address } => {
-                let [zero, index] = self.constants(step.at);
-                self.runtime_call(Import::GuardedStore(place.size), [address, value, index, zero, zero]);
+                let [zero, index] = self.constants(at);
+                self.runtime_call(Import::GuardedStore(size), [address, value, index, zero, zero]);
             }
         }
         Ok(())
@@ -169,31 +167,34 @@ impl Lower<'_, '_> {
     /// On a missing arena page the machine's instruction is skipped. `xadd`, `xchg` and `cmpxchg` have their result
     /// in the register that held the operand (the expected value), so a skipped one leaves it as it was. A loop
     /// around `cmpxchg`, which the fetching or, and, xor would need, cannot tell: the runtime does those.
-    pub(super) fn atomic(&mut self, step: &Step, place: Place, update: Update) -> Result<(), CompileError> {
-        let Update { op, fetch, src } = update;
-        let loops = fetch && matches!(op, AtomicOp::Or | AtomicOp::And | AtomicOp::Xor);
-        let result = if op == AtomicOp::CmpXchg { Reg::R0 } else { src };
-        let ty = memory_type(place.size);
-        let old = match self.way(step, place, loops || self.unit.options.checked_arena)? {
+    pub(super) fn atomic(
+        &mut self,
+        at: InsnIdx,
+        size: Size,
+        place: Place,
+        update: Update,
+    ) -> Result<(), CompileError> {
+        let Update { op, src, expected, old: result } = update;
+        let loops = result.is_some() && matches!(op, AtomicOp::Or | AtomicOp::And | AtomicOp::Xor);
+        let old = match self.way(at, place, loops || self.unit.options.checked_arena)? {
             Way::Stack => {
                 let address = self.address(self.frame, place.offset);
-                self.native_atomic(ty, proven_memory(), address, update)
+                self.native_atomic(size, proven_memory(), address, update)
             }
-            Way::Native { address, flags } => self.native_atomic(ty, flags, address, update),
+            Way::Native { address, flags } => self.native_atomic(size, flags, address, update),
             Way::Runtime { window_offset } => {
-                let [_, index] = self.constants(step.at);
+                let [_, index] = self.constants(at);
                 let operand = self.get(src);
-                let expected = self.get_zero_extended(place.size, Reg::R0);
-                let missing = self.get_zero_extended(place.size, result);
-                let import = Import::ArenaAtomic(place.size, op);
-                let old = self.runtime_call(import, [window_offset, operand, index, expected, missing]);
-                self.truncate(place.size, old)
+                let missing = self.get_zero_extended(size, expected.unwrap_or(src));
+                let import = Import::ArenaAtomic(size, op);
+                let old = self.runtime_call(import, [window_offset, operand, index, missing, missing]);
+                self.truncate(size, old)
             }
             // The verifier allows no atomic there.
-            Way::Guarded { .. } => return Err(CompileError::KernelMemory { at: step.at }),
+            Way::Guarded { .. } => return Err(CompileError::KernelMemory { at }),
         };
-        if fetch || matches!(op, AtomicOp::Xchg | AtomicOp::CmpXchg) {
-            let old = if place.size == Size::DW { old } else { self.b.ins().uextend(types::I64, old) };
+        if let Some(result) = result {
+            let old = if size == Size::DW { old } else { self.b.ins().uextend(types::I64, old) };
             self.set(result, old);
         }
         Ok(())
@@ -201,12 +202,12 @@ impl Lower<'_, '_> {
 
     fn native_atomic(
         &mut self,
-        ty: ir::Type,
+        size: Size,
         flags: MemFlagsData,
         address: Value,
-        Update { op, src, .. }: Update,
+        Update { op, src, expected, .. }: Update,
     ) -> Value {
-        let width = if ty == types::I32 { Width::W32 } else { Width::W64 };
+        let width = if size == Size::DW { Width::W64 } else { Width::W32 };
         let operand = self.get_low(width, src);
         let op = match op {
             AtomicOp::Add => ir::AtomicRmwOp::Add,
@@ -215,25 +216,24 @@ impl Lower<'_, '_> {
             AtomicOp::Xor => ir::AtomicRmwOp::Xor,
             AtomicOp::Xchg => ir::AtomicRmwOp::Xchg,
             AtomicOp::CmpXchg => {
-                let expected = self.get_low(width, Reg::R0);
+                let expected = self.get_low(width, expected.unwrap_or(src));
                 return self.b.ins().atomic_cas(flags, address, expected, operand);
             }
         };
-        self.b.ins().atomic_rmw(ty, flags, op, address, operand)
+        self.b.ins().atomic_rmw(memory_type(size), flags, op, address, operand)
     }
 
     /// How the instruction's memory is to be accessed; `runtime` if an arena access is the runtime's.
-    fn way(&mut self, step: &Step, place: Place, runtime: bool) -> Result<Way, CompileError> {
-        let unknown = CompileError::UnknownMemory { at: step.at };
-        match step.memory.ok_or_else(|| unknown.clone())? {
-            Memory::Proven if place.base == Reg::R10 => Ok(Way::Stack),
+    fn way(&mut self, at: InsnIdx, place: Place, runtime: bool) -> Result<Way, CompileError> {
+        match place.memory {
+            Memory::Proven if place.is_own_stack() => Ok(Way::Stack),
             Memory::Proven => {
-                let base = self.get(place.base);
-                let address = self.address(base, place.offset);
+                let sum = self.sum(place);
+                let address = self.address(sum, place.offset);
                 Ok(Way::Native { address, flags: proven_memory() })
             }
             Memory::Arena => {
-                let pointer = self.get_zero_extended(Size::W, place.base);
+                let pointer = self.arena_pointer(place);
                 if runtime {
                     let window_offset = self.address(pointer, place.offset);
                     return Ok(Way::Runtime { window_offset });
@@ -243,14 +243,38 @@ impl Lower<'_, '_> {
                 Ok(Way::Native { address, flags: MemFlagsData::new().with_trap_code(Some(ARENA_TRAP)) })
             }
             Memory::Kernel => {
-                let base = self.get(place.base);
-                Ok(Way::Guarded { address: self.address(base, place.offset) })
+                let sum = self.sum(place);
+                Ok(Way::Guarded { address: self.address(sum, place.offset) })
             }
-            _ => Err(unknown),
+            _ => Err(CompileError::UnknownMemory { at }),
         }
     }
 
-    fn address(&mut self, base: Value, offset: i16) -> Value {
+    /// Base and index.
+    fn sum(&mut self, place: Place) -> Value {
+        let base = self.get(place.base);
+        let Some((index, shift)) = place.index else { return base };
+        let index = self.get(index);
+        let scaled = self.b.ins().ishl_imm_u(index, i64::from(shift));
+        self.b.ins().iadd(base, scaled)
+    }
+
+    /// Base and index of an access to the arena: 32 bits, zero-extended.
+    fn arena_pointer(&mut self, place: Place) -> Value {
+        let Some((index, shift)) = place.index else {
+            return if place.clear {
+                self.get(place.base)
+            } else {
+                self.get_zero_extended(Size::W, place.base)
+            };
+        };
+        let (base, index) = (self.get_low(Width::W32, place.base), self.get_low(Width::W32, index));
+        let scaled = self.b.ins().ishl_imm_u(index, i64::from(shift));
+        let sum = self.b.ins().iadd(base, scaled);
+        self.b.ins().uextend(types::I64, sum)
+    }
+
+    fn address(&mut self, base: Value, offset: i32) -> Value {
         if offset == 0 { base } else { self.b.ins().iadd_imm_s(base, i64::from(offset)) }
     }
 
@@ -262,8 +286,8 @@ impl Lower<'_, '_> {
         }
     }
 
-    fn get_zero_extended(&mut self, size: Size, reg: Reg) -> Value {
-        let value = self.get(reg);
+    pub(super) fn get_zero_extended(&mut self, size: Size, var: Var) -> Value {
+        let value = self.get(var);
         let value = self.truncate(size, value);
         if size == Size::DW { value } else { self.b.ins().uextend(types::I64, value) }
     }

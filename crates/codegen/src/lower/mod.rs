@@ -1,8 +1,8 @@
 //! From blocks of BPF instructions to Cranelift's intermediate form.
 //!
-//! BPF registers are variables of 64 bits; in huge functions they stay in memory (see [`Effort`]). `r10` never changes,
-//! so it is a plain value: the function's last parameter. The context comes first; what it says of the arena is read
-//! once, at entry.
+//! The variables of a body are the backend's variables of 64 bits; in huge functions they stay in memory (see [`Effort`]).
+//! `r10` never changes, so it is a plain value: the function's last parameter. The context comes first; what it says of
+//! the arena is read once, at entry.
 
 mod alu;
 mod call;
@@ -10,6 +10,7 @@ mod cast;
 mod inline;
 mod jump;
 mod mem;
+pub(crate) mod stub;
 
 use std::collections::HashMap;
 use std::mem::offset_of;
@@ -20,10 +21,10 @@ use cranelift_codegen::ir::{
 };
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
-use isa::{Insn, InsnIdx, Operand, Reg, Size, Width};
+use isa::{InsnIdx, Reg, Size, Width};
 
 use crate::abi::VmContext;
-use crate::flow::{Block, Body, Step};
+use crate::flow::{Block, Body, Budget, Op, Src, Step, Var};
 use crate::machine::{Effort, Machine};
 use crate::source::Source;
 use crate::{CompileError, Import, Options, limits};
@@ -33,11 +34,18 @@ pub(crate) const ARENA_TRAP: TrapCode = TrapCode::unwrap_user(1);
 /// Marks code where, by verification, execution never comes.
 const UNREACHED_TRAP: TrapCode = TrapCode::unwrap_user(2);
 
+/// The names that functions refer to each other by: a subprogram by its index, a stub by its number.
+pub(crate) const SUBPROGRAMS: u32 = 0;
+/// See [`SUBPROGRAMS`].
+pub(crate) const STUBS: u32 = 1;
+
 /// Runtime functions the program calls, numbered in the order they are first needed.
 #[derive(Debug, Default)]
 pub(crate) struct Imports {
     order: Vec<Import>,
     numbers: HashMap<Import, i32>,
+    /// Those that are called through a [stub](self::stub), in the order they are first needed.
+    stubs: Vec<Import>,
     /// Whether the code reads the number of its CPU.
     pub(crate) uses_cpu: bool,
 }
@@ -51,6 +59,19 @@ impl Imports {
             i32::try_from(order.len() - 1).unwrap_or(i32::MAX / 8)
         });
         number * 8
+    }
+
+    /// The number of the stub that calls an import.
+    fn stub(&mut self, import: Import) -> usize {
+        self.stubs.iter().position(|known| *known == import).unwrap_or_else(|| {
+            self.stubs.push(import);
+            self.stubs.len() - 1
+        })
+    }
+
+    /// The imports that have stubs, by the number of the stub.
+    pub(crate) fn stubs(&self) -> Vec<Import> {
+        self.stubs.clone()
     }
 
     /// All of them, in order.
@@ -102,7 +123,7 @@ fn signature(subprogram: usize) -> Signature {
     signature
 }
 
-/// Where a BPF register, or the loop budget, is kept.
+/// Where a variable, or the loop budget, is kept.
 #[derive(Clone, Copy)]
 enum Register {
     /// Wherever the backend likes.
@@ -111,9 +132,9 @@ enum Register {
     Slot(ir::StackSlot),
 }
 
-/// The iterations that the `may_goto` of one function have, together.
+/// The iterations that a group of `may_goto` have together.
 #[derive(Clone, Copy)]
-struct Budget {
+struct Counter {
     /// How many until the runtime is asked.
     left: Register,
     /// What it answered the last time.
@@ -127,16 +148,16 @@ struct Lower<'a, 'f> {
     imports: &'a mut Imports,
     /// The blocks of the body, in order.
     labels: Vec<ir::Block>,
-    /// `r0` to `r9`.
-    registers: [Register; 10],
+    /// The variables; that of `r10` is not used.
+    vars: Vec<Register>,
     /// `r10`.
     frame: Value,
     /// The context.
     context: Value,
     /// Base of the arena window.
     window: Value,
-    /// The loop budget, if the function has `may_goto`.
-    budget: Option<Budget>,
+    /// The loop budgets.
+    budgets: Vec<Counter>,
     /// Bytes of stack the function uses.
     stack_bytes: i64,
     /// Whether a helper or kfunc may enter a callback of this program.
@@ -147,6 +168,8 @@ struct Lower<'a, 'f> {
     import_signature: Option<ir::SigRef>,
     /// Subprograms this function refers to.
     functions: HashMap<usize, ir::FuncRef>,
+    /// Stubs this function refers to.
+    stubs: HashMap<usize, ir::FuncRef>,
 }
 
 impl<'a, 'f> Lower<'a, 'f> {
@@ -155,22 +178,19 @@ impl<'a, 'f> Lower<'a, 'f> {
         let entry = b.create_block();
         b.append_block_params_for_function_params(entry);
         b.switch_to_block(entry);
-        if let Some(first) = body.blocks.first() {
-            b.set_srcloc(location(first.start));
-        }
+        b.set_srcloc(location(body.start));
         let params = b.block_params(entry).to_vec();
         let zero = b.ins().iconst(types::I64, 0);
         let (context, frame) = (params.first().copied(), params.last().copied());
         let (context, frame) = (context.unwrap_or(zero), frame.unwrap_or(zero));
         let arguments = params.get(1..params.len().saturating_sub(1)).unwrap_or_default();
         let effort = limits::effort(body);
-        let registers: [Register; 10] = core::array::from_fn(|number| {
-            let register = Register::new(&mut b, effort);
+        let vars: Vec<_> = (0..body.vars).map(|_| Register::new(&mut b, effort)).collect();
+        for (number, register) in vars.iter().take(usize::from(Var::REGISTERS)).enumerate() {
             let argument = number.checked_sub(1).and_then(|i| arguments.get(i));
             // What the program cannot read before it writes it is only ever passed on, unread, by calls.
             register.set(&mut b, argument.copied().unwrap_or(frame));
-            register
-        });
+        }
         let window =
             b.ins().load(types::I64, constant_memory(), context, field(offset_of!(VmContext, window_base)));
         let frames = unit.source.frames();
@@ -181,20 +201,24 @@ impl<'a, 'f> Lower<'a, 'f> {
             unit,
             imports,
             labels,
-            registers,
+            vars,
             frame,
             context,
             window,
-            budget: None,
+            budgets: Vec::new(),
             stack_bytes,
             has_callbacks: frames.iter().any(|f| f.callback),
             throws: unit.source.program().externs.iter().any(|e| e.name == "bpf_throw"),
             import_signature: None,
             functions: HashMap::new(),
+            stubs: HashMap::new(),
         };
-        if body.uses_budget {
+        for _ in 0..body.budgets {
             let [left, state] = [(); 2].map(|()| Register::new(&mut lower.b, effort));
-            lower.begin_budget(left, state);
+            lower.budgets.push(Counter { left, state });
+        }
+        if body.budgets > 0 {
+            lower.begin_budget(Budget::OWN);
         }
         match lower.labels.first() {
             Some(&first) => _ = lower.b.ins().jump(first, &[]),
@@ -205,90 +229,106 @@ impl<'a, 'f> Lower<'a, 'f> {
 
     fn block(&mut self, block: &Block, label: ir::Block) -> Result<(), CompileError> {
         self.b.switch_to_block(label);
+        if block.cold {
+            self.b.set_cold_block(label);
+        }
         for step in &block.steps {
             self.b.set_srcloc(location(step.at));
             self.step(step)?;
         }
-        self.end(block.end)
+        self.b.set_srcloc(location(block.at));
+        self.end(block.at, block.end)
     }
 
     fn step(&mut self, step: &Step) -> Result<(), CompileError> {
-        match step.insn {
-            Insn::Alu { width, op, dst, src } => self.alu(width, op, dst, src),
-            Insn::Neg { width, dst } => self.neg(width, dst),
-            Insn::Mov { width, dst, src } => self.mov(width, dst, src),
-            Insn::MovSx { width, from, dst, src } => self.mov_sx(width, from, dst, src),
-            Insn::ByteSwap { order, bits, dst } => self.byte_swap(order, bits, dst),
-            Insn::AddrSpaceCast { dst, src, dst_as, .. } => self.addr_space_cast(dst, src, dst_as),
-            Insn::LoadImm64 { dst, value } => return self.load_imm64(step, dst, value),
-            Insn::Load { size, sign_extend, dst, base, offset } => {
-                return self.load(step, mem::Place { size, base, offset }, sign_extend, dst);
+        let at = step.at;
+        match step.op {
+            Op::Alu { width, op, dst, a, b } => self.alu(width, op, dst, a, b),
+            Op::Neg { width, dst, src } => self.neg(width, dst, src),
+            Op::Mov { width, dst, src } => {
+                let value = self.operand(width, src);
+                self.set_low(width, dst, value);
             }
-            Insn::LoadAcquire { size, dst, base, offset } => {
-                return self.load(step, mem::Place { size, base, offset }, false, dst);
+            Op::SignExtend { width, from, dst, src } => self.sign_extend(width, from, dst, src),
+            Op::ZeroExtend { from, dst, src } => {
+                let value = self.get_zero_extended(from, src);
+                self.set(dst, value);
             }
-            Insn::Store { size, base, offset, src } => {
-                return self.store(step, mem::Place { size, base, offset }, src);
+            Op::SwapBytes { bits, dst, src } => self.swap_bytes(bits, dst, src),
+            Op::Rotate { width, dst, src, by } => self.rotate(width, dst, src, by),
+            Op::Select { dst, test, yes, no } => self.select(dst, test, yes, no),
+            Op::Compare { dst, test } => self.compare(dst, test),
+            Op::ToUser { dst, src } => self.to_user(dst, src),
+            Op::Address { dst, of } => return self.load_address(at, dst, of),
+            Op::Load { size, sign_extend, dst, place, .. } => {
+                return self.load(at, size, sign_extend, dst, place);
             }
-            Insn::StoreRelease { size, base, offset, src } => {
-                return self.store(step, mem::Place { size, base, offset }, Operand::Reg(src));
+            Op::Store { size, place, src, .. } => return self.store(at, size, place, src),
+            Op::Atomic { size, op, place, src, expected, old } => {
+                return self.atomic(at, size, place, mem::Update { op, src, expected, old });
             }
-            Insn::Atomic { size, op, fetch, base, offset, src } => {
-                return self.atomic(step, mem::Place { size, base, offset }, mem::Update { op, fetch, src });
+            Op::LoadPacket { size, from, imm, dst, clobbers } => {
+                let value = self.load_packet(at, size, from, imm);
+                self.clobber(clobbers);
+                self.set(dst, value);
             }
-            Insn::LoadPacket { size, from, imm } => self.load_packet(step, size, from, imm),
-            Insn::Call { target } => return self.call(step, target),
-            _ => return Err(CompileError::UnsupportedInsn { at: step.at, insn: step.insn }),
+            Op::Call { target, map, args, dst, clobbers } => {
+                let result = self.call(at, target, map, args)?;
+                self.clobber(clobbers);
+                self.set(dst, result);
+            }
+            Op::BeginBudget { budget } => self.begin_budget(budget),
+            Op::Credit { budget, iterations } => self.credit(budget, iterations),
         }
         Ok(())
     }
 
-    /// The 64 bits of a register.
-    fn get(&mut self, reg: Reg) -> Value {
-        match self.registers.get(reg.index()) {
-            Some(register) => register.get(&mut self.b),
-            None => self.frame,
+    /// The 64 bits of a variable.
+    fn get(&mut self, var: Var) -> Value {
+        match self.vars.get(var.index()) {
+            Some(register) if var != Var::FRAME => register.get(&mut self.b),
+            _ => self.frame,
         }
     }
 
-    /// Sets the 64 bits of a register. `r10` cannot be written; verification sees to that.
-    fn set(&mut self, reg: Reg, value: Value) {
-        if let Some(register) = self.registers.get(reg.index()) {
+    /// Sets the 64 bits of a variable. `r10` cannot be written; verification sees to that.
+    fn set(&mut self, var: Var, value: Value) {
+        if let Some(register) = self.vars.get(var.index()) {
             register.set(&mut self.b, value);
         }
     }
 
-    /// The low bits of a register, as wide as the operation.
-    fn get_low(&mut self, width: Width, reg: Reg) -> Value {
-        let value = self.get(reg);
+    /// The low bits of a variable, as wide as the operation.
+    fn get_low(&mut self, width: Width, var: Var) -> Value {
+        let value = self.get(var);
         match width {
             Width::W32 => self.b.ins().ireduce(types::I32, value),
             Width::W64 => value,
         }
     }
 
-    /// Sets a register to a result; one of 32 bits is zero-extended.
-    fn set_low(&mut self, width: Width, reg: Reg, value: Value) {
+    /// Sets a variable to a result; one of 32 bits is zero-extended.
+    fn set_low(&mut self, width: Width, var: Var, value: Value) {
         let value = match width {
             Width::W32 => self.b.ins().uextend(types::I64, value),
             Width::W64 => value,
         };
-        self.set(reg, value);
+        self.set(var, value);
     }
 
-    /// A source operand: the immediate is sign-extended to the width of the operation.
-    fn operand(&mut self, width: Width, src: Operand) -> Value {
+    /// A source operand, as wide as the operation.
+    fn operand(&mut self, width: Width, src: Src) -> Value {
         match src {
-            Operand::Reg(reg) => self.get_low(width, reg),
-            Operand::Imm(imm) => self.immediate(width, imm),
+            Src::Var(var) => self.get_low(width, var),
+            Src::Imm(imm) => self.immediate(width, imm),
         }
     }
 
-    fn immediate(&mut self, width: Width, imm: i32) -> Value {
+    fn immediate(&mut self, width: Width, imm: i64) -> Value {
         match width {
             // The backend wants constants of narrow types without sign.
-            Width::W32 => self.b.ins().iconst(types::I32, i64::from(imm.cast_unsigned())),
-            Width::W64 => self.b.ins().iconst(types::I64, i64::from(imm)),
+            Width::W32 => self.b.ins().iconst(types::I32, imm & 0xffff_ffff),
+            Width::W64 => self.b.ins().iconst(types::I64, imm),
         }
     }
 
@@ -298,7 +338,7 @@ impl<'a, 'f> Lower<'a, 'f> {
             return function;
         }
         let index = u32::try_from(subprogram).unwrap_or(u32::MAX);
-        let name = self.b.func.declare_imported_user_function(ir::UserExternalName::new(0, index));
+        let name = self.b.func.declare_imported_user_function(ir::UserExternalName::new(SUBPROGRAMS, index));
         let signature = self.b.import_signature(signature(subprogram));
         let data =
             ir::ExtFuncData { name: ExternalName::user(name), signature, colocated: true, patchable: false };

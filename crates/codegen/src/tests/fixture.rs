@@ -8,6 +8,7 @@ use bpf_object::{Program, Subprogram};
 use isa::{Assembly, CallTarget, Insn, InsnIdx, Reg};
 use verifier::{FrameFacts, InsnFacts, Memory};
 
+use crate::flow::Body;
 use crate::source::Source;
 use crate::{CompileError, Compiled, Options};
 
@@ -39,12 +40,19 @@ impl Fixture {
         Source::claimed(&self.program, &self.frames, &self.facts)
     }
 
+    /// The bodies of all subprograms, before any pass.
+    pub(super) fn bodies(&self) -> Vec<Body> {
+        (0..self.frames.len())
+            .map(|i| Body::build(self.source(), i).expect("the fixture is in order"))
+            .collect()
+    }
+
     pub(super) fn compile(&self) -> Result<Compiled, CompileError> {
-        crate::compile_source(self.source(), &Options::default())
+        crate::compile::compile(self.source(), &Options::default())
     }
 
     pub(super) fn compile_checked(&self) -> Result<Compiled, CompileError> {
-        crate::compile_source(self.source(), &Options { checked_arena: true })
+        crate::compile::compile(self.source(), &Options { checked_arena: true, ..Options::default() })
     }
 }
 

@@ -4,5 +4,6 @@
 
 mod fixture;
 mod listing;
+mod passes;
 mod random;
 mod structure;

@@ -44,7 +44,9 @@ pub(super) fn check(fixture: &Fixture, compiled: &Compiled) {
         assert_eq!(site.clear.is_some(), site.access == AccessKind::Load);
         assert_eq!(fixture.source().facts(site.insn).memory, Some(Memory::Arena));
     }
-    let starts: BTreeSet<u64> = compiled.functions.iter().map(|f| u64::from(f.start)).collect();
+    let functions = compiled.functions.iter().map(|f| f.start);
+    let starts = functions.chain(compiled.stubs.iter().map(|s| s.start));
+    let starts: BTreeSet<u64> = starts.map(u64::from).collect();
     for function in &compiled.functions {
         let bytes = &compiled.text[function.start as usize..function.end as usize];
         let mut decoder = Decoder::with_ip(64, bytes, u64::from(function.start), DecoderOptions::NONE);

@@ -1,0 +1,166 @@
+//! One subprogram as blocks of operations: the form between verification and lowering.
+//!
+//! A [`Body`] is what passes work on and what lowering reads; nothing behind it looks at BPF instructions again. Values are in
+//! variables that are assigned as often as one likes (the backend finds out what is a value of its own), so that a pass may
+//! copy, rename and move operations without more ado. [`Display`](std::fmt::Display) writes a body as text.
+
+mod build;
+mod op;
+mod text;
+
+use isa::InsnIdx;
+
+pub(crate) use op::{Budget, Op, Order, PacketIndex, Place, Src, Test, Var};
+
+/// One subprogram as basic blocks; execution begins at block 0.
+#[derive(Clone, Debug)]
+pub(crate) struct Body {
+    /// Index into [`Program::subprograms`](bpf_object::Program::subprograms).
+    pub(crate) subprogram: usize,
+    /// Its first instruction.
+    pub(crate) start: InsnIdx,
+    /// The blocks. Those of the program come by ascending instruction, those made by passes behind them.
+    pub(crate) blocks: Vec<Block>,
+    /// Number of variables.
+    pub(crate) vars: u16,
+    /// Number of loop budgets; 0 if nothing counts.
+    pub(crate) budgets: u16,
+}
+
+/// Index of a block in its [`Body`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct BlockId(u32);
+
+/// Operations that are executed one after the other, and how control leaves them.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    /// What is done.
+    pub(crate) steps: Vec<Step>,
+    /// The instruction the end comes from.
+    pub(crate) at: InsnIdx,
+    /// How control leaves.
+    pub(crate) end: End,
+    /// Whether it is rarely executed: its code goes behind the rest.
+    pub(crate) cold: bool,
+}
+
+/// One operation and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Step {
+    /// The instruction that a fault names.
+    pub(crate) at: InsnIdx,
+    /// What is done.
+    pub(crate) op: Op,
+}
+
+/// How control leaves a block.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum End {
+    /// To another block.
+    Jump(BlockId),
+    /// To `taken` if the condition holds, else to `next`.
+    Branch { test: Test, taken: BlockId, next: BlockId },
+    /// Takes an iteration from the budget and goes to `next`. With none left, the runtime is asked for more; if it gives none, to
+    /// `taken`.
+    MayGoto { budget: Budget, taken: BlockId, next: BlockId },
+    /// Takes as many iterations from the budget and goes to `enough`; if it has not as many, takes none, asks nobody, and goes to
+    /// `short`.
+    Afford { budget: Budget, iterations: u32, enough: BlockId, short: BlockId },
+    /// Return of a value.
+    Exit(Var),
+    /// Where verification says that execution never comes.
+    Trap,
+}
+
+impl BlockId {
+    /// Where execution begins.
+    pub(crate) const ENTRY: Self = Self(0);
+
+    pub(crate) fn new(index: usize) -> Self {
+        Self(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    /// The index as a `usize`.
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl End {
+    /// The blocks that may come next, at most two.
+    pub(crate) fn successors(&self) -> impl Iterator<Item = BlockId> + use<> {
+        let (first, second) = match *self {
+            Self::Jump(to) => (Some(to), None),
+            Self::Branch { taken, next, .. } | Self::MayGoto { taken, next, .. } => (Some(taken), Some(next)),
+            Self::Afford { enough, short, .. } => (Some(enough), Some(short)),
+            Self::Exit(_) | Self::Trap => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
+
+    /// Calls `each` with every block that may come next, to lead elsewhere.
+    pub(crate) fn each_successor_mut(&mut self, mut each: impl FnMut(&mut BlockId)) {
+        match self {
+            Self::Jump(to) => each(to),
+            Self::Branch { taken, next, .. } | Self::MayGoto { taken, next, .. } => {
+                each(taken);
+                each(next);
+            }
+            Self::Afford { enough, short, .. } => {
+                each(enough);
+                each(short);
+            }
+            Self::Exit(_) | Self::Trap => {}
+        }
+    }
+
+    /// Calls `each` with every variable that is read.
+    pub(crate) fn each_var_mut(&mut self, mut each: impl FnMut(&mut Var)) {
+        match self {
+            Self::Branch { test, .. } => test.each_var_mut(each),
+            Self::Exit(value) => each(value),
+            Self::Jump(_) | Self::MayGoto { .. } | Self::Afford { .. } | Self::Trap => {}
+        }
+    }
+
+    /// Calls `each` with every variable that is read.
+    pub(crate) fn reads(&self, mut each: impl FnMut(Var)) {
+        let mut copy = *self;
+        copy.each_var_mut(|var| each(*var));
+    }
+}
+
+impl Body {
+    /// Number of operations, without those that end blocks.
+    pub(crate) fn steps(&self) -> usize {
+        self.blocks.iter().map(|b| b.steps.len()).sum()
+    }
+
+    /// The block with this number.
+    pub(crate) fn block(&self, id: BlockId) -> Option<&Block> {
+        self.blocks.get(id.index())
+    }
+
+    /// The block with this number, to change it.
+    pub(crate) fn block_mut(&mut self, id: BlockId) -> Option<&mut Block> {
+        self.blocks.get_mut(id.index())
+    }
+
+    /// Every block with its number.
+    pub(crate) fn each_block(&self) -> impl Iterator<Item = (BlockId, &Block)> {
+        self.blocks.iter().enumerate().map(|(index, block)| (BlockId::new(index), block))
+    }
+
+    /// A variable that nothing uses yet; `None` when there can be no more.
+    pub(crate) fn new_var(&mut self) -> Option<Var> {
+        let var = Var(self.vars);
+        self.vars = self.vars.checked_add(1)?;
+        Some(var)
+    }
+
+    /// Appends a block.
+    pub(crate) fn push(&mut self, block: Block) -> BlockId {
+        self.blocks.push(block);
+        BlockId::new(self.blocks.len() - 1)
+    }
+}

@@ -1,0 +1,349 @@
+//! Operations: what one BPF instruction becomes, and what passes make of several.
+
+use isa::{AluOp, AtomicOp, CallTarget, Cond, Imm64, PacketBase, Reg, Size, SwapBits, Width};
+use verifier::Memory;
+
+/// A variable of 64 bits. The first ten are `r0` to `r9`, then comes `r10`, which nothing writes; passes make more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Var(pub(crate) u16);
+
+impl Var {
+    /// `r0`.
+    pub(crate) const RESULT: Self = Self(0);
+    /// `r10`: the end of the function's stack.
+    pub(crate) const FRAME: Self = Self(10);
+    /// Number of variables that are registers.
+    pub(crate) const REGISTERS: u16 = 11;
+
+    /// The index as a `usize`.
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl From<Reg> for Var {
+    fn from(reg: Reg) -> Self {
+        Self(u16::from(reg.number()))
+    }
+}
+
+/// An operand that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Src {
+    /// A variable.
+    Var(Var),
+    /// A number; of operations of 32 bits the low half.
+    Imm(i64),
+}
+
+impl From<isa::Operand> for Src {
+    fn from(operand: isa::Operand) -> Self {
+        match operand {
+            isa::Operand::Reg(reg) => Self::Var(reg.into()),
+            isa::Operand::Imm(imm) => Self::Imm(imm.into()),
+        }
+    }
+}
+
+/// Where memory is accessed: `base + (index << shift) + offset`.
+///
+/// In an arena the sum of base and index is of 32 bits, and the offset is added to the address in the window: that is how
+/// the kernel accesses what pointer arithmetic and an instruction's offset make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Pointer.
+    pub(crate) base: Var,
+    /// What is added to it, and by how many bits it is shifted before.
+    pub(crate) index: Option<(Var, u8)>,
+    /// Bytes.
+    pub(crate) offset: i32,
+    /// Whose memory it is.
+    pub(crate) memory: Memory,
+    /// Whether the upper half of `base` is known to be 0.
+    pub(crate) clear: bool,
+}
+
+/// A comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Test {
+    /// Width of the operands.
+    pub(crate) width: Width,
+    /// The comparison.
+    pub(crate) cond: Cond,
+    /// Left operand.
+    pub(crate) a: Var,
+    /// Right operand.
+    pub(crate) b: Src,
+}
+
+/// Which earlier and later accesses an access must stay behind or in front of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// None, but that it happens.
+    Plain,
+    /// `load_acquire` and `store_release`.
+    Synchronizing,
+}
+
+/// A group of `may_goto`s that have their iterations together: those of one entry of one function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Budget(pub(crate) u16);
+
+impl Budget {
+    /// Of the function itself.
+    pub(crate) const OWN: Self = Self(0);
+
+    /// The index as a `usize`.
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// What is done between the beginning and the end of a block. Results of 32 bits are zero-extended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Op {
+    /// `dst = a op b`.
+    Alu { width: Width, op: AluOp, dst: Var, a: Var, b: Src },
+    /// `dst = -src`.
+    Neg { width: Width, dst: Var, src: Var },
+    /// `dst = src`.
+    Mov { width: Width, dst: Var, src: Src },
+    /// `dst = (s8|s16|s32)src`.
+    SignExtend { width: Width, from: Size, dst: Var, src: Var },
+    /// `dst = (u8|u16|u32)src`.
+    ZeroExtend { from: Size, dst: Var, src: Var },
+    /// `dst =` the low `bits` of `src`, the bytes in the other order.
+    SwapBytes { bits: SwapBits, dst: Var, src: Var },
+    /// `dst = src` rotated to the left.
+    Rotate { width: Width, dst: Var, src: Var, by: Src },
+    /// `dst = test ? yes : no`, of 64 bits.
+    Select { dst: Var, test: Test, yes: Src, no: Src },
+    /// `dst = test ? 1 : 0`.
+    Compare { dst: Var, test: Test },
+    /// `dst =` the user's address of an arena pointer.
+    ToUser { dst: Var, src: Var },
+    /// `dst =` an address that is known when the program is loaded (never [`Imm64::Const`]).
+    Address { dst: Var, of: Imm64 },
+    /// `dst = *(size *)place`.
+    Load { size: Size, sign_extend: bool, dst: Var, place: Place, order: Order },
+    /// `*(size *)place = src`.
+    Store { size: Size, place: Place, src: Src, order: Order },
+    /// Read-modify-write. `old` receives what was there; where the page is missing, the operand (the expected value of a
+    /// comparison).
+    Atomic { size: Size, op: AtomicOp, place: Place, src: Var, expected: Option<Var>, old: Option<Var> },
+    /// `dst =` bytes of a packet; the function returns 0 where there are none. `clobbers` as for a call.
+    LoadPacket { size: Size, from: PacketIndex, imm: i32, dst: Var, clobbers: [Var; 5] },
+    /// `dst = target(args)`. Afterwards the variables that a call clobbers have no particular value.
+    Call { target: CallTarget, map: Option<u32>, args: [Var; 5], dst: Var, clobbers: [Var; 5] },
+    /// Gives `may_goto` a whole budget, as each entry of a function does.
+    BeginBudget { budget: Budget },
+    /// Gives back iterations that were taken and not used.
+    Credit { budget: Budget, iterations: u32 },
+}
+
+/// What is added to the offset of a packet load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PacketIndex {
+    /// Nothing.
+    None,
+    /// The low half of a variable.
+    Var(Var),
+}
+
+impl PacketIndex {
+    pub(crate) fn new(from: PacketBase) -> Self {
+        match from {
+            PacketBase::Abs => Self::None,
+            PacketBase::Ind(reg) => Self::Var(reg.into()),
+        }
+    }
+}
+
+/// How an operation uses a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Its value is read.
+    Read,
+    /// It gets a value.
+    Write,
+    /// It has no particular value afterwards.
+    Clobber,
+}
+
+impl Op {
+    /// Calls `each` with every variable of the operation, what is read before what is written.
+    pub(crate) fn each_var(&self, mut each: impl FnMut(Var, Use)) {
+        let mut copy = *self;
+        copy.each_var_mut(|var, how| each(*var, how));
+    }
+
+    /// The variables that are read.
+    pub(crate) fn reads(&self, mut each: impl FnMut(Var)) {
+        self.each_var(|var, how| {
+            if how == Use::Read {
+                each(var);
+            }
+        });
+    }
+
+    /// The variables that get a value, or lose the one they have.
+    pub(crate) fn writes(&self, mut each: impl FnMut(Var)) {
+        self.each_var(|var, how| {
+            if how != Use::Read {
+                each(var);
+            }
+        });
+    }
+
+    /// The variable that gets the result.
+    pub(crate) fn result(&self) -> Option<Var> {
+        let mut result = None;
+        self.each_var(|var, how| {
+            if how == Use::Write {
+                result = Some(var);
+            }
+        });
+        result
+    }
+
+    /// Whether the operation does nothing but give its result a value, which depends on nothing but what it reads: it may be
+    /// done once more, earlier, or not at all.
+    pub(crate) fn is_pure(&self) -> bool {
+        match self {
+            Self::Alu { .. }
+            | Self::Neg { .. }
+            | Self::Mov { .. }
+            | Self::SignExtend { .. }
+            | Self::ZeroExtend { .. }
+            | Self::SwapBytes { .. }
+            | Self::Rotate { .. }
+            | Self::Select { .. }
+            | Self::Compare { .. }
+            | Self::ToUser { .. }
+            | Self::Address { .. } => true,
+            Self::Load { .. }
+            | Self::Store { .. }
+            | Self::Atomic { .. }
+            | Self::LoadPacket { .. }
+            | Self::Call { .. }
+            | Self::BeginBudget { .. }
+            | Self::Credit { .. } => false,
+        }
+    }
+
+    /// Calls `each` with every variable of the operation, to rename it; what is read comes before what is written.
+    pub(crate) fn each_var_mut(&mut self, mut each: impl FnMut(&mut Var, Use)) {
+        use Use::{Clobber, Read, Write};
+        match self {
+            Self::Alu { dst, a, b, .. } => {
+                each(a, Read);
+                read(b, &mut each);
+                each(dst, Write);
+            }
+            Self::Neg { dst, src, .. }
+            | Self::SignExtend { dst, src, .. }
+            | Self::ZeroExtend { dst, src, .. }
+            | Self::SwapBytes { dst, src, .. }
+            | Self::ToUser { dst, src } => {
+                each(src, Read);
+                each(dst, Write);
+            }
+            Self::Mov { dst, src, .. } => {
+                read(src, &mut each);
+                each(dst, Write);
+            }
+            Self::Rotate { dst, src, by, .. } => {
+                each(src, Read);
+                read(by, &mut each);
+                each(dst, Write);
+            }
+            Self::Select { dst, test, yes, no } => {
+                test.each_var_mut(|var| each(var, Read));
+                read(yes, &mut each);
+                read(no, &mut each);
+                each(dst, Write);
+            }
+            Self::Compare { dst, test } => {
+                test.each_var_mut(|var| each(var, Read));
+                each(dst, Write);
+            }
+            Self::Address { dst, .. } => each(dst, Write),
+            Self::Load { dst, place, .. } => {
+                place.each_var_mut(|var| each(var, Read));
+                each(dst, Write);
+            }
+            Self::Store { place, src, .. } => {
+                place.each_var_mut(|var| each(var, Read));
+                read(src, &mut each);
+            }
+            Self::Atomic { place, src, expected, old, .. } => {
+                place.each_var_mut(|var| each(var, Read));
+                each(src, Read);
+                expected.iter_mut().for_each(|var| each(var, Read));
+                old.iter_mut().for_each(|var| each(var, Write));
+            }
+            Self::LoadPacket { from, dst, clobbers, .. } => {
+                if let PacketIndex::Var(var) = from {
+                    each(var, Read);
+                }
+                clobbers.iter_mut().for_each(|var| each(var, Clobber));
+                each(dst, Write);
+            }
+            Self::Call { args, dst, clobbers, .. } => {
+                args.iter_mut().for_each(|var| each(var, Read));
+                clobbers.iter_mut().for_each(|var| each(var, Clobber));
+                each(dst, Write);
+            }
+            Self::BeginBudget { .. } | Self::Credit { .. } => {}
+        }
+    }
+}
+
+fn read(src: &mut Src, each: &mut impl FnMut(&mut Var, Use)) {
+    if let Src::Var(var) = src {
+        each(var, Use::Read);
+    }
+}
+
+impl Test {
+    /// Calls `each` with the variables that are compared.
+    pub(crate) fn each_var_mut(&mut self, mut each: impl FnMut(&mut Var)) {
+        each(&mut self.a);
+        if let Src::Var(b) = &mut self.b {
+            each(b);
+        }
+    }
+
+    /// The test that holds where this one does not; `a & b == 0` is none.
+    pub(crate) fn negated(self) -> Option<Self> {
+        let cond = match self.cond {
+            Cond::Eq => Cond::Ne,
+            Cond::Ne => Cond::Eq,
+            Cond::Gt => Cond::Le,
+            Cond::Le => Cond::Gt,
+            Cond::Ge => Cond::Lt,
+            Cond::Lt => Cond::Ge,
+            Cond::SGt => Cond::SLe,
+            Cond::SLe => Cond::SGt,
+            Cond::SGe => Cond::SLt,
+            Cond::SLt => Cond::SGe,
+            Cond::Set => return None,
+        };
+        Some(Self { cond, ..self })
+    }
+}
+
+impl Place {
+    /// Calls `each` with the variables the address is made of.
+    pub(crate) fn each_var_mut(&mut self, mut each: impl FnMut(&mut Var)) {
+        each(&mut self.base);
+        if let Some((index, _)) = &mut self.index {
+            each(index);
+        }
+    }
+
+    /// Whether it is stack that is addressed by `r10` itself.
+    pub(crate) fn is_own_stack(&self) -> bool {
+        self.base == Var::FRAME && self.index.is_none() && self.memory == Memory::Proven
+    }
+}

@@ -1,0 +1,119 @@
+//! Passes: each makes the bodies of a program a little better and leaves what they do exactly as it is.
+//!
+//! A pass has a room of its own here, says what it assumes, and can be turned off ([`PassSet`]), so that it can be compared
+//! with the interpreter, and measured, alone. Passes run in the order of [`Pass::ALL`].
+//!
+//! What no pass may do to accesses of an arena, of map values and of whatever other threads see: merge, drop, repeat or invent
+//! one, or let a load see what a store wrote without going to memory (a page may be missing, and then it gives 0).
+
+mod narrow;
+
+use crate::flow::Body;
+use crate::limits;
+use crate::machine::Effort;
+use crate::source::Source;
+
+/// A pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Pass {
+    /// Knows which values have nothing in their upper halves, and leaves out what would clear them.
+    Narrow,
+}
+
+impl Pass {
+    /// All of them, in the order they run.
+    pub const ALL: [Self; 1] = [Self::Narrow];
+
+    /// Its name, for options and tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Narrow => "narrow",
+        }
+    }
+
+    /// The pass of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|pass| pass.name() == name)
+    }
+
+    fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
+    /// Runs it; the result is how often it changed something.
+    fn run(self, bodies: &mut [Body], _source: Source<'_>) -> u32 {
+        let each = |pass: fn(&mut Body) -> u32, bodies: &mut [Body]| {
+            bodies.iter_mut().filter(|body| limits::effort(body) == Effort::Full).map(pass).sum()
+        };
+        match self {
+            Self::Narrow => each(narrow::run, bodies),
+        }
+    }
+}
+
+/// A choice of passes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PassSet(u32);
+
+impl PassSet {
+    /// All passes.
+    pub const ALL: Self = Self(u32::MAX);
+    /// None.
+    pub const NONE: Self = Self(0);
+
+    /// Whether a pass is chosen.
+    #[must_use]
+    pub fn contains(self, pass: Pass) -> bool {
+        self.0 & pass.bit() != 0
+    }
+
+    /// The same with a pass.
+    #[must_use]
+    pub fn with(self, pass: Pass) -> Self {
+        Self(self.0 | pass.bit())
+    }
+
+    /// The same without a pass.
+    #[must_use]
+    pub fn without(self, pass: Pass) -> Self {
+        Self(self.0 & !pass.bit())
+    }
+}
+
+impl Default for PassSet {
+    fn default() -> Self {
+        Self::ALL
+    }
+}
+
+impl core::fmt::Debug for PassSet {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_set().entries(Pass::ALL.into_iter().filter(|pass| self.contains(*pass))).finish()
+    }
+}
+
+/// How often each pass found something to do in a program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes([u32; Pass::ALL.len()]);
+
+impl Changes {
+    /// Of one pass.
+    #[must_use]
+    pub fn of(&self, pass: Pass) -> u32 {
+        self.0.get(pass as usize).copied().unwrap_or(0)
+    }
+}
+
+/// Runs the chosen passes over the functions of a program.
+pub(crate) fn run(bodies: &mut [Body], source: Source<'_>, chosen: PassSet) -> Changes {
+    let mut changes = Changes::default();
+    for (pass, count) in Pass::ALL.into_iter().zip(&mut changes.0) {
+        if chosen.contains(pass) {
+            *count = pass.run(bodies, source);
+        }
+    }
+    changes
+}
