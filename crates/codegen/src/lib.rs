@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod abi;
+mod analysis;
 mod compile;
 mod compiled;
 mod error;

@@ -10,7 +10,7 @@ mod text;
 
 use isa::InsnIdx;
 
-pub(crate) use op::{Budget, Op, Order, PacketIndex, Place, Src, Test, Var};
+pub(crate) use op::{Budget, Op, Order, PacketIndex, Place, Src, Test, Use, Var};
 
 /// One subprogram as basic blocks; execution begins at block 0.
 #[derive(Clone, Debug)]

@@ -1,0 +1,19 @@
+//! What passes ask about a body: how blocks are connected, what is in loops, which values are still needed.
+//!
+//! Nothing here follows changes: a pass that changes blocks asks anew.
+#![allow(dead_code, unused_imports, reason = "the passes that ask come one after the other")]
+
+mod dominators;
+mod edges;
+mod live;
+mod loops;
+mod vars;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use dominators::Dominators;
+pub(crate) use edges::Edges;
+pub(crate) use live::Liveness;
+pub(crate) use loops::{Loop, LoopId, Loops};
+pub(crate) use vars::VarSet;

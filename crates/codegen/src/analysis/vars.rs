@@ -1,0 +1,68 @@
+//! Sets of variables.
+
+use crate::flow::{Op, Use, Var};
+
+/// A set of variables of one body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VarSet(Vec<u64>);
+
+impl VarSet {
+    /// No variable, of a body with so many.
+    pub(crate) fn empty(vars: u16) -> Self {
+        Self(vec![0; usize::from(vars).div_ceil(64)])
+    }
+
+    /// Whether a variable is in it.
+    pub(crate) fn contains(&self, var: Var) -> bool {
+        self.0.get(var.index() / 64).is_some_and(|word| word >> (var.index() % 64) & 1 != 0)
+    }
+
+    /// Puts a variable in; whether it was not.
+    pub(crate) fn insert(&mut self, var: Var) -> bool {
+        let Some(word) = self.0.get_mut(var.index() / 64) else { return false };
+        let before = *word;
+        *word |= 1 << (var.index() % 64);
+        *word != before
+    }
+
+    /// Takes a variable out; whether it was in.
+    pub(crate) fn remove(&mut self, var: Var) -> bool {
+        let Some(word) = self.0.get_mut(var.index() / 64) else { return false };
+        let before = *word;
+        *word &= !(1 << (var.index() % 64));
+        *word != before
+    }
+
+    /// Puts all of another set in; whether that was any.
+    pub(crate) fn extend(&mut self, other: &Self) -> bool {
+        let mut more = false;
+        for (word, other) in self.0.iter_mut().zip(&other.0) {
+            more |= other & !*word != 0;
+            *word |= other;
+        }
+        more
+    }
+
+    /// Takes all of another set out.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        for (word, other) in self.0.iter_mut().zip(&other.0) {
+            *word &= !other;
+        }
+    }
+
+    /// The variables in it, by number.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Var> + '_ {
+        let bits = |word: u64| (0..64u16).filter(move |bit| word >> bit & 1 != 0);
+        (0u16..).zip(&self.0).flat_map(move |(index, word)| bits(*word).map(move |bit| Var(index * 64 + bit)))
+    }
+
+    /// From the variables needed behind an operation to those needed before it.
+    pub(crate) fn step_back(&mut self, op: &Op) {
+        op.each_var(|var, how| {
+            if how != Use::Read {
+                self.remove(var);
+            }
+        });
+        op.reads(|var| _ = self.insert(var));
+    }
+}
