@@ -4,6 +4,7 @@
 //! what counts is the median of the ratios of one round.
 
 mod arena;
+mod codegen;
 mod maps;
 mod stats;
 mod verify;
@@ -23,6 +24,8 @@ pub(crate) struct Args {
 enum What {
     /// Page allocation, first touch, faults, calls and creation, beside the running kernel's arena.
     Arena(arena::Args),
+    /// Generated code, beside native code, the interpreter, the running kernel's JIT and wasmtime.
+    Codegen(codegen::Args),
     /// Lookups, updates and ring buffers from a program, on one and two threads, beside the running kernel's maps.
     Maps(maps::Args),
     /// Time, instructions, states and memory of verification, beside the running kernel's.
@@ -30,11 +33,13 @@ enum What {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    if cfg!(debug_assertions) {
+    // That one is built apart, always with optimisation.
+    if cfg!(debug_assertions) && !matches!(args.what, What::Codegen(_)) {
         return again_in_release();
     }
     match &args.what {
         What::Arena(args) => arena::run(args),
+        What::Codegen(args) => codegen::run(args),
         What::Maps(args) => maps::run(args),
         What::Verify(args) => verify::run(args),
     }

@@ -1,0 +1,53 @@
+//! What was measured, as a picture: a group of bars for each program.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use plotters::prelude::*;
+
+use crate::engines::Engine;
+use crate::report::Report;
+
+/// Pixels.
+const GROUP_WIDTH: u32 = 110;
+const HEIGHT: u32 = 480;
+/// Ratios above are cut off, with their number in the bar's place: the interpreter would flatten all others.
+const CUT: f64 = 3.0;
+
+/// Draws ratios to native -O2 into an SVG file. The interpreter is left out.
+pub(crate) fn draw(report: &Report, path: &Path) -> anyhow::Result<()> {
+    let engines: Vec<Engine> = report.engines().filter(|engine| !engine.is_slow()).collect();
+    let groups = report.programs.len() + 1;
+    let width = GROUP_WIDTH * u32::try_from(groups)? + 80;
+    let root = SVGBackend::new(path, (width, HEIGHT)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&root)
+        .caption("Time relative to clang -O2 (lower is faster)", ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(30)
+        .y_label_area_size(40)
+        .build_cartesian_2d(0.0..groups as f64, 0.0..CUT)?;
+    let name = |at: &f64| {
+        let group = at.floor() as usize;
+        report.programs.get(group).map_or("geomean".to_owned(), |measured| measured.program.clone())
+    };
+    chart.configure_mesh().disable_x_mesh().x_labels(groups).x_label_formatter(&name).y_labels(7).draw()?;
+    let bar = 0.8 / engines.len().max(1) as f64;
+    for (index, &engine) in engines.iter().enumerate() {
+        let color = Palette99::pick(index).to_rgba();
+        let ratios = report.programs.iter().map(|measured| measured.ratio(engine));
+        let mean = report.geomeans.iter().find(|mean| mean.engine == engine).map(|mean| mean.ratio);
+        let bars = ratios.chain([mean]).enumerate().filter_map(|(group, ratio)| {
+            let left = group as f64 + 0.1 + bar * index as f64;
+            Some(Rectangle::new([(left, 0.0), (left + bar * 0.9, ratio?.min(CUT))], color.filled()))
+        });
+        chart
+            .draw_series(bars)?
+            .label(engine.name())
+            .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 10, y + 5)], color.filled()));
+    }
+    let native = PathElement::new(vec![(0.0, 1.0), (groups as f64, 1.0)], BLACK);
+    chart.draw_series([native])?;
+    chart.configure_series_labels().border_style(BLACK.mix(0.3)).background_style(WHITE.mix(0.8)).draw()?;
+    root.present().with_context(|| path.display().to_string())
+}
