@@ -16,7 +16,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use codegen::abi::{self, CallbackFn, EntryFn, RuntimeFn, VmContext};
-use codegen::{Compiled, FaultSite, Import, Options};
+use codegen::{Compiled, FaultSite, Import, Line, Options};
 use isa::InsnIdx;
 use sys::code::CodeMemory;
 use sys::fault::CodeRegion;
@@ -156,15 +156,27 @@ impl Machine {
         self.compiled.faults.get(tag as usize)
     }
 
-    /// The BPF call instruction that returns to this address, if that lies in this code.
-    pub(crate) fn call_at(&self, return_address: u64) -> Option<InsnIdx> {
+    /// The instruction of a fault site, and the calls that were inlined around it.
+    pub(crate) fn faulting(&self, site: &FaultSite) -> impl Iterator<Item = InsnIdx> + '_ {
+        core::iter::once(site.insn).chain(self.compiled.inlined_calls(site.inlined))
+    }
+
+    /// The BPF call instruction that returns to this address, and the calls that were inlined around it; nothing if the address
+    /// does not lie in this code.
+    pub(crate) fn calls_at(&self, return_address: u64) -> impl Iterator<Item = InsnIdx> + '_ {
+        let line = self.line_of_call(return_address);
+        let inlined = self.compiled.inlined_calls(line.and_then(|line| line.inlined));
+        line.map(|line| line.insn).into_iter().chain(inlined)
+    }
+
+    fn line_of_call(&self, return_address: u64) -> Option<&Line> {
         // The call ends at the return address, so it begins before.
         let offset = return_address.checked_sub(self.region.start())?.checked_sub(1)?;
         if offset >= self.region.len() as u64 {
             return None;
         }
         let after = self.compiled.lines.partition_point(|line| u64::from(line.offset) <= offset);
-        self.compiled.lines.get(after.checked_sub(1)?).map(|line| line.insn)
+        self.compiled.lines.get(after.checked_sub(1)?)
     }
 
     /// Whether this address lies in the machine's code.

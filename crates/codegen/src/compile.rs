@@ -25,8 +25,9 @@ pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled,
     let mut text = link::Text::default();
     let mut scratch = FunctionBuilderContext::new();
     let mut stack_bytes = 0;
-    for body in bodies {
+    for mut body in bodies {
         let subprogram = body.subprogram;
+        let inlined = core::mem::take(&mut body.inlined);
         let effort = limits::effort(&body);
         lower::function(&unit, &body, &mut imports, backend.empty(), &mut scratch)?;
         drop(body);
@@ -34,7 +35,7 @@ pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled,
         if let Some(code) = backend.context.compiled_code() {
             stack_bytes += code.buffer.frame_layout().map_or(0, |f| u64::from(f.frame_to_fp_offset));
             limits::check(subprogram, "bytes of native stack", stack_bytes, limits::STACK_BYTES)?;
-            text.append(source, subprogram, code, &backend.context.func.params)?;
+            text.append(source, subprogram, code, &backend.context.func.params, &inlined)?;
         }
     }
     for import in imports.stubs() {

@@ -19,12 +19,24 @@ pub struct Compiled {
     pub faults: Vec<FaultSite>,
     /// Where the code of each BPF instruction begins, by ascending offset.
     pub lines: Vec<Line>,
+    /// The calls that were replaced by their callees, for lines and faults to refer to.
+    pub inlined: Vec<InlinedCall>,
     /// Whether the code reads [`VmContext::cpu`](crate::abi::VmContext::cpu).
     pub uses_cpu: bool,
     /// How often each pass found something to do.
     pub changes: Changes,
     /// Runtime functions the code calls, in the order of [`VmContext::imports`](crate::abi::VmContext::imports).
     pub imports: Vec<Import>,
+}
+
+impl Compiled {
+    /// The calls that led to inlined code, the innermost first.
+    pub fn inlined_calls(&self, inlined: Option<u32>) -> impl Iterator<Item = InsnIdx> + '_ {
+        let call = |index: u32| Some((index, self.inlined.get(index as usize)?));
+        // Each refers to a smaller one, so it ends.
+        let outer = move |&(index, inner): &(u32, &InlinedCall)| call(inner.inlined.filter(|i| *i < index)?);
+        core::iter::successors(inlined.and_then(call), outer).map(|(_, call)| call.insn)
+    }
 }
 
 /// Code of one subprogram.
@@ -60,6 +72,17 @@ pub struct Line {
     pub offset: u32,
     /// BPF instruction.
     pub insn: InsnIdx,
+    /// The call in whose place it is executed, as an index into [`Compiled::inlined`].
+    pub inlined: Option<u32>,
+}
+
+/// A call that has no code: that of its callee was put in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InlinedCall {
+    /// The call instruction.
+    pub insn: InsnIdx,
+    /// The call in whose place that is executed in turn, as an index into [`Compiled::inlined`]; a smaller one than its own.
+    pub inlined: Option<u32>,
 }
 
 /// An instruction that may touch a missing arena page, and how execution goes on when it does.
@@ -75,6 +98,8 @@ pub struct FaultSite {
     pub clear: Option<u8>,
     /// BPF instruction.
     pub insn: InsnIdx,
+    /// The call in whose place it is executed, as an index into [`Compiled::inlined`].
+    pub inlined: Option<u32>,
     /// Load, store or atomic.
     pub access: AccessKind,
     /// Bytes accessed.

@@ -31,7 +31,7 @@ pub(crate) fn site(code: &[u8], offset: u32, at: InsnIdx, insn: Insn) -> Result<
         return Err(refused);
     }
     let length = u32::try_from(machine.len()).unwrap_or(0);
-    Ok(FaultSite { offset, resume: offset + length, clear, insn: at, access, size })
+    Ok(FaultSite { offset, resume: offset + length, clear, insn: at, inlined: None, access, size })
 }
 
 /// What a machine instruction does to memory, and the register that a skipped load must clear. `None` for every

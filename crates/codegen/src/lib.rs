@@ -31,7 +31,7 @@ mod tests;
 use source::Source;
 use verifier::Verified;
 
-pub use compiled::{AccessKind, Compiled, FaultSite, Function, Import, Line, Stub};
+pub use compiled::{AccessKind, Compiled, FaultSite, Function, Import, InlinedCall, Line, Stub};
 pub use error::CompileError;
 pub use listing::MachineInsn;
 pub use passes::{Changes, Pass, PassSet};

@@ -6,10 +6,11 @@ use cranelift_codegen::ir::{ExternalName, UserExternalName};
 use cranelift_codegen::{CompiledCode, FinalizedRelocTarget};
 use isa::InsnIdx;
 
+use crate::flow::{At, Inlined};
 use crate::lower::{self, ARENA_TRAP};
 use crate::passes::Changes;
 use crate::source::Source;
-use crate::{CompileError, Compiled, FaultSite, Function, Import, Line, Stub, faults, limits};
+use crate::{CompileError, Compiled, FaultSite, Function, Import, InlinedCall, Line, Stub, faults, limits};
 
 /// Alignment of a function.
 const ALIGNMENT: usize = 16;
@@ -23,6 +24,7 @@ pub(crate) struct Text {
     functions: Vec<Function>,
     faults: Vec<FaultSite>,
     lines: Vec<Line>,
+    inlined: Vec<InlinedCall>,
     references: Vec<Reference>,
     /// By their numbers.
     stubs: Vec<Stub>,
@@ -63,6 +65,7 @@ impl Text {
         subprogram: usize,
         code: &CompiledCode,
         names: &FunctionParameters,
+        inlined: &[At],
     ) -> Result<(), CompileError> {
         let start = self.append_bytes(subprogram, code)?;
         // Constants may follow the instructions; only these have locations, be it the one that says nothing.
@@ -70,7 +73,7 @@ impl Text {
         let end = start + code_bytes;
 
         let first = self.lines.len();
-        self.append_lines(source, subprogram, start, code);
+        self.append_lines(source, subprogram, start, code, inlined);
         self.append_faults(source, start, first, code)?;
         for relocation in code.buffer.relocs() {
             let unresolved = CompileError::Unresolved { subprogram, offset: relocation.offset };
@@ -109,16 +112,26 @@ impl Text {
     }
 
     /// Where the code of each BPF instruction begins; the function's first bytes belong to its first instruction.
-    fn append_lines(&mut self, source: Source<'_>, subprogram: usize, start: u32, code: &CompiledCode) {
+    fn append_lines(
+        &mut self,
+        source: Source<'_>,
+        subprogram: usize,
+        start: u32,
+        code: &CompiledCode,
+        inlined: &[At],
+    ) {
+        let before = u32::try_from(self.inlined.len()).unwrap_or(u32::MAX);
+        let call = |inlined: Inlined| u32::from(inlined.0).checked_sub(1).map(|index| before + index);
+        self.inlined
+            .extend(inlined.iter().map(|at| InlinedCall { insn: at.insn, inlined: call(at.inlined) }));
+
         let first = source.program().subprograms.get(subprogram).map_or(InsnIdx(0), |s| s.start);
-        self.lines.push(Line { offset: start, insn: first });
+        self.lines.push(Line { offset: start, insn: first, inlined: None });
         for location in code.buffer.get_srclocs_sorted() {
-            if location.loc.is_default() {
-                continue;
-            }
-            let line = Line { offset: start + location.start, insn: InsnIdx(location.loc.bits()) };
+            let Some(At { insn, inlined }) = lower::located(location.loc) else { continue };
+            let line = Line { offset: start + location.start, insn, inlined: call(inlined) };
             match self.lines.last_mut() {
-                Some(last) if last.insn == line.insn => {}
+                Some(last) if (last.insn, last.inlined) == (line.insn, line.inlined) => {}
                 Some(last) if last.offset == line.offset => *last = line,
                 _ => self.lines.push(line),
             }
@@ -138,10 +151,12 @@ impl Text {
             let before = lines.partition_point(|l| l.offset <= start + trap.offset);
             let line = before.checked_sub(1).and_then(|i| lines.get(i));
             let at = line.map_or(InsnIdx(0), |l| l.insn);
+            let inlined = line.and_then(|l| l.inlined);
             let refused = CompileError::UnskippableAccess { at, offset: trap.offset };
             let insn = source.program().code.get(at).ok_or(refused)?;
             let site = faults::site(bytes, trap.offset, at, insn)?;
-            self.faults.push(FaultSite { offset: start + site.offset, resume: start + site.resume, ..site });
+            let (offset, resume) = (start + site.offset, start + site.resume);
+            self.faults.push(FaultSite { offset, resume, inlined, ..site });
         }
         Ok(())
     }
@@ -177,6 +192,7 @@ impl Text {
             stubs: self.stubs,
             faults: self.faults,
             lines: self.lines,
+            inlined: self.inlined,
             imports,
         })
     }

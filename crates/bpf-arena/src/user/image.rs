@@ -466,8 +466,8 @@ impl Loaded {
             None => record.address,
         };
         let site = machine.fault_site(record.tag);
-        let calls = record.returns().iter().filter_map(|pc| machine.call_at(*pc));
-        let insns = site.map(|site| site.insn).into_iter().chain(calls);
+        let calls = record.returns().iter().flat_map(|pc| machine.calls_at(*pc));
+        let insns = site.into_iter().flat_map(|site| machine.faulting(site)).chain(calls);
         Fault {
             kind: site.map_or(codegen::AccessKind::Load, |site| site.access),
             address: UserAddr::new(address),

@@ -11,7 +11,7 @@ fn random(rng: &mut fastrand::Rng) -> Body {
     let count = rng.usize(1..14);
     let var = |rng: &mut fastrand::Rng| Var(rng.u16(0..VARS));
     let blocks = (0..count).map(|index| {
-        let at = InsnIdx(index as u32);
+        let at = InsnIdx(index as u32).into();
         let target = |rng: &mut fastrand::Rng| match rng.u8(0..3) {
             0 => BlockId::new((index + 1) % count),
             _ => BlockId::new(rng.usize(0..count)),
@@ -30,7 +30,7 @@ fn random(rng: &mut fastrand::Rng) -> Body {
         Block { steps, at, end, cold: false }
     });
     let blocks = blocks.collect();
-    Body { subprogram: 0, start: InsnIdx(0), blocks, vars: VARS, budgets: 0 }
+    Body { subprogram: 0, start: InsnIdx(0), blocks, vars: VARS, budgets: 0, inlined: Vec::new() }
 }
 
 fn each_random(mut check: impl FnMut(&Body, &Edges)) {

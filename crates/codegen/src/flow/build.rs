@@ -15,16 +15,24 @@ impl Body {
         let program = source.program();
         let vars = Var::REGISTERS;
         let Some(function) = program.subprograms.get(subprogram) else {
-            return Ok(Self { subprogram, start: InsnIdx(0), blocks: Vec::new(), vars, budgets: 0 });
+            return Ok(Self {
+                subprogram,
+                start: InsnIdx(0),
+                blocks: Vec::new(),
+                vars,
+                budgets: 0,
+                inlined: Vec::new(),
+            });
         };
         let leaders = Leaders::find(source, function)?;
-        let mut builder = Builder { source, function, leaders: &leaders, uses_budget: false };
+        let stack = source.frames().get(subprogram).map_or(0, |frame| frame.stack_bytes.into());
+        let mut builder = Builder { source, function, stack, leaders: &leaders, uses_budget: false };
         let mut blocks = Vec::with_capacity(leaders.starts.len());
         for &start in &leaders.starts {
             blocks.push(builder.block(start)?);
         }
         let budgets = builder.uses_budget.into();
-        Ok(Self { subprogram, start: function.start, blocks, vars, budgets })
+        Ok(Self { subprogram, start: function.start, blocks, vars, budgets, inlined: Vec::new() })
     }
 }
 
@@ -88,6 +96,8 @@ fn reached<'a>(source: Source<'a>, function: &Subprogram) -> impl Iterator<Item 
 struct Builder<'a> {
     source: Source<'a>,
     function: &'a Subprogram,
+    /// Bytes of stack that the function uses.
+    stack: u32,
     leaders: &'a Leaders,
     uses_budget: bool,
 }
@@ -105,14 +115,14 @@ impl Builder<'_> {
             if let Some(end) = self.end(at, insn)? {
                 break end;
             }
-            steps.push(Step { at, op: self.op(at, insn)? });
+            steps.push(Step { at: at.into(), op: self.op(at, insn)? });
             let next = code.next(at);
             if let Some(to) = self.leaders.get(next) {
                 break End::Jump(to);
             }
             at = next;
         };
-        Ok(Block { steps, at, end, cold: false })
+        Ok(Block { steps, at: at.into(), end, cold: false })
     }
 
     /// How the block ends if `insn` is its last, `None` if it goes on.
@@ -199,7 +209,8 @@ impl Builder<'_> {
             }
             Insn::Call { target } => {
                 let args = Reg::ARGS.map(Var::from);
-                Op::Call { target, map: facts.map, args, dst: Var::RESULT, clobbers: args }
+                let (map, stack) = (facts.map, self.stack);
+                Op::Call { target, map, stack, args, dst: Var::RESULT, clobbers: args }
             }
             _ => return Err(CompileError::UnsupportedInsn { at, insn }),
         })

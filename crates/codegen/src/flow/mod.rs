@@ -25,6 +25,34 @@ pub(crate) struct Body {
     pub(crate) vars: u16,
     /// Number of loop budgets; 0 if nothing counts.
     pub(crate) budgets: u16,
+    /// The calls whose callees were put in their places: [`Inlined`] counts from 1 in here.
+    pub(crate) inlined: Vec<At>,
+}
+
+/// Where an operation or the end of a block comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct At {
+    /// The instruction that a fault names.
+    pub(crate) insn: InsnIdx,
+    /// The call that stood where this is now.
+    pub(crate) inlined: Inlined,
+}
+
+/// A call that was replaced by its callee.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Inlined(pub(crate) u16);
+
+impl Inlined {
+    /// None: the function's own code.
+    pub(crate) const NOT: Self = Self(0);
+    /// Most of one function: what fits into the backend's notion of a source location, beside an instruction.
+    pub(crate) const MOST: u16 = (1 << (32 - crate::limits::PROGRAM_INSNS.ilog2() - 1)) - 2;
+}
+
+impl From<InsnIdx> for At {
+    fn from(insn: InsnIdx) -> Self {
+        Self { insn, inlined: Inlined::NOT }
+    }
 }
 
 /// Index of a block in its [`Body`].
@@ -36,8 +64,8 @@ pub(crate) struct BlockId(u32);
 pub(crate) struct Block {
     /// What is done.
     pub(crate) steps: Vec<Step>,
-    /// The instruction the end comes from.
-    pub(crate) at: InsnIdx,
+    /// Where the end comes from.
+    pub(crate) at: At,
     /// How control leaves.
     pub(crate) end: End,
     /// Whether it is rarely executed: its code goes behind the rest.
@@ -47,8 +75,8 @@ pub(crate) struct Block {
 /// One operation and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Step {
-    /// The instruction that a fault names.
-    pub(crate) at: InsnIdx,
+    /// Where it comes from.
+    pub(crate) at: At,
     /// What is done.
     pub(crate) op: Op,
 }

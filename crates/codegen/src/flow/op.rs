@@ -133,8 +133,9 @@ pub(crate) enum Op {
     Atomic { size: Size, op: AtomicOp, place: Place, src: Var, expected: Option<Var>, old: Option<Var> },
     /// `dst =` bytes of a packet; the function returns 0 where there are none. `clobbers` as for a call.
     LoadPacket { size: Size, from: PacketIndex, imm: i32, dst: Var, clobbers: [Var; 5] },
-    /// `dst = target(args)`. Afterwards the variables that a call clobbers have no particular value.
-    Call { target: CallTarget, map: Option<u32>, args: [Var; 5], dst: Var, clobbers: [Var; 5] },
+    /// `dst = target(args)`. Afterwards the variables that a call clobbers have no particular value. What is called finds its own
+    /// stack `stack` bytes below `r10`.
+    Call { target: CallTarget, map: Option<u32>, stack: u32, args: [Var; 5], dst: Var, clobbers: [Var; 5] },
     /// Gives `may_goto` a whole budget, as each entry of a function does.
     BeginBudget { budget: Budget },
     /// Gives back iterations that were taken and not used.

@@ -169,7 +169,7 @@ impl Display for Op {
                 }
                 f.write_char(']')
             }
-            Self::Call { target, args, dst, .. } => {
+            Self::Call { target, stack, args, dst, .. } => {
                 let [a, b, c, d, e] = args;
                 match target {
                     CallTarget::Helper(number) => write!(f, "{dst} = helper {number}")?,
@@ -177,7 +177,8 @@ impl Display for Op {
                     CallTarget::Kfunc { btf_id, .. } => write!(f, "{dst} = kfunc {btf_id}")?,
                     CallTarget::Register(reg) => write!(f, "{dst} = call r{}", reg.number())?,
                 }
-                write!(f, "({a}, {b}, {c}, {d}, {e})")
+                write!(f, "({a}, {b}, {c}, {d}, {e})")?;
+                if stack == 0 { Ok(()) } else { write!(f, " stack {stack}") }
             }
             Self::BeginBudget { budget } => write!(f, "begin budget {}", budget.0),
             Self::Credit { budget, iterations } => write!(f, "credit budget {} {iterations}", budget.0),

@@ -23,6 +23,7 @@ impl Lower<'_, '_> {
         at: InsnIdx,
         target: CallTarget,
         map: Option<u32>,
+        stack: u32,
         args: [Var; 5],
     ) -> Result<Value, CompileError> {
         if let Some(result) = self.inlined_call(target, map, args) {
@@ -30,12 +31,12 @@ impl Lower<'_, '_> {
         }
         let tail_call = target == CallTarget::Helper(TAIL_CALL);
         let result = match target {
-            CallTarget::Helper(number) => self.external_call(Import::Helper(number), args),
+            CallTarget::Helper(number) => self.external_call(Import::Helper(number), stack, args),
             CallTarget::Kfunc { btf_id, .. } => {
                 let index = u32::try_from(btf_id).map_err(|_| CompileError::BadTarget { at })?;
-                self.external_call(Import::Kfunc(index), args)
+                self.external_call(Import::Kfunc(index), stack, args)
             }
-            CallTarget::Local(offset) => self.local_call(at, offset, args)?,
+            CallTarget::Local(offset) => self.local_call(at, offset, stack, args)?,
             CallTarget::Register(_) => return Err(CompileError::BadTarget { at }),
         };
         if tail_call || self.throws {
@@ -77,10 +78,16 @@ impl Lower<'_, '_> {
         found.filter(reached).ok_or(bad)
     }
 
-    fn local_call(&mut self, at: InsnIdx, offset: i32, args: [Var; 5]) -> Result<Value, CompileError> {
+    fn local_call(
+        &mut self,
+        at: InsnIdx,
+        offset: i32,
+        stack: u32,
+        args: [Var; 5],
+    ) -> Result<Value, CompileError> {
         let subprogram = self.subprogram_at(at, offset)?;
         let function = self.function(subprogram);
-        let frame = self.callee_frame();
+        let frame = self.callee_frame(stack);
         let mut arguments = vec![self.context];
         // The entry has fewer parameters; nothing can call it, but verification is not to be relied on for that.
         let passed = if subprogram == 0 { 1 } else { args.len() };
@@ -93,9 +100,9 @@ impl Lower<'_, '_> {
     }
 
     /// A helper or kfunc, which may enter callbacks.
-    fn external_call(&mut self, import: Import, args: [Var; 5]) -> Value {
+    fn external_call(&mut self, import: Import, stack: u32, args: [Var; 5]) -> Value {
         if self.has_callbacks {
-            let frame = self.callee_frame();
+            let frame = self.callee_frame(stack);
             let offset = field(offset_of!(VmContext, callback_frame));
             self.b.ins().store(context_memory(), frame, self.context, offset);
         }
@@ -104,8 +111,8 @@ impl Lower<'_, '_> {
     }
 
     /// `r10` of a function that this one calls.
-    fn callee_frame(&mut self) -> Value {
-        self.b.ins().iadd_imm_s(self.frame, -self.stack_bytes)
+    fn callee_frame(&mut self, stack: u32) -> Value {
+        self.b.ins().iadd_imm_s(self.frame, -i64::from(stack))
     }
 
     /// Calls a function of the runtime with `r1` to `r5`.

@@ -24,7 +24,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use isa::{InsnIdx, Reg, Size, Width};
 
 use crate::abi::VmContext;
-use crate::flow::{Block, Body, Budget, Op, Src, Step, Var};
+use crate::flow::{At, Block, Body, Budget, Inlined, Op, Src, Step, Var};
 use crate::machine::{Effort, Machine};
 use crate::source::Source;
 use crate::{CompileError, Import, Options, limits};
@@ -158,8 +158,6 @@ struct Lower<'a, 'f> {
     window: Value,
     /// The loop budgets.
     budgets: Vec<Counter>,
-    /// Bytes of stack the function uses.
-    stack_bytes: i64,
     /// Whether a helper or kfunc may enter a callback of this program.
     has_callbacks: bool,
     /// Whether the program throws exceptions.
@@ -178,7 +176,7 @@ impl<'a, 'f> Lower<'a, 'f> {
         let entry = b.create_block();
         b.append_block_params_for_function_params(entry);
         b.switch_to_block(entry);
-        b.set_srcloc(location(body.start));
+        b.set_srcloc(location(body.start.into()));
         let params = b.block_params(entry).to_vec();
         let zero = b.ins().iconst(types::I64, 0);
         let (context, frame) = (params.first().copied(), params.last().copied());
@@ -194,7 +192,6 @@ impl<'a, 'f> Lower<'a, 'f> {
         let window =
             b.ins().load(types::I64, constant_memory(), context, field(offset_of!(VmContext, window_base)));
         let frames = unit.source.frames();
-        let stack_bytes = frames.get(body.subprogram).map_or(0, |f| i64::from(f.stack_bytes));
         let labels: Vec<_> = body.blocks.iter().map(|_| b.create_block()).collect();
         let mut lower = Self {
             b,
@@ -206,7 +203,6 @@ impl<'a, 'f> Lower<'a, 'f> {
             context,
             window,
             budgets: Vec::new(),
-            stack_bytes,
             has_callbacks: frames.iter().any(|f| f.callback),
             throws: unit.source.program().externs.iter().any(|e| e.name == "bpf_throw"),
             import_signature: None,
@@ -237,11 +233,11 @@ impl<'a, 'f> Lower<'a, 'f> {
             self.step(step)?;
         }
         self.b.set_srcloc(location(block.at));
-        self.end(block.at, block.end)
+        self.end(block.at.insn, block.end)
     }
 
     fn step(&mut self, step: &Step) -> Result<(), CompileError> {
-        let at = step.at;
+        let at = step.at.insn;
         match step.op {
             Op::Alu { width, op, dst, a, b } => self.alu(width, op, dst, a, b),
             Op::Neg { width, dst, src } => self.neg(width, dst, src),
@@ -272,8 +268,8 @@ impl<'a, 'f> Lower<'a, 'f> {
                 self.clobber(clobbers);
                 self.set(dst, value);
             }
-            Op::Call { target, map, args, dst, clobbers } => {
-                let result = self.call(at, target, map, args)?;
+            Op::Call { target, map, stack, args, dst, clobbers } => {
+                let result = self.call(at, target, map, stack, args)?;
                 self.clobber(clobbers);
                 self.set(dst, result);
             }
@@ -404,7 +400,18 @@ fn field(offset: usize) -> i32 {
     i32::try_from(offset).unwrap_or(i32::MAX)
 }
 
-/// The instruction as the backend's notion of a source location.
-fn location(at: InsnIdx) -> SourceLoc {
-    SourceLoc::new(at.0)
+/// Bits of the backend's notion of a source location that hold the instruction; above them is the call that the code was put in
+/// place of.
+const INSN_BITS: u32 = limits::PROGRAM_INSNS.ilog2() + 1;
+
+/// Where code comes from as the backend's notion of a source location.
+fn location(at: At) -> SourceLoc {
+    SourceLoc::new(at.insn.0 | u32::from(at.inlined.0) << INSN_BITS)
+}
+
+/// The way back.
+pub(crate) fn located(location: SourceLoc) -> Option<At> {
+    let bits = location.bits();
+    let inlined = Inlined(u16::try_from(bits >> INSN_BITS).ok()?);
+    (!location.is_default()).then_some(At { insn: InsnIdx(bits & ((1 << INSN_BITS) - 1)), inlined })
 }
