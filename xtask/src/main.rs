@@ -4,6 +4,7 @@ mod bench;
 mod conformance;
 mod fuzz;
 mod objects;
+mod perf;
 mod stress;
 
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Compiles every `*.bpf.c` into the `*.bpf.o` beside it.
     Objects(objects::Args),
+    /// Samples a compiled program with Linux `perf` and checks that the samples have names and source lines.
+    Perf(perf::Args),
     /// Uses a scheduler's library, linked from several objects, on many threads, and looks at its structures all the while.
     Stress(stress::Args),
 }
@@ -49,6 +52,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Conformance(args) => conformance::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Objects(args) => objects::run(&args),
+        Task::Perf(args) => perf::run(&args),
         Task::Stress(args) => stress::run(&args),
     }
 }

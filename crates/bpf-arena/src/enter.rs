@@ -25,6 +25,7 @@ use verifier::Verified;
 use crate::error::{RunError, TrapKind};
 use crate::runtime::hosted::Hosted;
 use crate::runtime::{self, Invocation, Leave, Loops};
+use crate::symbols::{Announced, Symbols, SymbolsError};
 
 /// A function of the runtime.
 pub(crate) trait Callee {
@@ -101,6 +102,8 @@ pub(crate) extern "C" fn trampoline<C: Callee>(
 /// A compiled program in executable memory.
 #[derive(Debug)]
 pub(crate) struct Machine {
+    // Before the code, so that it is withdrawn first.
+    _announced: Announced,
     region: CodeRegion,
     entry: EntryFn,
     callbacks: Vec<(u64, CallbackFn)>,
@@ -113,6 +116,7 @@ pub(crate) struct Machine {
 pub(crate) enum MachineError {
     Compile(codegen::CompileError),
     Os(sys::OsError),
+    Symbols(SymbolsError),
     /// The code calls something that the runtime does not have; loading has listed it for the user.
     Import(Import),
 }
@@ -123,6 +127,7 @@ impl Machine {
         verified: &Verified,
         options: &Options,
         hosted: &Hosted,
+        symbols: &Symbols,
     ) -> Result<Self, MachineError> {
         let compiled = codegen::compile(verified, options).map_err(MachineError::Compile)?;
         let imports = compiled
@@ -132,9 +137,12 @@ impl Machine {
                 runtime::import(*import, verified.program(), hosted).ok_or(MachineError::Import(*import))
             })
             .collect::<Result<_, _>>()?;
-        let memory = CodeMemory::new(&compiled.text).map_err(MachineError::Os)?;
+        let mut memory = CodeMemory::new(&compiled.text).map_err(MachineError::Os)?;
+        symbols.prepare(&mut memory);
         let sites = compiled.faults.iter().zip(0..).map(|(site, tag)| sys_site(site, tag)).collect();
         let region = CodeRegion::register(memory, sites).map_err(MachineError::Os)?;
+        let announced = symbols.announce(verified.program(), &compiled, region.start());
+        let announced = announced.map_err(MachineError::Symbols)?;
         let address = |offset: u32| region.start().wrapping_add(u64::from(offset));
         // SAFETY: the code generator says that the code at `entry` is such a function.
         let entry = unsafe { std::mem::transmute::<*const (), EntryFn>(pointer(address(compiled.entry))) };
@@ -148,7 +156,8 @@ impl Machine {
                 (address(offset), unsafe { std::mem::transmute::<*const (), CallbackFn>(code) })
             })
             .collect();
-        Ok(Self { region, entry, callbacks, imports, compiled: Compiled { text: Vec::new(), ..compiled } })
+        let compiled = Compiled { text: Vec::new(), ..compiled };
+        Ok(Self { _announced: announced, region, entry, callbacks, imports, compiled })
     }
 
     /// The fault site with this tag.

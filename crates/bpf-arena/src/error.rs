@@ -40,6 +40,14 @@ pub enum LoadError {
         /// What the system answered.
         source: sys::OsError,
     },
+    /// Tools that are to know the machine code's names cannot be told.
+    #[error("program `{program}`: no symbols: {source}")]
+    Symbols {
+        /// Name of the program.
+        program: String,
+        /// What went wrong.
+        source: Box<crate::symbols::SymbolsError>,
+    },
     /// A program declares a function of the host otherwise than the host provides it, or the host a function of the kernel otherwise
     /// than the kernel has it.
     #[error("program `{program}`: {source}")]

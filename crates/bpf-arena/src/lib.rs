@@ -75,6 +75,7 @@ mod ring;
 mod runtime;
 mod socket;
 pub mod suite;
+mod symbols;
 pub mod typed;
 mod user;
 
@@ -90,6 +91,7 @@ pub use packet::{PacketError, PacketOutcome, PacketRun, Redirect, RedirectTarget
 pub use ring::{RingBuffer, RingError, UserRingBuffer};
 pub use runtime::maps::MapSet;
 pub use socket::{Socket, SocketError, SocketRun};
+pub use symbols::{DebugFileError, SymbolsError};
 pub use user::{
     Cancel, Code, Instance, LoopLimit, Moment, OfferedBytes, Output, Remains, Stream, UserEngine, UserMemory,
 };

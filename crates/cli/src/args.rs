@@ -50,6 +50,22 @@ pub(crate) struct EngineArgs {
     /// Print the whole log of the kernel's verifier when it refuses a program.
     #[arg(long)]
     pub(crate) log: bool,
+    #[command(flatten)]
+    pub(crate) symbols: SymbolArgs,
+}
+
+/// Which tools are told the names of compiled functions. (The environment's BPF_ARENA_SYMBOLS=perf-map,jitdump,gdb says the same.)
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct SymbolArgs {
+    /// Name compiled functions in /tmp/perf-PID.map, for `perf report`.
+    #[arg(long, conflicts_with_all = ["interp", "engine"])]
+    pub(crate) perf_map: bool,
+    /// Write compiled functions with their source lines to ./jit-PID.dump, for `perf record -k mono` and `perf inject --jit`.
+    #[arg(long, conflicts_with_all = ["interp", "engine"])]
+    pub(crate) jitdump: bool,
+    /// Tell debuggers of compiled functions, their source lines and frames.
+    #[arg(long, conflicts_with_all = ["interp", "engine"])]
+    pub(crate) gdb: bool,
 }
 
 /// Run programs of an object, in the order given, on the same maps and arena.

@@ -28,12 +28,18 @@ fn instructions(program: &Program) -> Result<(), Failure> {
     let names = ProgramNames(program);
     let mut marker = Marker::default();
     for (at, insn) in program.code.iter() {
+        if let Some(function) = program.subprograms.iter().find(|function| function.start == at) {
+            say!("{}:", function.name)?;
+            marker = Marker::default();
+        }
         marker.show(program, at)?;
         say!("{:4}: {}", at.0, insn.text(at, &names))?;
     }
     Ok(())
 }
 
+/// The machine code of each function, under the instructions and the source lines that it was made of. What was inlined stands
+/// where it went, with its own lines.
 fn machine_code(program: &Program) -> Result<(), Failure> {
     let verified = verify::accept(program)?;
     let compiled = bpf_arena::codegen::compile(&verified, &bpf_arena::codegen::Options::default())
@@ -43,6 +49,13 @@ fn machine_code(program: &Program) -> Result<(), Failure> {
     let mut marker = Marker::default();
     let mut last = None;
     for machine in compiled.disassemble() {
+        if let Some(function) = compiled.functions.iter().find(|function| function.start == machine.offset) {
+            let subprogram = program.subprograms.get(function.subprogram);
+            let name = subprogram.map_or("?", |subprogram| &subprogram.name);
+            say!("{name}: {} bytes", function.end - function.start)?;
+            marker = Marker { function: subprogram.map(|subprogram| subprogram.start), line: None };
+            last = None;
+        }
         marker.show(program, machine.insn)?;
         if last != Some(machine.insn)
             && let Some(insn) = program.code.get(machine.insn)
@@ -56,9 +69,10 @@ fn machine_code(program: &Program) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Shows where functions and source lines begin.
+/// Shows where source lines begin.
 #[derive(Default)]
 struct Marker {
+    /// Start of the function that is shown, if code of others may stand in it.
     function: Option<InsnIdx>,
     /// File and line shown last.
     line: Option<(String, u32)>,
@@ -66,20 +80,16 @@ struct Marker {
 
 impl Marker {
     fn show(&mut self, program: &Program, at: InsnIdx) -> Result<(), Failure> {
-        if let Some(function) = program.subprogram_at(at)
-            && self.function != Some(function.start)
-        {
-            say!("{}:", function.name)?;
-            self.line = None;
-            self.function = Some(function.start);
+        let Some(line) = program.line_at(at) else { return Ok(()) };
+        let place = Some((report::file_name(line).to_owned(), line.line));
+        if self.line == place {
+            return Ok(());
         }
-        if let Some(line) = program.line_at(at) {
-            let place = Some((report::file_name(line).to_owned(), line.line));
-            if self.line != place {
-                say!("; {} @ {}:{}", line.source.trim(), report::file_name(line), line.line)?;
-                self.line = place;
-            }
-        }
+        let home =
+            program.subprogram_at(at).filter(|home| self.function.is_some_and(|own| own != home.start));
+        let inlined = home.map(|home| format!(" (inlined from {})", home.name)).unwrap_or_default();
+        say!("; {} @ {}:{}{inlined}", line.source.trim(), report::file_name(line), line.line)?;
+        self.line = place;
         Ok(())
     }
 }

@@ -50,7 +50,7 @@ pub(crate) fn try_load(
     printed: &Printed,
 ) -> Result<Result<App, LoadError>, Failure> {
     let result = match args.engine {
-        EngineName::User => load_here(object, user(args.interp, printed).only(names)),
+        EngineName::User => load_here(object, for_run(args, printed).only(names)),
         EngineName::Kernel => match Engine::kernel() {
             Ok(engine) => object.load(engine.only(names)),
             Err(error) => return Err(Failure::usage(error)),
@@ -90,6 +90,21 @@ pub(crate) fn user(interp: bool, printed: &Printed) -> UserEngine {
     let sink = printed.clone();
     let engine = Engine::user().output(move |stream: Stream, message: &[u8]| sink.push(stream, message));
     if interp { engine.interpreter() } else { engine }
+}
+
+/// The engine of this process as its options say.
+pub(crate) fn for_run(args: EngineArgs, printed: &Printed) -> UserEngine {
+    let mut engine = user(args.interp, printed);
+    if args.symbols.perf_map {
+        engine = engine.perf_map();
+    }
+    if args.symbols.jitdump {
+        engine = engine.jitdump(".");
+    }
+    if args.symbols.gdb {
+        engine = engine.gdb();
+    }
+    engine
 }
 
 /// Whether the kernel, not the object, is what an error is about.

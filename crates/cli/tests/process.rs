@@ -16,12 +16,19 @@ fn main() {
         Trial::test(name, test).with_ignored_flag(kernel.is_err()).with_kind(&missing)
     };
     let tcpdump = Command::new("tcpdump").arg("--version").output().is_ok();
+    let gdb = Command::new("gdb").arg("--version").output().is_ok();
     let trials = vec![
         Trial::test("tcpdump_reads_rewritten_packets", rewritten)
             .with_ignored_flag(!tcpdump)
             .with_kind(if tcpdump { "" } else { "needs `tcpdump`" }),
         Trial::test("a_reader_that_goes_away_is_no_error", closed_pipe),
         Trial::test("machine_code_names_its_sources_and_faults", machine_code),
+        Trial::test("perf_finds_the_names_of_functions", perf_map),
+        Trial::test("perf_finds_code_with_its_lines", jitdump),
+        Trial::test("the_environment_asks_for_symbols", symbols_by_environment),
+        Trial::test("gdb_stops_in_programs_and_walks_out_of_them", debugger)
+            .with_ignored_flag(!gdb)
+            .with_kind(if gdb { "" } else { "needs `gdb`" }),
         Trial::test("a_context_can_come_from_a_file", context_file),
         with_kernel("the_kernel_runs_the_same_object", same_in_kernel),
         with_kernel("run_compares_the_engines", run_in_both),
@@ -88,12 +95,94 @@ fn machine_code() -> Result<(), Failed> {
     assert_eq!((code, err.as_str()), (Some(0), ""));
     for part in [
         "bytes of machine code",
-        "write_word:",
+        "write_word: ",
         "; *at = value; ",
         "; may fault",
         "call bpf_arena_alloc_pages",
     ] {
         assert!(out.contains(part), "{part} is missing in\n{out}");
+    }
+    Ok(())
+}
+
+/// Runs `words` and gives its process number with what it wrote.
+fn run_with_pid(mut command: Command) -> (u32, Output) {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    (child.id(), child.wait_with_output().unwrap())
+}
+
+const BUSY: &str = "run bpf/profiled.bpf.o busy --ctx rounds=10";
+
+fn perf_map() -> Result<(), Failed> {
+    let (pid, output) = run_with_pid(command(&format!("{BUSY} --perf-map")));
+    assert!(output.status.success(), "{output:?}");
+    let path = format!("/tmp/perf-{pid}.map");
+    let map = std::fs::read_to_string(&path)?;
+    std::fs::remove_file(path)?;
+    let names: Vec<_> = map.lines().filter_map(|line| line.splitn(3, ' ').nth(2)).collect();
+    for name in ["busy", "round", "fill", "sift", "digest"] {
+        assert!(names.contains(&format!("bpf_arena::busy::{name}").as_str()), "{name} is missing in\n{map}");
+    }
+    Ok(())
+}
+
+fn jitdump() -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    let mut words = command(&format!("{BUSY} --jitdump"));
+    let object = std::path::absolute(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bpf/profiled.bpf.o"))?;
+    words = {
+        let mut here = Command::new(words.get_program());
+        let args =
+            words.get_args().map(|word| if word == "bpf/profiled.bpf.o" { object.as_os_str() } else { word });
+        here.args(args).current_dir(folder.path());
+        here
+    };
+    let (pid, output) = run_with_pid(words);
+    assert!(output.status.success(), "{output:?}");
+    let dump = std::fs::read(folder.path().join(format!("jit-{pid}.dump")))?;
+    let has = |part: &[u8]| dump.windows(part.len()).any(|window| window == part);
+    assert!(has(b"bpf_arena::busy::sift\0"));
+    assert!(has(b"bpf/profiled.bpf.c\0"));
+    Ok(())
+}
+
+fn symbols_by_environment() -> Result<(), Failed> {
+    let mut words = command(BUSY);
+    words.env("BPF_ARENA_SYMBOLS", "perf-map,gdb");
+    let (pid, output) = run_with_pid(words);
+    assert!(output.status.success(), "{output:?}");
+    std::fs::remove_file(format!("/tmp/perf-{pid}.map"))?;
+    let mut words = command(BUSY);
+    words.env("BPF_ARENA_SYMBOLS", "everything");
+    let output = words.output()?;
+    let text = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("BPF_ARENA_SYMBOLS has `everything`"), "{text}");
+    Ok(())
+}
+
+/// A breakpoint in a subprogram, by name; the way from there to the host's `main`; the lines of its callers.
+fn debugger() -> Result<(), Failed> {
+    let script = ["set breakpoint pending on", "break busy::digest", "run", "backtrace", "finish", "kill"];
+    let mut words = Command::new("gdb");
+    words.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
+    words.args(["-nx", "-batch", "-iex", "set debuginfod enabled off"]);
+    words.args(script.iter().flat_map(|line| ["-ex", line]));
+    words.args(["--args", env!("CARGO_BIN_EXE_bpf-arena")]).args(BUSY.split(' ')).arg("--gdb");
+    let output = words.output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for part in [
+        "#0  busy::digest () at ./bpf/profiled.bpf.c:",
+        " in busy::round () at ./bpf/profiled.bpf.c:60",
+        " in busy::busy () at ./bpf/profiled.bpf.c:69",
+        "in main ()",
+        "Run till exit from #0",
+    ] {
+        assert!(
+            text.contains(part),
+            "{part} is missing in\n{text}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(())
 }

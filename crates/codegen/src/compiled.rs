@@ -3,6 +3,7 @@
 use isa::{InsnIdx, Size};
 
 use crate::passes::Changes;
+use crate::unwind::FrameStep;
 
 /// Machine code of one program. Plain data; the runtime puts it into executable memory.
 #[derive(Clone, Debug)]
@@ -51,6 +52,8 @@ pub struct Function {
     /// Offset of its [`CallbackFn`](crate::abi::CallbackFn), if it is used as a callback: `lddw Func` loads the
     /// address of this offset.
     pub callback: Option<u32>,
+    /// How its first instructions build its frame.
+    pub frame: Vec<FrameStep>,
 }
 
 /// A function that calls one of the runtime's, keeps every machine register, and puts the result into
@@ -63,6 +66,8 @@ pub struct Stub {
     pub start: u32,
     /// Byte after the last instruction.
     pub end: u32,
+    /// How its first instructions build its frame.
+    pub frame: Vec<FrameStep>,
 }
 
 /// The code from `offset` on belongs to `insn`.

@@ -23,6 +23,7 @@ mod lower;
 mod machine;
 mod passes;
 mod source;
+mod unwind;
 // The other machines have no code to look at.
 #[cfg(test)]
 #[cfg(target_arch = "x86_64")]
@@ -35,6 +36,7 @@ pub use compiled::{AccessKind, Compiled, FaultSite, Function, Import, InlinedCal
 pub use error::CompileError;
 pub use listing::MachineInsn;
 pub use passes::{Changes, Pass, PassSet};
+pub use unwind::{FrameChange, FrameStep};
 
 /// How to compile.
 #[derive(Clone, Copy, Debug, Default)]

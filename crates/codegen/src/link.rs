@@ -10,7 +10,9 @@ use crate::flow::{At, Inlined};
 use crate::lower::{self, ARENA_TRAP};
 use crate::passes::Changes;
 use crate::source::Source;
-use crate::{CompileError, Compiled, FaultSite, Function, Import, InlinedCall, Line, Stub, faults, limits};
+use crate::{
+    CompileError, Compiled, FaultSite, Function, Import, InlinedCall, Line, Stub, faults, limits, unwind,
+};
 
 /// Alignment of a function.
 const ALIGNMENT: usize = 16;
@@ -88,7 +90,9 @@ impl Text {
             self.references.push(Reference { at, from: subprogram, to, addend: relocation.addend });
         }
         let is_callback = source.frames().get(subprogram).is_some_and(|f| f.callback);
-        self.functions.push(Function { subprogram, start, end, callback: is_callback.then_some(start) });
+        let callback = is_callback.then_some(start);
+        let frame = unwind::steps(start, code);
+        self.functions.push(Function { subprogram, start, end, callback, frame });
         Ok(())
     }
 
@@ -96,7 +100,7 @@ impl Text {
     pub(crate) fn append_stub(&mut self, import: Import, code: &CompiledCode) -> Result<(), CompileError> {
         let start = self.append_bytes(0, code)?;
         let end = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        self.stubs.push(Stub { import, start, end });
+        self.stubs.push(Stub { import, start, end, frame: unwind::steps(start, code) });
         Ok(())
     }
 

@@ -59,7 +59,8 @@ fn flags(effort: Effort) -> Result<settings::Flags, SetError> {
     // The text is position-independent all the same: functions of one program refer to each other by distance.
     // With `is_pic` the backend would go through a table of addresses instead, which there is none of.
     flags.set("is_pic", "false")?;
-    flags.set("unwind_info", "false")?;
+    // How functions build their frames is told to debuggers; it makes no difference to the code.
+    flags.set("unwind_info", "true")?;
     // A frame of more than a page must not reach past the guard page of the thread's stack.
     flags.set("enable_probestack", "true")?;
     flags.set("probestack_strategy", "inline")?;

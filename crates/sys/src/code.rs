@@ -17,6 +17,8 @@ pub struct CodeMemory {
     start: u64,
     room: u64,
     len: usize,
+    /// Whether the addresses are never used again.
+    retire: bool,
 }
 
 impl CodeMemory {
@@ -35,7 +37,7 @@ impl CodeMemory {
             unsafe { mmap_anonymous(core::ptr::null_mut(), whole, ProtFlags::empty(), MapFlags::PRIVATE) }
                 .map_err(OsError::of("mmap"))?;
         let start = guard.expose_provenance() as u64 + PAGE_SIZE;
-        let memory = Self { start, room, len: text.len() };
+        let memory = Self { start, room, len: text.len(), retire: false };
         memory.protect(MprotectFlags::READ | MprotectFlags::WRITE)?;
         let target: *mut u8 = core::ptr::with_exposed_provenance_mut(to_usize(start));
         // SAFETY: `room` is at least the text's length, writable, and nobody else knows of it.
@@ -43,6 +45,12 @@ impl CodeMemory {
         memory.protect(MprotectFlags::READ | MprotectFlags::EXEC)?;
         crate::arch::flush_code(start, room);
         Ok(memory)
+    }
+
+    /// Keeps the addresses from being used again when this is dropped, for those who look them up in a list that only
+    /// grows. The memory itself is given back.
+    pub fn retire_addresses(&mut self) {
+        self.retire = true;
     }
 
     /// Address of the first byte.
@@ -68,8 +76,17 @@ impl CodeMemory {
 impl Drop for CodeMemory {
     fn drop(&mut self) {
         let guard: *mut c_void = core::ptr::with_exposed_provenance_mut(to_usize(self.start - PAGE_SIZE));
+        let whole = to_usize(self.room + 2 * PAGE_SIZE);
+        if self.retire {
+            let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+            // SAFETY: replaces the mapping of this value; whoever executes the code holds it.
+            let result = unsafe { mmap_anonymous(guard, whole, ProtFlags::empty(), flags) };
+            // Where even that fails, the code stays, which does no harm.
+            debug_assert!(result.is_ok(), "replacing an owned mapping");
+            return;
+        }
         // SAFETY: the mapping of this value; whoever executes the code holds it.
-        let result = unsafe { munmap(guard, to_usize(self.room + 2 * PAGE_SIZE)) };
+        let result = unsafe { munmap(guard, whole) };
         debug_assert!(result.is_ok(), "munmap of an owned range");
     }
 }
@@ -89,6 +106,23 @@ mod tests {
         assert!(line(memory.start() + 8192).contains(" ---p "), "{maps}");
         assert!(!maps.contains("rwx"), "{maps}");
         assert_eq!(memory.len(), 5000);
+    }
+
+    #[test]
+    fn retired_addresses_are_not_used_again() {
+        let mut memory = CodeMemory::new(&[0xc3]).unwrap();
+        memory.retire_addresses();
+        let start = memory.start();
+        drop(memory);
+        let later: Vec<_> = (0..64).map(|_| CodeMemory::new(&[0xc3; 2]).unwrap()).collect();
+        assert!(later.iter().all(|memory| memory.start() != start));
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let range = |line: &str| {
+            let (first, last) = line.split_once(' ')?.0.split_once('-')?;
+            Some((u64::from_str_radix(first, 16).ok()?, u64::from_str_radix(last, 16).ok()?))
+        };
+        let holds = |line: &&str| range(line).is_some_and(|(first, last)| first <= start && start < last);
+        assert!(maps.lines().find(holds).unwrap().contains(" ---p "), "{maps}");
     }
 
     #[test]

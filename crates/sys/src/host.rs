@@ -51,6 +51,25 @@ fn nanoseconds(now: Timespec) -> u64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
 }
 
+/// How long ago this process began, in nanoseconds; `None` if the system does not say.
+#[must_use]
+pub fn process_age_ns() -> Option<u64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name in brackets may hold anything; what follows are numbers. The start is field 22, in ticks since boot.
+    let (_, numbers) = stat.rsplit_once(')')?;
+    let ticks: u64 = numbers.split_whitespace().nth(19)?.parse().ok()?;
+    let start =
+        u128::from(ticks) * 1_000_000_000 / u128::from(rustix::param::clock_ticks_per_second().max(1));
+    boottime_ns().checked_sub(u64::try_from(start).ok()?)
+}
+
+/// Whether this process has rights that its user does not have, so that the user's environment must not steer it.
+#[must_use]
+pub fn is_privileged() -> bool {
+    // SAFETY: `getauxval` has no preconditions.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// Ids of this process and this thread, as `bpf_get_current_pid_tgid` packs them: process above, thread below.
 #[must_use]
 pub fn pid_tgid() -> u64 {

@@ -10,8 +10,10 @@ pub mod bpf;
 pub mod code;
 mod error;
 pub mod fault;
+pub mod gdb;
 pub mod host;
 mod memory;
+pub mod profile;
 mod width;
 pub mod window;
 

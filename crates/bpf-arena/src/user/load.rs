@@ -19,6 +19,7 @@ use crate::runtime;
 use crate::runtime::hosted::Hosted;
 use crate::runtime::maps::{MapSet, structs};
 use crate::runtime::objects::ObjectTypes;
+use crate::symbols::Symbols;
 
 /// A verified program with what executes it: the interpreter, or machine code made of it.
 ///
@@ -59,7 +60,7 @@ impl Code {
     /// # Errors
     /// As for [`Code::interpreted`]; or code generation failed, or executable memory cannot be had.
     pub fn compiled(verified: &Verified, options: &codegen::Options) -> Result<Self, LoadError> {
-        Self::compiled_with(verified, options, &HostFunctions::default())
+        Self::compiled_with(verified, options, &HostFunctions::default(), &Symbols::default())
     }
 
     /// The same, with functions of the host.
@@ -67,12 +68,17 @@ impl Code {
         verified: &Verified,
         options: &codegen::Options,
         host: &HostFunctions,
+        symbols: &Symbols,
     ) -> Result<Self, LoadError> {
         let code = Self::interpreted_with(verified, host)?;
         let program = || verified.program().name.clone();
-        let machine = Machine::compile(verified, options, &code.hosted).map_err(|error| match error {
+        let unknown = |source| LoadError::Symbols { program: program(), source: Box::new(source) };
+        let symbols = symbols.or_environment().map_err(unknown)?;
+        let machine = Machine::compile(verified, options, &code.hosted, &symbols);
+        let machine = machine.map_err(|error| match error {
             MachineError::Compile(source) => LoadError::Compile { program: program(), source },
             MachineError::Os(source) => LoadError::CodeMemory { program: program(), source },
+            MachineError::Symbols(source) => unknown(source),
             MachineError::Import(import) => LoadError::Unsupported(vec![Unsupported {
                 program: Some(program()),
                 name: format!("{import:?}"),
@@ -171,7 +177,7 @@ impl UserEngine {
         } else {
             let mut options = codegen::Options::default();
             options.checked_arena = maps.arena().is_some_and(|arena| !arena.faults_in_hardware());
-            Code::compiled_with(verified, &options, &self.options.host)?
+            Code::compiled_with(verified, &options, &self.options.host, &self.options.symbols)?
         };
         self.instantiate_code(&code, maps)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::host::tasks::Tasks;
 use crate::host::{HostFunctions, World};
 use crate::network::Network;
 use crate::runtime::maps::structs;
+use crate::symbols::Symbols;
 
 /// The engine of this process: options for everything loaded with it.
 #[derive(Clone, Debug)]
@@ -44,6 +46,7 @@ pub(crate) struct Options {
     pub(crate) world: Arc<World>,
     pub(crate) tasks: Tasks,
     pub(crate) call_stacks: Option<CallStacks>,
+    pub(crate) symbols: Symbols,
 }
 
 /// What the host says the call stack is: of user space or of the kernel, innermost frame first.
@@ -87,6 +90,7 @@ impl Default for UserEngine {
                 world: Arc::default(),
                 tasks: Tasks::new(),
                 call_stacks: None,
+                symbols: Symbols::default(),
             }),
         }
     }
@@ -105,6 +109,33 @@ impl UserEngine {
     #[must_use]
     pub fn checked_arena(mut self) -> Self {
         self.set().checked_arena = true;
+        self
+    }
+
+    /// Tells Linux `perf` what compiled functions are called (`bpf_arena::PROGRAM::SUBPROGRAM`), by lines in `/tmp/perf-PID.map`.
+    ///
+    /// Addresses of code that was dropped are not used again then, so that each has one name as long as the process lives.
+    /// A user can ask for this and its two siblings without the program's help, by an environment variable:
+    /// `BPF_ARENA_SYMBOLS=perf-map,jitdump=FOLDER,gdb`.
+    #[must_use]
+    pub fn perf_map(mut self) -> Self {
+        self.set().symbols.perf_map = true;
+        self
+    }
+
+    /// Writes compiled functions, their names and source lines to `jit-PID.dump` in this folder, for `perf record -k mono` followed by
+    /// `perf inject --jit`: then `perf annotate` shows machine code and source lines.
+    #[must_use]
+    pub fn jitdump(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.set().symbols.jitdump = Some(folder.into());
+        self
+    }
+
+    /// Tells debuggers that know GDB's interface for code made at run time of compiled functions, their source lines and frames:
+    /// `break PROGRAM::SUBPROGRAM`, `break FILE.bpf.c:LINE` and `backtrace` work as for other code.
+    #[must_use]
+    pub fn gdb(mut self) -> Self {
+        self.set().symbols.gdb = true;
         self
     }
 
