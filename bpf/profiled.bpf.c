@@ -7,7 +7,6 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARENA);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 16);
-	__ulong(map_extra, 0x1ull << 44);
 } arena SEC(".maps");
 
 #define WORDS 512

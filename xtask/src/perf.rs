@@ -154,7 +154,8 @@ fn output(command: &mut Command) -> anyhow::Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| name.clone())?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "{name} {:?}: {}", command.get_args().next(), said.trim());
+    let what = command.get_args().next().unwrap_or_default().to_string_lossy();
+    ensure!(output.status.success(), "{name} {what}: {}", said.trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -208,7 +209,8 @@ fn report(symbols: Symbols, samples: &[Sample]) -> anyhow::Result<()> {
         *counts.entry(format!("{name}{line}")).or_default() += 1;
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["SAMPLES", "SHARE", "BY"]);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["SAMPLES", "SHARE", "BY"]);
     for (name, count) in counts {
         let share = format!("{:.1} %", 100.0 * share(count, samples.len()));
         table.add_row([count.to_string(), share, name]);

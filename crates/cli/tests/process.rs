@@ -128,15 +128,9 @@ fn perf_map() -> Result<(), Failed> {
 
 fn jitdump() -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
-    let mut words = command(&format!("{BUSY} --jitdump"));
-    let object = std::path::absolute(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bpf/profiled.bpf.o"))?;
-    words = {
-        let mut here = Command::new(words.get_program());
-        let args =
-            words.get_args().map(|word| if word == "bpf/profiled.bpf.o" { object.as_os_str() } else { word });
-        here.args(args).current_dir(folder.path());
-        here
-    };
+    let mut words = command("run");
+    words.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bpf/profiled.bpf.o"));
+    words.args(["busy", "--ctx", "rounds=10", "--jitdump"]).current_dir(folder.path());
     let (pid, output) = run_with_pid(words);
     assert!(output.status.success(), "{output:?}");
     let dump = std::fs::read(folder.path().join(format!("jit-{pid}.dump")))?;
@@ -161,9 +155,23 @@ fn symbols_by_environment() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A breakpoint in a subprogram, by name; the way from there to the host's `main`; the lines of its callers.
+/// A breakpoint at a program, by name; one at a line, and the way from there to the host's `main`. The line's function may
+/// have been inlined.
 fn debugger() -> Result<(), Failed> {
-    let script = ["set breakpoint pending on", "break busy::digest", "run", "backtrace", "finish", "kill"];
+    let source =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bpf/profiled.bpf.c"))?;
+    let line = source.lines().position(|line| line.contains("sum ^ words[i]")).unwrap() + 1;
+    let place = format!("break profiled.bpf.c:{line}");
+    let script = [
+        "set breakpoint pending on",
+        "break busy::busy",
+        "run",
+        "info symbol $pc",
+        place.as_str(),
+        "continue",
+        "backtrace",
+        "kill",
+    ];
     let mut words = Command::new("gdb");
     words.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
     words.args(["-nx", "-batch", "-iex", "set debuginfod enabled off"]);
@@ -171,15 +179,16 @@ fn debugger() -> Result<(), Failed> {
     words.args(["--args", env!("CARGO_BIN_EXE_bpf-arena")]).args(BUSY.split(' ')).arg("--gdb");
     let output = words.output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for part in [
-        "#0  busy::digest () at ./bpf/profiled.bpf.c:",
-        " in busy::round () at ./bpf/profiled.bpf.c:60",
-        " in busy::busy () at ./bpf/profiled.bpf.c:69",
-        "in main ()",
-        "Run till exit from #0",
-    ] {
+    let parts = [
+        "Breakpoint 1, busy::busy () at ./bpf/profiled.bpf.c:".to_owned(),
+        "busy::busy".to_owned(),
+        format!(" () at ./bpf/profiled.bpf.c:{line}\n"),
+        " in busy::busy () at ./bpf/profiled.bpf.c:".to_owned(),
+        "in main ()".to_owned(),
+    ];
+    for part in parts {
         assert!(
-            text.contains(part),
+            text.contains(&part),
             "{part} is missing in\n{text}\n{}",
             String::from_utf8_lossy(&output.stderr)
         );
