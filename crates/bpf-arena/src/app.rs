@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bpf_object::MapType;
 
+use crate::RunLimits;
 use crate::arena::Arena;
 use crate::backend::LoadedProgram;
 use crate::context::Context;
@@ -259,6 +260,38 @@ impl Program {
 }
 
 impl Program {
+    /// The same program with limits for its runs, besides the engine's: for the runs that are begun with what this gives, however
+    /// they are begun, and for no others. So one run can be given a token of its own, or all of a caller.
+    ///
+    /// `None` from the kernel engine, which has no way to end a run.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use bpf_arena::{Cancel, Engine, Object, RunError, RunLimits, StopReason};
+    ///
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../bpf/endless.bpf.o");
+    /// let app = Object::open(path)?.load(Engine::user())?;
+    /// let spin = app.program("spin")?;
+    ///
+    /// let limited = spin.limited(RunLimits::new().time(Duration::from_millis(5))).expect("not the kernel's");
+    /// let Err(RunError::Stopped(stopped)) = limited.run(&mut ()) else { panic!("it has no end") };
+    /// assert_eq!(stopped.reason, StopReason::TimeLimit(Duration::from_millis(5)));
+    ///
+    /// let cancel = Cancel::new();
+    /// let limited = spin.limited(RunLimits::new().cancel(&cancel)).expect("not the kernel's");
+    /// std::thread::scope(|scope| {
+    ///     let run = scope.spawn(move || limited.run(&mut ()));
+    ///     cancel.cancel();
+    ///     assert!(matches!(run.join(), Ok(Err(RunError::Stopped(_)))));
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn limited(&self, limits: RunLimits) -> Option<Self> {
+        let limited = self.user()?.limited(limits);
+        Some(Self { spec: Arc::clone(&self.spec), inner: Arc::new(limited) })
+    }
+
     /// The program as the kernel engine has it: for test runs with packets and for attaching. `None` from the user engine.
     #[must_use]
     pub fn kernel(&self) -> Option<&crate::kernel::KernelProgram> {

@@ -228,11 +228,12 @@ impl Machine {
             map_values: maps.values().as_ptr(),
             variables: invocation.image.variables.addresses().as_ptr(),
             imports: self.imports.as_ptr(),
-            loop_budget: loops.budget,
+            loop_budget: loops.left,
             loop_state: loops.state,
             callback_frame: 0,
             leave: 0,
             answer: 0,
+            stop: invocation.signal.word(),
             cpu: if self.compiled.uses_cpu { u64::from(invocation.cpu.get()) } else { 0 },
             owner: std::ptr::null_mut(),
         };

@@ -276,9 +276,9 @@ pub enum RunError {
         /// The limit.
         limit: u64,
     },
-    /// The run was cancelled by its [`Cancel`](crate::Cancel) token.
-    #[error("cancelled")]
-    Cancelled,
+    /// The host ended the run.
+    #[error("{0}")]
+    Stopped(Box<Stopped>),
     /// The kernel refused to run the program, or the run was interrupted.
     #[error("program `{program}`: {source}")]
     Kernel {
@@ -321,6 +321,38 @@ pub enum RunError {
         /// The panic's message.
         message: String,
     },
+}
+
+/// A run that its host ended early.
+#[derive(Clone, Debug)]
+pub struct Stopped {
+    /// Why.
+    pub reason: StopReason,
+    /// Name of the program.
+    pub program: String,
+    /// Where it was when it noticed, innermost function first. Compiled code knows it of loops that it asks for (`may_goto`),
+    /// otherwise this is empty.
+    pub frames: Vec<Frame>,
+}
+
+/// Why a run was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// By its [`Cancel`](crate::Cancel) token.
+    Cancelled,
+    /// By its time limit, which was this.
+    TimeLimit(std::time::Duration),
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reason {
+            StopReason::Cancelled => write!(f, "cancelled: {}", self.program)?,
+            StopReason::TimeLimit(limit) => write!(f, "stopped after {limit:?}: {}", self.program)?,
+        }
+        self.frames.iter().try_for_each(|frame| write!(f, "\n  {frame}"))
+    }
 }
 
 /// An execution that verification should have excluded.

@@ -82,7 +82,7 @@ mod user;
 pub use app::{App, Outcome, Program, StructOps};
 pub use context::Context;
 pub use engine::Engine;
-pub use error::{LoadError, MapError, RunError};
+pub use error::{LoadError, MapError, RunError, StopReason, Stopped};
 pub use fault::{Fault, Faults};
 pub use features::{Feature, Features, features};
 pub use map::{BPF_ANY, BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST, Batch, BatchCursor, BatchError, Map, UpdateMode};
@@ -93,7 +93,8 @@ pub use runtime::maps::MapSet;
 pub use socket::{Socket, SocketError, SocketRun};
 pub use symbols::{DebugFileError, SymbolsError};
 pub use user::{
-    Cancel, Code, Instance, LoopLimit, Moment, OfferedBytes, Output, Remains, Stream, UserEngine, UserMemory,
+    Cancel, Code, Instance, LoopLimit, Moment, OfferedBytes, Output, Remains, RunLimits, Stream, UserEngine,
+    UserMemory,
 };
 pub use {bpf_object, codegen, isa, verifier};
 

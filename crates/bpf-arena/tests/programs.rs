@@ -10,7 +10,7 @@
 mod common;
 
 use bpf_arena::error::{LoadError, RunError, UnsupportedKind};
-use bpf_arena::{Cancel, LoopLimit, Stream};
+use bpf_arena::{Cancel, LoopLimit, StopReason, Stream};
 use bpf_object::{Extern, ExternKind};
 use common::{arena, array, both, both_with, bss, program, r0_of, rodata};
 use std::sync::{Arc, Mutex};
@@ -327,7 +327,11 @@ fn a_cancelled_run_ends() {
         &program(text, vec![]),
         &[],
         |engine| engine.cancel(&cancel).loop_limit(LoopLimit::Iterations(u64::MAX)),
-        |outcome, _, _| assert!(matches!(outcome, Err(RunError::Cancelled)), "{outcome:?}"),
+        |outcome, _, _| {
+            let Err(RunError::Stopped(stopped)) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(stopped.reason, StopReason::Cancelled);
+            assert!(!stopped.frames.is_empty());
+        },
     );
 }
 

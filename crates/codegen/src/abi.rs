@@ -3,6 +3,8 @@
 //! Generated code holds no address of its own process: everything it needs comes through the [`VmContext`] it gets as
 //! its first argument. The same bytes serve any number of instances and threads, each with its own context.
 
+use std::sync::atomic::AtomicU64;
+
 use isa::{Insn, Size};
 
 /// State of one run, read and written by generated code at fixed offsets.
@@ -22,10 +24,11 @@ pub struct VmContext {
     pub variables: *const u64,
     /// Functions of the runtime, in the order of [`Compiled::imports`](crate::Compiled::imports).
     pub imports: *const RuntimeFn,
-    /// `may_goto` iterations that a function has before it asks [`Import::LoopBudget`](crate::Import::LoopBudget) for more;
-    /// each entry of a function begins anew, as in the kernel.
+    /// `may_goto` iterations that a function has before it looks at the stop word for the first time; each entry of a function
+    /// begins anew, as in the kernel.
     pub loop_budget: u64,
-    /// What a function passes to the first such question.
+    /// What a function begins with in place of an answer of [`Import::LoopBudget`](crate::Import::LoopBudget). Its low bits are the
+    /// iterations beyond those of `loop_budget`.
     pub loop_state: u64,
     /// The `r10` a callback gets that a helper or kfunc enters: that of the calling function, minus the bytes of
     /// stack the caller uses. Written before such a call if the program has callbacks at all; a callback overwrites
@@ -37,6 +40,10 @@ pub struct VmContext {
     pub answer: u64,
     /// The CPU that the run has leased, for code that [asks](crate::Compiled::uses_cpu).
     pub cpu: u64,
+    /// The address of the run's stop word, which any thread may write at any moment: [`GO_ON`] or [`STOP`]. The address stays the
+    /// same during a run. Whatever may go on for long looks at the word: `may_goto` every [`LOOPS_PER_LOOK`] iterations; code in
+    /// place of a function of the runtime that would end a loop (`bpf_iter_num_next`) does so only while it finds [`GO_ON`].
+    pub stop: *const AtomicU64,
     /// The runtime's own state; generated code never looks at it.
     pub owner: *mut core::ffi::c_void,
 }
@@ -92,9 +99,19 @@ pub const fn per_cpu_area(value_size: u32, max_entries: u32) -> u64 {
     value_stride(value_size).saturating_mul(max_entries as u64).saturating_add(127) & !127
 }
 
-/// `may_goto` iterations that each positive answer of [`Import::LoopBudget`](crate::Import::LoopBudget) stands for
-/// (`BPF_MAX_TIMED_LOOPS`).
-pub const LOOPS_PER_QUESTION: u64 = 0xffff;
+/// In [`VmContext::stop`]: nobody wants the run to end.
+pub const GO_ON: u64 = 0;
+
+/// In [`VmContext::stop`]: the run is to end. Above every number of iterations.
+pub const STOP: u64 = u64::MAX;
+
+/// Most `may_goto` iterations of one function between two looks at the stop word. A look costs a few instructions and perhaps a
+/// mispredicted branch; 256 iterations that each meet a missing page take less than a millisecond.
+pub const LOOPS_PER_LOOK: u64 = 256;
+
+/// What of an answer of [`Import::LoopBudget`](crate::Import::LoopBudget) is the number of iterations until the next question; the
+/// rest belongs to the runtime.
+pub const LOOPS_MASK: u64 = 0xffff;
 
 /// Bytes of BPF stack a run must provide: eight frames of 512.
 pub const STACK_BYTES: usize = 8 * 512;

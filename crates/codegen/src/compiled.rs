@@ -133,9 +133,10 @@ pub enum Import {
     Helper(u32),
     /// Kfunc, by index into [`Program::externs`](bpf_object::Program::externs).
     Kfunc(u32),
-    /// Called when a function has spent its budget and `may_goto` asks for one more iteration. `r1`: what the last answer was, at
-    /// first [`VmContext::loop_state`](crate::abi::VmContext::loop_state). The result is 0 to leave the loop, anything else for
-    /// [`LOOPS_PER_QUESTION`](crate::abi::LOOPS_PER_QUESTION) more.
+    /// Called when a function has spent the iterations that it was given, or the run is to end, and `may_goto` asks for one more. `r1`:
+    /// what the last answer was, at first [`VmContext::loop_state`](crate::abi::VmContext::loop_state), less the iterations
+    /// taken of it; `r2`: the index of the instruction. The result is 0 to leave the loop; otherwise its low bits
+    /// ([`LOOPS_MASK`](crate::abi::LOOPS_MASK), never 0) are how many iterations the function is given, this one among them.
     LoopBudget,
     /// `bpf_map_lookup_elem` on a map that the code knows: `r1` its index in
     /// [`Program::maps`](bpf_object::Program::maps), `r2` the key.

@@ -7,13 +7,12 @@ mod alu;
 mod memory;
 
 use bpf_object::Subprogram;
-use codegen::abi::LOOPS_PER_QUESTION;
 use isa::{CallTarget, Imm64, Insn, InsnIdx, Operand, PacketBase, Reg, Size, Width};
 use verifier::Verified;
 
 use crate::error::{RunError, TrapKind};
 use crate::runtime::hosted;
-use crate::runtime::{self, Executor, Invocation, Leave, Loops};
+use crate::runtime::{self, Answer, Executor, Invocation, Leave, Loops};
 use crate::user::Moment;
 
 /// What `lddw Func` loads: this tag over the function's first instruction. No memory lies there.
@@ -110,7 +109,9 @@ impl Machine {
                 Ok(Step::Next) => self.at = image.verified.program().code.next(self.at),
                 Ok(Step::Goto(target)) => {
                     self.at = target;
-                    invocation.check_cancel();
+                    if invocation.signal.is_raised() {
+                        invocation.end_at(Some(target));
+                    }
                 }
                 Ok(Step::Return) => match self.callers.pop() {
                     None => return Some(self.get(Reg::R0)),
@@ -207,14 +208,17 @@ impl Machine {
                 }
             }
             Insn::MayGoto { offset } => {
-                if invocation.loops.budget == 0 {
-                    let answer = invocation.loop_budget(invocation.loops.state);
-                    if answer == 0 {
+                if invocation.loops.left == 0 {
+                    let mut answer = Answer(invocation.loops.state);
+                    if answer.loops() == 0 || invocation.signal.is_raised() {
+                        answer = Answer(invocation.loop_budget(answer.0, self.at));
+                    }
+                    if answer.0 == 0 {
                         return self.goto(i64::from(offset));
                     }
-                    invocation.loops = Loops { budget: LOOPS_PER_QUESTION, state: answer };
+                    invocation.loops = Loops::given(answer);
                 }
-                invocation.loops.budget -= 1;
+                invocation.loops.left -= 1;
             }
             Insn::Call { target } => return self.call(target, verified, invocation),
             Insn::Exit => return Ok(Step::Return),

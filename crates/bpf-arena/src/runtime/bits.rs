@@ -109,7 +109,7 @@ fn next(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let bits = Bits::at(run, it)?;
     let (word, count) = (bits.word.load(Size::DW, Relaxed), low32(bits.count.load(Size::W, Relaxed)));
     let from = low32(bits.current.load(Size::W, Relaxed)).wrapping_add(1);
-    if from >= count || run.stopped() || run.check_cancel() {
+    if from >= count || run.must_end() {
         return Ok(0);
     }
     let found = match count {

@@ -77,7 +77,7 @@ fn bpf_loop(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
         return Ok(errno(E2BIG));
     }
     for index in 0..count {
-        if run.check_cancel() {
+        if run.must_end() {
             return Ok(u64::from(index));
         }
         match run.call_back(callback, [u64::from(index), context, 0, 0, 0]) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use codegen::abi::STACK_BYTES;
 use elsa::FrozenVec;
 
+use super::Signal;
 use super::maps::UserMap;
 use crate::access::{Block, BlockTable, Joined};
 use crate::user::Loaded;
@@ -25,6 +26,8 @@ pub(crate) struct Held {
     /// Stacks of programs that were tail-called, outermost first; kept for the next run.
     stacks: FrozenVec<Box<Block>>,
     pub(crate) memory: Joined,
+    /// What others have to say to the run.
+    pub(crate) signal: Arc<Signal>,
 }
 
 impl Held {
@@ -79,6 +82,7 @@ impl Held {
 
     /// Lets go of everything, once the run is over.
     pub(crate) fn clear(&mut self) {
+        self.signal.lower();
         self.memory.clear();
         self.maps.as_mut().clear();
         self.programs.as_mut().clear();

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bpf_object::Program;
 use codegen::AccessKind;
-use codegen::abi::LOOPS_PER_QUESTION;
+use codegen::abi::LOOPS_PER_LOOK;
 use isa::{InsnIdx, Size};
 
+use super::ending::{Answer, FIRST_LOOPS, Pace, Reason, Signal};
 use super::format::Source;
 use super::held::Held;
 use super::locks::Resilient;
@@ -20,7 +22,7 @@ use super::window::{self, Order, Rmw};
 use crate::access::{Block, Place, Regions};
 use crate::cpu::CpuSlot;
 use crate::enter::Entered;
-use crate::error::{RunError, Trap, TrapKind};
+use crate::error::{RunError, StopReason, Stopped, Trap, TrapKind};
 use crate::fault::Frame;
 use crate::interp;
 use crate::packet::Redirect;
@@ -36,6 +38,13 @@ pub(crate) struct Invocation<'r> {
     pub(crate) cpu: CpuSlot,
     /// What the run keeps alive.
     pub(crate) held: &'r Held,
+    /// What others have to say to the run.
+    pub(crate) signal: &'r Signal,
+    /// Its time limit.
+    pub(crate) time_limit: Option<Duration>,
+    /// When that is reached, in nanoseconds of the monotonic clock.
+    pub(crate) deadline: u64,
+    pace: Pace,
     /// What ends more than the function that was called; compiled code is told of it by [`VmContext::leave`].
     ///
     /// [`VmContext::leave`]: codegen::abi::VmContext::leave
@@ -138,6 +147,10 @@ impl<'r> Invocation<'r> {
             image,
             cpu: CpuSlot::default(),
             held,
+            signal: &held.signal,
+            time_limit: None,
+            deadline: u64::MAX,
+            pace: Pace::default(),
             leave: None,
             regions,
             executor: Executor::Interpreter { callback_frame: 0 },
@@ -199,6 +212,7 @@ impl<'r> Invocation<'r> {
     /// with every loop left. The first error counts.
     pub(crate) fn stop(&mut self, error: RunError) {
         self.stop.get_or_insert_with(|| Box::new(error));
+        self.signal.stop();
     }
 
     /// Whether the run has been ended.
@@ -213,13 +227,15 @@ impl<'r> Invocation<'r> {
 
     /// Ends the run with a trap at `insn`.
     pub(crate) fn trap(&mut self, kind: TrapKind, insn: Option<InsnIdx>) {
+        let (program, frames) = self.whereabouts(insn);
+        self.stop(RunError::Trap(Box::new(Trap { kind, program, frames })));
+    }
+
+    /// The program's name, and the call chain as far as it is known, innermost first, of a run at `insn`.
+    fn whereabouts(&self, insn: Option<InsnIdx>) -> (String, Vec<Frame>) {
         let program = self.program();
-        let frames = insn
-            .into_iter()
-            .chain(self.calls.iter().rev().copied())
-            .map(|at| Frame::new(program, at))
-            .collect();
-        self.stop(RunError::Trap(Box::new(Trap { kind, program: program.name.clone(), frames })));
+        let chain = insn.into_iter().chain(self.calls.iter().rev().copied());
+        (program.name.clone(), chain.map(|at| Frame::new(program, at)).collect())
     }
 
     /// Releases the locks the program holds; `false` if it holds none.
@@ -232,31 +248,57 @@ impl<'r> Invocation<'r> {
         lock.is_some() || resilient
     }
 
-    /// Ends the run if its token was cancelled.
-    pub(crate) fn check_cancel(&mut self) -> bool {
-        let cancelled = self.image.options.cancel.as_ref().is_some_and(crate::Cancel::is_cancelled);
-        if cancelled {
-            self.stop(RunError::Cancelled);
-        }
-        cancelled
+    /// Whether the run has been ended, or is to end because somebody else wants it to. Whatever may take long asks this each time
+    /// round.
+    #[inline]
+    pub(crate) fn must_end(&mut self) -> bool {
+        self.signal.is_raised() && self.end_at(None)
     }
 
-    /// The answer to a `may_goto` whose budget is spent: 0 to leave the loop, or what the function is to ask with the next time.
-    /// See [`Import::LoopBudget`](codegen::Import::LoopBudget).
-    pub(crate) fn loop_budget(&mut self, state: u64) -> u64 {
-        if self.stopped() || self.check_cancel() {
+    /// Ends the run if somebody else wants it to, while it is `at` this instruction.
+    #[cold]
+    pub(crate) fn end_at(&mut self, at: Option<InsnIdx>) -> bool {
+        if self.stopped() {
+            return true;
+        }
+        let reason = match self.signal.reason() {
+            Some(Reason::Cancelled) => StopReason::Cancelled,
+            Some(Reason::TimeLimit) => StopReason::TimeLimit(self.time_limit.unwrap_or_default()),
+            None => return false,
+        };
+        let (program, frames) = self.whereabouts(at);
+        self.stop(RunError::Stopped(Box::new(Stopped { reason, program, frames })));
+        true
+    }
+
+    /// The answer to a `may_goto` whose budget is spent: 0 to leave the loop, or an [`Answer`], which is what the function is to ask
+    /// with the next time. See [`Import::LoopBudget`](codegen::Import::LoopBudget).
+    pub(crate) fn loop_budget(&mut self, state: u64, at: InsnIdx) -> u64 {
+        let now = sys::host::monotonic_ns();
+        if now >= self.deadline {
+            self.signal.raise(Reason::TimeLimit);
+        }
+        if self.end_at(Some(at)) {
             return 0;
         }
+        let loops = self.pace.next(now);
+        let kept = Answer(state).kept();
         match self.image.options.loop_limit {
-            // The time of the first question.
+            // The time of the first question, without what does not fit.
             LoopLimit::Time(limit) => {
-                let now = sys::host::monotonic_ns().max(1);
-                let begin = if state == 0 { now } else { state };
-                let spent = u128::from(now.saturating_sub(begin));
-                if state != 0 && spent >= limit.as_nanos() { 0 } else { begin }
+                let now = (now & Answer::MOST).max(1);
+                if kept == 0 {
+                    return Answer::new(loops, now).0;
+                }
+                let spent = now.wrapping_sub(kept) & Answer::MOST;
+                if u128::from(spent) >= limit.as_nanos() { 0 } else { Answer::new(loops, kept).0 }
             }
-            // One more than the answers that are left.
-            LoopLimit::Iterations(_) => state.saturating_sub(1),
+            // The iterations that are left. More than fit are more than anybody waits for.
+            LoopLimit::Iterations(_) => match kept {
+                0 => 0,
+                Answer::MOST => Answer::new(loops, kept).0,
+                left => Answer::new(loops.min(left), left - loops.min(left)).0,
+            },
         }
     }
 
@@ -418,9 +460,9 @@ impl<'r> Invocation<'r> {
 /// How often the loops of one function may still go round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Loops {
-    /// Iterations until [`Invocation::loop_budget`] is asked.
-    pub(crate) budget: u64,
-    /// What it is asked with.
+    /// Iterations until it looks whether it may go on.
+    pub(crate) left: u64,
+    /// What it was answered the last time, less what was used of it since.
     pub(crate) state: u64,
 }
 
@@ -428,11 +470,19 @@ impl Loops {
     /// Of a function that begins.
     pub(crate) fn first(image: &Image) -> Self {
         match image.options.loop_limit {
-            LoopLimit::Time(_) => Self { budget: LOOPS_PER_QUESTION, state: 0 },
+            LoopLimit::Time(_) => Self::given(Answer::new(FIRST_LOOPS, 0)),
+            LoopLimit::Iterations(0) => Self { left: 0, state: 0 },
             LoopLimit::Iterations(count) => {
-                Self { budget: count % LOOPS_PER_QUESTION, state: count / LOOPS_PER_QUESTION + 1 }
+                let loops = count.min(FIRST_LOOPS);
+                Self::given(Answer::new(loops, (count - loops).min(Answer::MOST)))
             }
         }
+    }
+
+    /// Takes as many as are used between two looks, of those that there are.
+    pub(crate) fn given(answer: Answer) -> Self {
+        let left = answer.loops().min(LOOPS_PER_LOOK);
+        Self { left, state: answer.0 - left }
     }
 }
 

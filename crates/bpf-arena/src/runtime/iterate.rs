@@ -67,7 +67,7 @@ fn num_next(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let (current, end) = num.get();
     let next = current.wrapping_add(1);
     // `start - 1` wraps for the least start.
-    if next >= end || run.stopped() || run.check_cancel() {
+    if next >= end || run.must_end() {
         num.set(0, 0);
         return Ok(0);
     }

@@ -78,7 +78,7 @@ fn spin_lock(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> 
     while !take(&place, 1)? {
         spins += 1;
         if spins.is_multiple_of(SPINS) {
-            if run.stopped() || run.check_cancel() {
+            if run.must_end() {
                 // Not ours: the unlock that follows must not release it.
                 return Ok(0);
             }
@@ -170,7 +170,7 @@ fn wait(run: &mut Invocation<'_>, lock: &Place<'_>, holder: u32) -> Result<i32, 
             if embraced && run.resilient.held.len() <= NOTICED {
                 return Ok(EDEADLK);
             }
-            if now.duration_since(begin) >= PATIENCE || run.stopped() || run.check_cancel() {
+            if now.duration_since(begin) >= PATIENCE || run.must_end() {
                 return Ok(ETIMEDOUT);
             }
         }

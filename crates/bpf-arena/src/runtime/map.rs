@@ -77,7 +77,7 @@ fn for_each(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     // The same CPU as the run's.
     let cpu = CpuSlot::default();
     let visited = map.for_each_elem(&cpu, &mut |key, value| {
-        !run.check_cancel() && run.call_back(callback, [handle, key, value, context, 0]) == Some(0)
+        !run.must_end() && run.call_back(callback, [handle, key, value, context, 0]) == Some(0)
     });
     Ok(visited.unwrap_or_else(|error| errno(error.errno())))
 }

@@ -8,6 +8,7 @@ mod bits;
 mod checksum;
 mod control;
 mod dynptr;
+mod ending;
 mod environment;
 mod foreign;
 mod format;
@@ -34,6 +35,7 @@ mod strings;
 mod tasks;
 mod window;
 
+pub(crate) use ending::{Answer, Reason, Signal};
 pub(crate) use held::Held;
 pub(crate) use invocation::{Executor, FaultLog, Invocation, Leave, Loops, RawFault};
 #[cfg(test)]

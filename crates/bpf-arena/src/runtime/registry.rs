@@ -203,7 +203,7 @@ fn arena_atomic<const NARROW: bool>(op: AtomicOp) -> RuntimeFn {
 
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
 fn loop_budget(invocation: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-    Ok(invocation.loop_budget(args[0]))
+    Ok(invocation.loop_budget(args[0], InsnIdx(low32(args[1]))))
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]

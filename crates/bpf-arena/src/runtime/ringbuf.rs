@@ -106,7 +106,7 @@ fn drain(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let dynptr = Dynptr::at(run, map.dynptr_address())?;
     let drained = map.drain(wakeup, |record| {
         dynptr.set(Kind::Local, record.address(), u32::try_from(record.len()).unwrap_or(0));
-        !run.check_cancel() && run.call_back(callback, [map.dynptr_address(), context, 0, 0, 0]) == Some(0)
+        !run.must_end() && run.call_back(callback, [map.dynptr_address(), context, 0, 0, 0]) == Some(0)
     });
     Ok(drained.unwrap_or_else(|error| errno(error.errno())))
 }

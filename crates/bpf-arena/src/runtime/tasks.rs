@@ -107,7 +107,7 @@ fn iter_next(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> 
     let [it, ..] = args;
     let iter = TaskIter::at(run, it)?;
     let [last, flags, of] = [&iter.pid, &iter.flags, &iter.tgid].map(|place| place.load(Size::DW, Relaxed));
-    if flags == ENDED || run.stopped() || run.check_cancel() {
+    if flags == ENDED || run.must_end() {
         return Ok(0);
     }
     let options = &run.image.options;

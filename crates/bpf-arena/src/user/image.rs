@@ -8,6 +8,7 @@ use isa::InsnIdx;
 use sys::fault::Recorder;
 use verifier::Verified;
 
+use super::limits::RunLimits;
 use super::options::Options;
 use super::packet::{EMPTY_PACKET, Kind, TestRun};
 use super::socket::{Layout, Stage};
@@ -59,6 +60,8 @@ pub(crate) struct Image {
 #[derive(Clone, Debug)]
 pub struct Instance {
     pub(crate) inner: Arc<Loaded>,
+    /// The limits of its runs, besides the engine's.
+    limits: Option<Arc<RunLimits>>,
 }
 
 /// What is made ready before a run, with the run's memory, and looked at afterwards.
@@ -151,6 +154,12 @@ impl Instance {
         self.inner.machine.is_none()
     }
 
+    /// The same program with limits for the runs that are begun with what this gives, besides the engine's limits.
+    #[must_use]
+    pub fn limited(&self, limits: RunLimits) -> Self {
+        Self { inner: Arc::clone(&self.inner), limits: Some(Arc::new(limits)) }
+    }
+
     /// Joins what was prepared.
     pub(super) fn new(image: Image, machine: Option<Arc<Machine>>) -> Self {
         let verified = &image.verified;
@@ -163,7 +172,7 @@ impl Instance {
             records_faults: machine.is_some() && (verified.arena().is_some() || tail_calls),
             surroundings: Surroundings::of(verified.program()),
         };
-        Self { inner: Arc::new(Loaded { id: next_id(), image, machine, facts }) }
+        Self { inner: Arc::new(Loaded { id: next_id(), image, machine, facts }), limits: None }
     }
 
     /// Runs the program with this context.
@@ -189,7 +198,7 @@ impl Instance {
         }
         self.inner.check_ctx(ctx.len())?;
         let mut borrowed = self.inner.run_state()?;
-        self.inner.execute(ctx, borrowed.get().ok_or_else(no_memory)?, None, count)
+        self.execute(ctx, borrowed.get().ok_or_else(no_memory)?, None, count)
     }
 
     /// Bytes of context that the program accesses.
@@ -200,7 +209,7 @@ impl Instance {
     /// Runs the program `count` times in surroundings that are made for it.
     pub(super) fn run_prepared(&self, setup: &mut dyn Setup, count: u32) -> Result<Outcome, RunError> {
         let mut borrowed = self.inner.run_state()?;
-        self.inner.execute(&mut [], borrowed.get().ok_or_else(no_memory)?, Some(setup), count)
+        self.execute(&mut [], borrowed.get().ok_or_else(no_memory)?, Some(setup), count)
     }
 
     /// What is to be made ready for a run with this context: nothing, if it is used as it is.
@@ -222,6 +231,17 @@ impl Instance {
         }
     }
 
+    #[inline]
+    fn execute(
+        &self,
+        ctx: &mut [u8],
+        state: &mut RunState,
+        setup: Option<&mut dyn Setup>,
+        rounds: u32,
+    ) -> Result<Outcome, RunError> {
+        self.inner.execute(ctx, state, setup, rounds, self.limits.as_deref())
+    }
+
     /// Programs on packets get one of zeroes where the caller has none.
     fn run_empty_packet(&self, ctx: &mut [u8], count: u32) -> Result<Outcome, RunError> {
         let data = &EMPTY_PACKET;
@@ -239,8 +259,8 @@ impl Instance {
         let mut borrowed = self.inner.run_state()?;
         let state = borrowed.get().ok_or_else(no_memory)?;
         let outcome = match &mut setup {
-            Some(setup) => self.inner.execute(&mut [], state, Some(&mut **setup), 1),
-            None => self.inner.execute(ctx, state, None, 1),
+            Some(setup) => self.execute(&mut [], state, Some(&mut **setup), 1),
+            None => self.execute(ctx, state, None, 1),
         };
         let frame = u64::from(self.inner.image.verified.frames().first().map_or(0, |f| f.stack_bytes));
         let offset = (state.stack.len() as u64).saturating_sub(frame);
@@ -300,18 +320,23 @@ impl Loaded {
         state: &mut RunState,
         mut setup: Option<&mut dyn Setup>,
         rounds: u32,
+        limits: Option<&RunLimits>,
     ) -> Result<Outcome, RunError> {
         let RunState { stack, recorder, held, .. } = state;
+        let limited = RunLimits::begin(&self.image.options.limits, limits, &held.signal);
         let has_ctx = !ctx.is_empty();
         let regions = Regions::new(stack, ctx, self.image.maps.table(), &held.memory);
         let mut r1 = if has_ctx { regions.ctx_address() } else { 0 };
         let mut run = Invocation::new(self, regions, held);
+        (run.time_limit, run.deadline) = (limited.time, limited.deadline);
         if let Some(setup) = &mut setup {
             r1 = setup.before(&mut run).ok_or_else(no_memory)?;
         }
         let mut left = rounds;
         loop {
-            let r0 = if self.facts.records_faults {
+            let r0 = if run.must_end() {
+                0
+            } else if self.facts.records_faults {
                 recorder.during(|| self.enter(&mut run, stack, r1))
             } else {
                 self.enter(&mut run, stack, r1)
@@ -405,11 +430,16 @@ impl Loaded {
     ) -> Result<u64, RunError> {
         let mut borrowed = self.run_state()?;
         let RunState { stack, recorder, held, .. } = borrowed.get().ok_or_else(no_memory)?;
+        let limited = RunLimits::begin(&self.image.options.limits, None, &held.signal);
         let args = prepare(held);
         let regions = Regions::new(stack, &mut [], self.image.maps.table(), &held.memory);
         let mut run = Invocation::new(self, regions, held);
+        (run.time_limit, run.deadline) = (limited.time, limited.deadline);
         clear_stack(stack, self.facts.stack_bytes);
         let r10 = stack.address() + stack.len() as u64;
+        if run.must_end() {
+            return run.take_stop().map_or(Ok(0), Err);
+        }
         let result = recorder.during(|| self.enter_function(&mut run, function, args, r10));
         recorder.clear();
         let result = result.unwrap_or_else(|kind| {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bpf_object::{Btf, KconfigValue};
 use isa::Size;
 
+use super::limits::{Cancel, RunLimits};
 use super::memory::UserMemory;
 use crate::host::tasks::Tasks;
 use crate::host::{HostFunctions, World};
@@ -35,7 +35,7 @@ pub(crate) struct Options {
     pub(crate) output: Option<Arc<dyn Output>>,
     pub(crate) user_memory: Option<Arc<dyn UserMemory>>,
     pub(crate) attach_cookie: u64,
-    pub(crate) cancel: Option<Cancel>,
+    pub(crate) limits: RunLimits,
     pub(crate) kconfig: BTreeMap<String, KconfigValue>,
     pub(crate) target_btf: Option<Arc<Btf>>,
     pub(crate) only: Option<Vec<String>>,
@@ -79,7 +79,7 @@ impl Default for UserEngine {
                 output: None,
                 user_memory: None,
                 attach_cookie: 0,
-                cancel: None,
+                limits: RunLimits::default(),
                 kconfig: BTreeMap::new(),
                 target_btf: None,
                 only: None,
@@ -199,7 +199,18 @@ impl UserEngine {
     /// Ends runs early once this token is cancelled.
     #[must_use]
     pub fn cancel(mut self, cancel: &Cancel) -> Self {
-        self.set().cancel = Some(cancel.clone());
+        let options = self.set();
+        options.limits = std::mem::take(&mut options.limits).cancel(cancel);
+        self
+    }
+
+    /// Ends each run, those of callbacks that programs have called later among them, after this time. Unlike the time of
+    /// [`LoopLimit`], at which a loop is left and the program goes on, this is an error:
+    /// [`RunError::Stopped`](crate::RunError::Stopped).
+    #[must_use]
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        let options = self.set();
+        options.limits = std::mem::take(&mut options.limits).time(limit);
         self
     }
 
@@ -286,7 +297,7 @@ impl WrongStores {
 /// The bound of `may_goto` loops. As in the kernel it is one for all loops of a function, each time the function is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoopLimit {
-    /// A loop leaves at the first question after this time. The program asks each 65,535 iterations.
+    /// A loop leaves at the first question after this time. The program asks about each 100 us, at first after 4,096 iterations.
     Time(Duration),
     /// They have this many iterations together: for tests.
     Iterations(u64),
@@ -296,32 +307,6 @@ impl Default for LoopLimit {
     /// 250 ms, as in Linux 6.18 on x86-64.
     fn default() -> Self {
         Self::Time(Duration::from_millis(250))
-    }
-}
-
-/// A token that ends runs early: the interpreter at its next jump, compiled code at its next `may_goto` question,
-/// `bpf_loop` iteration or contended lock.
-#[derive(Clone, Debug, Default)]
-pub struct Cancel {
-    flag: Arc<AtomicBool>,
-}
-
-impl Cancel {
-    /// A token that is not cancelled.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Cancels, for good.
-    pub fn cancel(&self) {
-        self.flag.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it was cancelled.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.flag.load(Ordering::Relaxed)
     }
 }
 

@@ -140,7 +140,7 @@ impl Lower<'_, '_> {
 
     /// Calls a function of the runtime where that hardly ever happens: nothing that the function keeps in machine registers is
     /// lost, as the stub saves them all. The answer is in [`VmContext::answer`].
-    pub(super) fn cold_call(&mut self, import: Import, argument: Value) -> Value {
+    pub(super) fn cold_call(&mut self, import: Import, [first, second]: [Value; 2]) -> Value {
         let stub = self.imports.stub(import);
         let function = match self.stubs.get(&stub) {
             Some(&function) => function,
@@ -155,7 +155,7 @@ impl Lower<'_, '_> {
                 *self.stubs.entry(stub).or_insert(function)
             }
         };
-        self.b.ins().call(function, &[self.context, argument]);
+        self.b.ins().call(function, &[self.context, first, second]);
         self.b.ins().load(types::I64, context_memory(), self.context, field(offset_of!(VmContext, answer)))
     }
 

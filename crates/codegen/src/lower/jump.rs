@@ -6,8 +6,8 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, InstBuilder, Value, types};
 use isa::{Cond, InsnIdx};
 
-use super::{Counter, Lower, UNREACHED_TRAP, constant_memory, field};
-use crate::abi::{LOOPS_PER_QUESTION, VmContext};
+use super::{Counter, Lower, UNREACHED_TRAP, constant_memory, context_memory, field, proven_memory};
+use crate::abi::{LOOPS_MASK, LOOPS_PER_LOOK, VmContext};
 use crate::flow::{BlockId, Budget, End, Test};
 use crate::{CompileError, Import};
 
@@ -25,7 +25,7 @@ impl Lower<'_, '_> {
             }
             End::MayGoto { budget, taken, next } => {
                 let (taken, next) = (self.label(at, taken)?, self.label(at, next)?);
-                self.may_goto(budget, taken, next);
+                self.may_goto(at, budget, taken, next);
             }
             End::Afford { budget, iterations, enough, short } => {
                 let (enough, short) = (self.label(at, enough)?, self.label(at, short)?);
@@ -64,28 +64,46 @@ impl Lower<'_, '_> {
         self.b.ins().icmp(code, a, b)
     }
 
-    /// Counts one iteration down and goes to `next`. When none is left, the runtime is asked for more; if it gives
-    /// none, goes to `taken`.
-    fn may_goto(&mut self, budget: Budget, taken: ir::Block, next: ir::Block) {
+    /// Counts one iteration down and goes to `next`. When none is left, it takes more of those that the runtime has given, or asks for
+    /// them if there are none or the run is to end; if there are no more, goes to `taken`.
+    fn may_goto(&mut self, at: InsnIdx, budget: Budget, taken: ir::Block, next: ir::Block) {
         let Some(&Counter { left, state }) = self.budgets.get(budget.index()) else {
             self.b.ins().trap(UNREACHED_TRAP);
             return;
         };
-        let (ask, more, count) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
+        let [count, look, ask, more, take] = [(); 5].map(|()| self.b.create_block());
         let budget = left.get(&mut self.b);
-        self.b.ins().brif(budget, count, &[], ask, &[]);
+        self.b.ins().brif(budget, count, &[], look, &[]);
+
+        self.b.switch_to_block(look);
+        self.b.set_cold_block(look);
+        let word = self.stop_word();
+        let before = state.get(&mut self.b);
+        let given = self.b.ins().band_imm_s(before, LOOPS_MASK.cast_signed());
+        let go_on = self.b.ins().icmp(IntCC::UnsignedGreaterThan, given, word);
+        self.b.ins().brif(go_on, take, &[], ask, &[]);
 
         self.b.switch_to_block(ask);
         self.b.set_cold_block(ask);
         let before = state.get(&mut self.b);
-        let answer = self.cold_call(Import::LoopBudget, before);
+        let insn = self.b.ins().iconst(types::I64, i64::from(at.0));
+        let answer = self.cold_call(Import::LoopBudget, [before, insn]);
         self.b.ins().brif(answer, more, &[], taken, &[]);
 
         self.b.switch_to_block(more);
         self.b.set_cold_block(more);
         state.set(&mut self.b, answer);
-        let refill = self.b.ins().iconst(types::I64, LOOPS_PER_QUESTION.cast_signed());
-        left.set(&mut self.b, refill);
+        self.b.ins().jump(take, &[]);
+
+        self.b.switch_to_block(take);
+        self.b.set_cold_block(take);
+        let before = state.get(&mut self.b);
+        let given = self.b.ins().band_imm_s(before, LOOPS_MASK.cast_signed());
+        let most = self.b.ins().iconst(types::I64, LOOPS_PER_LOOK.cast_signed());
+        let taking = self.b.ins().umin(given, most);
+        left.set(&mut self.b, taking);
+        let after = self.b.ins().isub(before, taking);
+        state.set(&mut self.b, after);
         self.b.ins().jump(count, &[]);
 
         self.b.switch_to_block(count);
@@ -93,6 +111,15 @@ impl Lower<'_, '_> {
         let budget = self.b.ins().iadd_imm_s(budget, -1);
         left.set(&mut self.b, budget);
         self.b.ins().jump(next, &[]);
+    }
+
+    /// The run's stop word, as it is now.
+    fn stop_word(&mut self) -> Value {
+        let offset = field(offset_of!(VmContext, stop));
+        // Where it lies stays the same, but is not worth a register.
+        let address = self.b.ins().load(types::I64, proven_memory().with_readonly(), self.context, offset);
+        // Atomic loads are not merged with others.
+        self.b.ins().atomic_load(types::I64, context_memory(), address)
     }
 
     /// Counts several iterations down and goes to `enough`, or counts none and goes to `short`.

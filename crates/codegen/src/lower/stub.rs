@@ -13,10 +13,10 @@ use super::{Imports, Unit, context_memory, field, proven_memory};
 use crate::Import;
 use crate::abi::VmContext;
 
-/// How a stub is called: with the context and one argument. The result is in the context.
+/// How a stub is called: with the context and two arguments. The result is in the context.
 pub(super) fn signature() -> Signature {
     let mut signature = Signature::new(CallConv::PreserveAll);
-    signature.params = vec![AbiParam::new(types::I64); 2];
+    signature.params = vec![AbiParam::new(types::I64); 3];
     signature
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn function(
     let entry = b.create_block();
     b.append_block_params_for_function_params(entry);
     b.switch_to_block(entry);
-    if let &[context, argument] = b.block_params(entry) {
+    if let &[context, first, second] = b.block_params(entry) {
         let mut signature = Signature::new(CallConv::SystemV);
         signature.params = vec![AbiParam::new(types::I64); 6];
         signature.returns = vec![AbiParam::new(types::I64)];
@@ -43,7 +43,7 @@ pub(crate) fn function(
         let table = b.ins().load(types::I64, memory, context, field(offset_of!(VmContext, imports)));
         let callee = b.ins().load(types::I64, memory, table, imports.table_offset(import));
         let zero = b.ins().iconst(types::I64, 0);
-        let call = b.ins().call_indirect(signature, callee, &[context, argument, zero, zero, zero, zero]);
+        let call = b.ins().call_indirect(signature, callee, &[context, first, second, zero, zero, zero]);
         if let Some(&answer) = b.inst_results(call).first() {
             b.ins().store(context_memory(), answer, context, field(offset_of!(VmContext, answer)));
         }
