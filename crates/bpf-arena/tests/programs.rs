@@ -330,7 +330,7 @@ fn a_cancelled_run_ends() {
         |outcome, _, _| {
             let Err(RunError::Stopped(stopped)) = outcome else { panic!("{outcome:?}") };
             assert_eq!(stopped.reason, StopReason::Cancelled);
-            assert!(!stopped.frames.is_empty());
+            assert!(stopped.frames.is_empty(), "it did not begin");
         },
     );
 }

@@ -92,7 +92,8 @@ pub(crate) enum End {
     /// `taken`.
     MayGoto { budget: Budget, taken: BlockId, next: BlockId },
     /// Takes as many iterations from the budget and goes to `enough`; if it has not as many, takes none, asks nobody, and goes to
-    /// `short`.
+    /// `short`. A budget never holds more than [`LOOPS_PER_LOOK`](crate::abi::LOOPS_PER_LOOK) at once, so that the run can be ended:
+    /// more cannot be afforded.
     Afford { budget: Budget, iterations: u32, enough: BlockId, short: BlockId },
     /// Return of a value.
     Exit(Var),
