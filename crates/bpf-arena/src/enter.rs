@@ -129,7 +129,7 @@ impl Machine {
         hosted: &Hosted,
         symbols: &Symbols,
     ) -> Result<Self, MachineError> {
-        let compiled = codegen::compile(verified, options).map_err(MachineError::Compile)?;
+        let mut compiled = codegen::compile(verified, options).map_err(MachineError::Compile)?;
         let imports = compiled
             .imports
             .iter()
@@ -156,7 +156,7 @@ impl Machine {
                 (address(offset), unsafe { std::mem::transmute::<*const (), CallbackFn>(code) })
             })
             .collect();
-        let compiled = Compiled { text: Vec::new(), ..compiled };
+        compiled.text = Vec::new();
         Ok(Self { _announced: announced, region, entry, callbacks, imports, compiled })
     }
 
@@ -298,5 +298,12 @@ fn pointer(address: u64) -> *const () {
 }
 
 fn sys_site(site: &FaultSite, tag: u32) -> sys::fault::FaultSite {
-    sys::fault::FaultSite { offset: site.offset, resume: site.resume, clear: site.clear, tag }
+    use sys::fault::Leaves;
+
+    let leaves = match site.leaves {
+        codegen::Leaves::Registers => Leaves::Registers,
+        codegen::Leaves::Zero(register) => Leaves::Zero(register),
+        codegen::Leaves::Operand { from, to } => Leaves::Copy { from, to, half: site.size != isa::Size::DW },
+    };
+    sys::fault::FaultSite { offset: site.offset, resume: site.resume, leaves, tag }
 }

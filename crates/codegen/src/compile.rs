@@ -22,7 +22,7 @@ pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled,
     let mut backend = Backend::new(machine)?;
     let unit = lower::Unit { source, options, machine, frontend: backend.full.frontend_config() };
     let mut imports = lower::Imports::default();
-    let mut text = link::Text::default();
+    let mut text = link::Text::new(machine);
     let mut scratch = FunctionBuilderContext::new();
     let mut stack_bytes = 0;
     for mut body in bodies {

@@ -2,13 +2,16 @@
 
 use isa::{InsnIdx, Size};
 
+use crate::machine::Machine;
 use crate::passes::Changes;
 use crate::unwind::FrameStep;
 
 /// Machine code of one program. Plain data; the runtime puts it into executable memory.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// Machine code. Position-independent, no relocations left.
+    /// The machine it is for.
+    pub(crate) machine: Machine,
+    /// Machine code. Position-independent, no relocations left; it must begin at a multiple of 4096.
     pub text: Vec<u8>,
     /// Offset in `text` of the [`EntryFn`](crate::abi::EntryFn).
     pub entry: u32,
@@ -97,10 +100,8 @@ pub struct FaultSite {
     pub offset: u32,
     /// Offset where execution continues.
     pub resume: u32,
-    /// General-purpose register (x86-64 number 0 to 15, AArch64 0 to 30) whose 64 bits become 0: the result of a load.
-    /// `None` for a store, which is dropped, and for an atomic operation, which leaves its register as it was (at 32
-    /// bits its low half, zero-extended by the instructions that follow, as the verifier assumes of the result).
-    pub clear: Option<u8>,
+    /// What the registers are to hold then.
+    pub leaves: Leaves,
     /// BPF instruction.
     pub insn: InsnIdx,
     /// The call in whose place it is executed, as an index into [`Compiled::inlined`].
@@ -109,6 +110,24 @@ pub struct FaultSite {
     pub access: AccessKind,
     /// Bytes accessed.
     pub size: Size,
+}
+
+/// What an access to a missing page leaves in the machine's general-purpose registers (x86-64: numbers 0 to 15, AArch64: 0
+/// to 30).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// What they hold: a store is dropped, and the result of an atomic operation is in the register of its operand, or of the
+    /// value that it expects. (At 32 bits that is the register's low half: the instructions that follow zero-extend it.)
+    Registers,
+    /// Zero in the register of a load's result.
+    Zero(u8),
+    /// The operand of an atomic operation, as wide as the access and zero-extended, in the register of its result.
+    Operand {
+        /// Where the operand is.
+        from: u8,
+        /// Where the result is expected.
+        to: u8,
+    },
 }
 
 /// What an access does.

@@ -22,17 +22,16 @@ mod listing;
 mod lower;
 mod machine;
 mod passes;
+mod reloc;
 mod source;
 mod unwind;
-// The other machines have no code to look at.
 #[cfg(test)]
-#[cfg(target_arch = "x86_64")]
 mod tests;
 
 use source::Source;
 use verifier::Verified;
 
-pub use compiled::{AccessKind, Compiled, FaultSite, Function, Import, InlinedCall, Line, Stub};
+pub use compiled::{AccessKind, Compiled, FaultSite, Function, Import, InlinedCall, Leaves, Line, Stub};
 pub use error::CompileError;
 pub use listing::MachineInsn;
 pub use passes::{Changes, Pass, PassSet};

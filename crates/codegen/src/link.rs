@@ -1,6 +1,5 @@
 //! Puts the functions of a program one behind the other and resolves what they say of each other.
 
-use cranelift_codegen::binemit::Reloc;
 use cranelift_codegen::ir::function::FunctionParameters;
 use cranelift_codegen::ir::{ExternalName, UserExternalName};
 use cranelift_codegen::{CompiledCode, FinalizedRelocTarget};
@@ -8,7 +7,9 @@ use isa::InsnIdx;
 
 use crate::flow::{At, Inlined};
 use crate::lower::{self, ARENA_TRAP};
+use crate::machine::Machine;
 use crate::passes::Changes;
+use crate::reloc::Form;
 use crate::source::Source;
 use crate::{
     CompileError, Compiled, FaultSite, Function, Import, InlinedCall, Line, Stub, faults, limits, unwind,
@@ -16,12 +17,10 @@ use crate::{
 
 /// Alignment of a function.
 const ALIGNMENT: usize = 16;
-/// Between functions: `int3`, which traps.
-const PADDING: u8 = 0xcc;
 
 /// The text so far.
-#[derive(Default)]
 pub(crate) struct Text {
+    machine: Machine,
     bytes: Vec<u8>,
     functions: Vec<Function>,
     faults: Vec<FaultSite>,
@@ -32,8 +31,9 @@ pub(crate) struct Text {
     stubs: Vec<Stub>,
 }
 
-/// Four bytes in the text that are to hold the distance from themselves to a function, plus `addend`.
+/// Four bytes in the text that refer to a function, plus `addend`.
 struct Reference {
+    form: Form,
     at: u32,
     from: usize,
     to: Target,
@@ -60,6 +60,19 @@ impl Target {
 }
 
 impl Text {
+    /// No functions yet.
+    pub(crate) fn new(machine: Machine) -> Self {
+        Self {
+            machine,
+            bytes: Vec::new(),
+            functions: Vec::new(),
+            faults: Vec::new(),
+            lines: Vec::new(),
+            references: Vec::new(),
+            stubs: Vec::new(),
+        }
+    }
+
     /// Appends the code of a subprogram.
     pub(crate) fn append(
         &mut self,
@@ -79,15 +92,16 @@ impl Text {
         self.append_faults(source, start, first, code)?;
         for relocation in code.buffer.relocs() {
             let unresolved = CompileError::Unresolved { subprogram, offset: relocation.offset };
-            let to = match (&relocation.kind, &relocation.target) {
-                (Reloc::X86CallPCRel4, FinalizedRelocTarget::ExternalName(ExternalName::User(name))) => {
+            let to = match &relocation.target {
+                FinalizedRelocTarget::ExternalName(ExternalName::User(name)) => {
                     names.user_named_funcs().get(*name).and_then(Target::new)
                 }
                 _ => None,
             };
+            let form = Form::of(relocation.kind).ok_or_else(|| unresolved.clone())?;
             let to = to.ok_or(unresolved)?;
             let at = start + relocation.offset;
-            self.references.push(Reference { at, from: subprogram, to, addend: relocation.addend });
+            self.references.push(Reference { form, at, from: subprogram, to, addend: relocation.addend });
         }
         let is_callback = source.frames().get(subprogram).is_some_and(|f| f.callback);
         let callback = is_callback.then_some(start);
@@ -107,7 +121,7 @@ impl Text {
     /// Where the bytes of a function begin that were appended.
     fn append_bytes(&mut self, subprogram: usize, code: &CompiledCode) -> Result<u32, CompileError> {
         let aligned = self.bytes.len().next_multiple_of(ALIGNMENT);
-        self.bytes.resize(aligned, PADDING);
+        self.bytes.resize(aligned, self.machine.padding());
         let bytes = code.code_buffer();
         let end = aligned.saturating_add(bytes.len());
         limits::check(subprogram, "bytes of machine code", end as u64, limits::TEXT_BYTES)?;
@@ -158,7 +172,7 @@ impl Text {
             let inlined = line.and_then(|l| l.inlined);
             let refused = CompileError::UnskippableAccess { at, offset: trap.offset };
             let insn = source.program().code.get(at).ok_or(refused)?;
-            let site = faults::site(bytes, trap.offset, at, insn)?;
+            let site = faults::site(self.machine, bytes, trap.offset, at, insn)?;
             let (offset, resume) = (start + site.offset, start + site.resume);
             self.faults.push(FaultSite { offset, resume, inlined, ..site });
         }
@@ -169,7 +183,7 @@ impl Text {
     pub(crate) fn finish(mut self, imports: Vec<Import>) -> Result<Compiled, CompileError> {
         let starts: Vec<_> = self.functions.iter().map(|f| (f.subprogram, f.start)).collect();
         for reference in &self.references {
-            let Reference { at, from, to, addend } = *reference;
+            let Reference { form, at, from, to, addend } = *reference;
             let unresolved = CompileError::Unresolved { subprogram: from, offset: at };
             let target = match to {
                 Target::Subprogram(index) => {
@@ -179,15 +193,15 @@ impl Text {
                 Target::Stub(number) => self.stubs.get(number).map(|stub| stub.start),
             };
             let target = target.ok_or_else(|| unresolved.clone())?;
-            let distance = i64::from(target) + addend - i64::from(at);
-            let distance = i32::try_from(distance).map_err(|_| unresolved.clone())?;
-            let at = at as usize;
-            let field = self.bytes.get_mut(at..at + 4).ok_or(unresolved)?;
-            field.copy_from_slice(&distance.to_le_bytes());
+            let to = i64::from(target) + addend;
+            let field = self.bytes.get_mut(at as usize..).and_then(|rest| rest.first_chunk_mut::<4>());
+            let field = field.ok_or_else(|| unresolved.clone())?;
+            *field = form.resolve(*field, i64::from(at), to).ok_or(unresolved)?;
         }
         self.faults.sort_by_key(|f| f.offset);
         let entry = self.functions.first().map_or(0, |f| f.start);
         Ok(Compiled {
+            machine: self.machine,
             uses_cpu: false,
             changes: Changes::default(),
             text: self.bytes,

@@ -3,25 +3,33 @@
 use cranelift_codegen::isa::{OwnedTargetIsa, lookup_by_name};
 use cranelift_codegen::settings::{self, Configurable, SetError};
 
+use isa::AtomicOp;
+
 use crate::CompileError;
 
 /// A machine with a code generator.
 ///
-/// What is particular to one: the backend's name, the forms of its memory instructions (`faults.rs`), its
-/// relocations (`link.rs`), and how it orders memory (`lower/mem.rs`).
+/// What is particular to one: the backend's name, the forms of its memory instructions (`faults`), its relocations
+/// (`link.rs`), how it is written (`listing.rs`), and how it orders memory (`lower/mem.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Machine {
     /// x86-64 with the baseline instruction set, so that the code is the same everywhere.
     X86_64,
+    /// AArch64 with the baseline instruction set, and what is said here.
+    Aarch64 {
+        /// Whether it has the Large System Extensions (Armv8.1): atomic operations that are one instruction. Others need a
+        /// loop of an exclusive load and store, which cannot be skipped when a page is missing.
+        lse: bool,
+    },
 }
 
 impl Machine {
     /// The machine this library runs on.
     pub(crate) fn host() -> Result<Self, CompileError> {
-        if cfg!(target_arch = "x86_64") {
-            Ok(Self::X86_64)
-        } else {
-            Err(CompileError::UnsupportedMachine { arch: std::env::consts::ARCH })
+        match std::env::consts::ARCH {
+            "x86_64" => Ok(Self::X86_64),
+            "aarch64" => Ok(Self::Aarch64 { lse: has_lse() }),
+            arch => Err(CompileError::UnsupportedMachine { arch }),
         }
     }
 
@@ -29,10 +37,44 @@ impl Machine {
     pub(crate) fn backend(self, effort: Effort) -> Result<OwnedTargetIsa, CompileError> {
         let setup = |message: String| CompileError::Setup { message };
         let flags = flags(effort).map_err(|e| setup(e.to_string()))?;
-        let Self::X86_64 = self;
-        let builder = lookup_by_name("x86_64-unknown-linux-gnu").map_err(|e| setup(e.to_string()))?;
+        let name = match self {
+            Self::X86_64 => "x86_64-unknown-linux-gnu",
+            Self::Aarch64 { .. } => "aarch64-unknown-linux-gnu",
+        };
+        let mut builder = lookup_by_name(name).map_err(|e| setup(e.to_string()))?;
+        if self == (Self::Aarch64 { lse: true }) {
+            builder.enable("has_lse").map_err(|e| setup(e.to_string()))?;
+        }
         builder.finish(flags).map_err(|e| setup(e.to_string()))
     }
+
+    /// Whether an atomic operation is one instruction, with or without its result.
+    pub(crate) fn is_single(self, op: AtomicOp, has_result: bool) -> bool {
+        match self {
+            Self::X86_64 => !(has_result && matches!(op, AtomicOp::Or | AtomicOp::And | AtomicOp::Xor)),
+            // `ldclral` does its and with the inverted operand, which is then nowhere if the instruction is skipped.
+            Self::Aarch64 { lse: true } => !(has_result && op == AtomicOp::And),
+            Self::Aarch64 { lse: false } => false,
+        }
+    }
+
+    /// What fills the gaps between functions: `int3` or `udf #0`, which trap.
+    pub(crate) fn padding(self) -> u8 {
+        match self {
+            Self::X86_64 => 0xcc,
+            Self::Aarch64 { .. } => 0,
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+fn has_lse() -> bool {
+    std::arch::is_aarch64_feature_detected!("lse")
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+fn has_lse() -> bool {
+    false
 }
 
 /// What the backend takes its time for.

@@ -16,7 +16,7 @@ pub(crate) struct Source<'a> {
 #[derive(Clone, Copy)]
 enum Facts<'a> {
     Proved(&'a Verified),
-    #[cfg(all(test, target_arch = "x86_64"))]
+    #[cfg(test)]
     Claimed(&'a [InsnFacts]),
 }
 
@@ -28,7 +28,7 @@ impl<'a> From<&'a Verified> for Source<'a> {
 
 impl<'a> Source<'a> {
     /// A program with the facts a test claims, one per slot.
-    #[cfg(all(test, target_arch = "x86_64"))]
+    #[cfg(test)]
     pub(crate) fn claimed(program: &'a Program, frames: &'a [FrameFacts], facts: &'a [InsnFacts]) -> Self {
         Self { program, frames, facts: Facts::Claimed(facts) }
     }
@@ -47,7 +47,7 @@ impl<'a> Source<'a> {
     pub(crate) fn facts(self, at: InsnIdx) -> InsnFacts {
         match self.facts {
             Facts::Proved(verified) => verified.facts(at),
-            #[cfg(all(test, target_arch = "x86_64"))]
+            #[cfg(test)]
             Facts::Claimed(facts) => facts.get(at.index()).copied().unwrap_or_default(),
         }
     }

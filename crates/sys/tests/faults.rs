@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use bpf_arena_sys as sys;
 use support::{in_child, must_succeed_in_child};
-use sys::fault::{CodeRegion, FaultSite, Recorder};
+use sys::fault::{CodeRegion, FaultSite, Leaves, Recorder};
 use sys::window::{SEGV_ON_FAULT, Window, WindowSpec};
 use sys::{PAGE_SIZE, code::CodeMemory};
 
@@ -256,18 +256,55 @@ fn a_forked_child_does_not_have_the_arena() {
     assert_eq!(status.code(), Some(libc::SIGSEGV));
 }
 
-#[cfg(target_arch = "x86_64")]
 mod generated {
     use super::*;
 
+    /// Two functions of an address, the first of which loads from it, in machine code.
+    struct Functions {
+        code: &'static [u8],
+        /// Where the second begins, which calls the first.
+        outer: u64,
+        /// Where that call returns to.
+        returns_to: u64,
+        site: FaultSite,
+        /// The register that has the address at the site.
+        address: u8,
+    }
+
     /// inner(address): `push rbp; mov rbp, rsp; mov rax, -1; mov rax, [rdi]; mov edx, 5; pop rbp; ret`, and at 0x20
     /// outer(address): `push rbp; mov rbp, rsp; call inner; pop rbp; ret`.
-    const CODE: [u8; 43] = [
-        0x55, 0x48, 0x89, 0xe5, 0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff, 0x48, 0x8b, 0x07, 0xba, 0x05, 0x00,
-        0x00, 0x00, 0x5d, 0xc3, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x55, 0x48,
-        0x89, 0xe5, 0xe8, 0xd7, 0xff, 0xff, 0xff, 0x5d, 0xc3,
-    ];
-    const SITE: FaultSite = FaultSite { offset: 11, resume: 14, clear: Some(0), tag: 77 };
+    #[cfg(target_arch = "x86_64")]
+    const FUNCTIONS: Functions = Functions {
+        code: &[
+            0x55, 0x48, 0x89, 0xe5, 0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff, 0xff, 0x48, 0x8b, 0x07, 0xba, 0x05,
+            0x00, 0x00, 0x00, 0x5d, 0xc3, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,
+            0x55, 0x48, 0x89, 0xe5, 0xe8, 0xd7, 0xff, 0xff, 0xff, 0x5d, 0xc3,
+        ],
+        outer: 0x20,
+        returns_to: 0x29,
+        site: FaultSite { offset: 11, resume: 14, leaves: Leaves::Zero(0), tag: 77 },
+        address: 7,
+    };
+
+    /// inner(address): `stp x29, x30, [sp, #-16]!; mov x29, sp; mov x1, x0; mov x0, #-1; ldr x0, [x1]; mov w2, #5;
+    /// ldp x29, x30, [sp], #16; ret`, and at 0x20
+    /// outer(address): `stp x29, x30, [sp, #-16]!; mov x29, sp; bl inner; ldp x29, x30, [sp], #16; ret`.
+    #[cfg(target_arch = "aarch64")]
+    const FUNCTIONS: Functions = Functions {
+        code: &[
+            0xfd, 0x7b, 0xbf, 0xa9, 0xfd, 0x03, 0x00, 0x91, 0xe1, 0x03, 0x00, 0xaa, 0x00, 0x00, 0x80, 0x92,
+            0x20, 0x00, 0x40, 0xf9, 0xa2, 0x00, 0x80, 0x52, 0xfd, 0x7b, 0xc1, 0xa8, 0xc0, 0x03, 0x5f, 0xd6,
+            0xfd, 0x7b, 0xbf, 0xa9, 0xfd, 0x03, 0x00, 0x91, 0xf6, 0xff, 0xff, 0x97, 0xfd, 0x7b, 0xc1, 0xa8,
+            0xc0, 0x03, 0x5f, 0xd6,
+        ],
+        outer: 0x20,
+        returns_to: 0x2c,
+        site: FaultSite { offset: 16, resume: 20, leaves: Leaves::Zero(0), tag: 77 },
+        address: 1,
+    };
+
+    const CODE: &[u8] = FUNCTIONS.code;
+    const SITE: FaultSite = FUNCTIONS.site;
 
     fn call(region: &CodeRegion, offset: u64, address: u64) -> u64 {
         let entry = usize::try_from(region.start() + offset).unwrap();
@@ -281,17 +318,20 @@ mod generated {
         let window = window(0);
         let page = window.alloc_pages(0, 1).unwrap();
         write(page + 8, 123);
-        let region = CodeRegion::register(CodeMemory::new(&CODE).unwrap(), vec![SITE]).unwrap();
+        let region = CodeRegion::register(CodeMemory::new(CODE).unwrap(), vec![SITE]).unwrap();
         let mut recorder = Recorder::new(2);
         let results = recorder.during(|| {
             [page + 8, page + PAGE_SIZE, window.base(), window.base() - 8, page + 4095]
-                .map(|address| call(&region, 0x20, address))
+                .map(|address| call(&region, FUNCTIONS.outer, address))
         });
         assert_eq!(results, [123, 0, 0, 0, 0]);
         assert_eq!(recorder.count(), 4);
         let [first, second] = recorder.records() else { panic!() };
-        assert_eq!((first.address, first.pc, first.tag), (page + PAGE_SIZE, region.start() + 11, 77));
-        assert_eq!(first.returns(), [region.start() + 0x29]);
+        assert_eq!(
+            (first.address, first.pc, first.tag),
+            (page + PAGE_SIZE, region.start() + u64::from(SITE.offset), 77)
+        );
+        assert_eq!(first.returns(), [region.start() + FUNCTIONS.returns_to]);
         assert_eq!(second.address, window.base());
         // Nobody is listening: nothing is noted, execution goes on all the same.
         assert_eq!(call(&region, 0, page + PAGE_SIZE), 0);
@@ -300,9 +340,22 @@ mod generated {
     }
 
     #[test]
+    fn the_result_can_be_another_register() {
+        let window = window(0);
+        // In the guard, which faults on every system; all 32 low bits of its address are not zero.
+        let missing = window.base() - 8;
+        for (half, expected) in [(false, missing), (true, missing & 0xffff_ffff)] {
+            let leaves = Leaves::Copy { from: FUNCTIONS.address, to: 0, half };
+            let site = FaultSite { leaves, ..SITE };
+            let region = CodeRegion::register(CodeMemory::new(CODE).unwrap(), vec![site]).unwrap();
+            assert_eq!(call(&region, FUNCTIONS.outer, missing), expected);
+        }
+    }
+
+    #[test]
     fn threads_note_their_own_faults() {
         let window = window(0);
-        let region = CodeRegion::register(CodeMemory::new(&CODE).unwrap(), vec![SITE]).unwrap();
+        let region = CodeRegion::register(CodeMemory::new(CODE).unwrap(), vec![SITE]).unwrap();
         std::thread::scope(|scope| {
             for thread in 0..4_u64 {
                 let (region, window) = (&region, &window);
@@ -325,7 +378,7 @@ mod generated {
     fn code_that_faults_elsewhere_is_not_continued() {
         let status = in_child("generated::code_that_faults_elsewhere_is_not_continued", || {
             let window = window(0);
-            let region = CodeRegion::register(CodeMemory::new(&CODE).unwrap(), vec![]).unwrap();
+            let region = CodeRegion::register(CodeMemory::new(CODE).unwrap(), vec![]).unwrap();
             call(&region, 0, window.user_vm_start());
         });
         assert_eq!(status.signal(), Some(libc::SIGBUS));
@@ -335,7 +388,7 @@ mod generated {
     fn an_address_outside_every_arena_is_not_continued() {
         let status = in_child("generated::an_address_outside_every_arena_is_not_continued", || {
             let _window = window(0);
-            let region = CodeRegion::register(CodeMemory::new(&CODE).unwrap(), vec![SITE]).unwrap();
+            let region = CodeRegion::register(CodeMemory::new(CODE).unwrap(), vec![SITE]).unwrap();
             call(&region, 0, 64);
         });
         assert_eq!(status.signal(), Some(libc::SIGSEGV));
@@ -344,11 +397,12 @@ mod generated {
     #[test]
     fn sites_must_lie_in_the_code() {
         for site in [
-            FaultSite { offset: 43, ..SITE },
-            FaultSite { resume: 43, ..SITE },
-            FaultSite { clear: Some(31), ..SITE },
+            FaultSite { offset: CODE.len() as u32, ..SITE },
+            FaultSite { resume: CODE.len() as u32, ..SITE },
+            FaultSite { leaves: Leaves::Zero(31), ..SITE },
+            FaultSite { leaves: Leaves::Copy { from: 31, to: 0, half: false }, ..SITE },
         ] {
-            let memory = CodeMemory::new(&CODE).unwrap();
+            let memory = CodeMemory::new(CODE).unwrap();
             assert!(CodeRegion::register(memory, vec![site]).is_err());
         }
     }

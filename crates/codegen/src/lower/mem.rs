@@ -3,19 +3,20 @@
 //! Other threads and processes see arena memory and map values, and an arena page may be missing: then a load gives 0
 //! although something was stored before. So these accesses must happen as often, and in the order, as the program
 //! says. The backend forwards, merges and drops plain accesses, and folds loads into other instructions; against that
-//! - 64-bit loads are `atomic_load`, which on x86-64 is a plain `mov`, needs no alignment, and is never folded;
-//! - narrower ones are extending loads, which are never folded either and leave nothing to extend; a `sequence_point`
+//! - 64-bit loads are `atomic_load` on x86-64, where that is a plain `mov`, needs no alignment, and is never folded;
+//! - narrower ones, and all on AArch64, which cannot fold any and where an `atomic_load` is more than is asked for (and wants
+//!   its address aligned), are extending loads, which are never folded either and leave nothing to extend; a `sequence_point`
 //!   before them, which is no code at all, keeps them from being merged with earlier accesses;
 //! - a store is followed by a `sequence_point`.
 //!
 //! What is addressed through `r10` itself is left to the backend as ordinary memory.
 
-use cranelift_codegen::ir::{self, InstBuilder, MemFlagsData, Value, types};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 use isa::{AtomicOp, InsnIdx, Size, Width};
 use verifier::Memory;
 
 use super::{ARENA_TRAP, Lower, memory_type, proven_memory};
-use crate::flow::{PacketIndex, Place, Src, Var};
+use crate::flow::{Order, PacketIndex, Place, Src, Var};
 use crate::machine::Machine;
 use crate::{CompileError, Import};
 
@@ -48,6 +49,7 @@ impl Lower<'_, '_> {
         sign_extend: bool,
         dst: Var,
         place: Place,
+        order: Order,
     ) -> Result<(), CompileError> {
         let value = match self.way(at, place, self.unit.options.checked_arena)? {
             Way::Stack => {
@@ -55,11 +57,17 @@ impl Lower<'_, '_> {
                 let value = self.b.ins().load(ty, proven_memory(), self.frame, place.offset);
                 self.extend(size, sign_extend, value)
             }
+            Way::Native { address, flags } if order == Order::Synchronizing => {
+                self.acquiring_load(size, flags, address)
+            }
             Way::Native { address, flags } => self.native_load(size, sign_extend, flags, address),
             Way::Runtime { window_offset } => {
                 let [zero, index] = self.constants(at);
                 let import = Import::ArenaLoad(size);
                 let value = self.runtime_call(import, [window_offset, zero, index, zero, zero]);
+                if order == Order::Synchronizing {
+                    self.order_runtime_access();
+                }
                 let value = self.truncate(size, value);
                 self.extend(size, sign_extend, value)
             }
@@ -106,12 +114,13 @@ impl Lower<'_, '_> {
         flags: MemFlagsData,
         address: Value,
     ) -> Value {
-        if size != Size::DW {
-            self.b.ins().sequence_point();
+        if (self.unit.machine, size) == (Machine::X86_64, Size::DW) {
+            return self.b.ins().atomic_load(types::I64, flags, address);
         }
+        self.b.ins().sequence_point();
         let ins = self.b.ins();
         match (size, sign_extend) {
-            (Size::DW, _) => ins.atomic_load(types::I64, flags, address),
+            (Size::DW, _) => ins.load(types::I64, flags, address, 0),
             (Size::W, false) => ins.uload32(flags, address, 0),
             (Size::W, true) => ins.sload32(flags, address, 0),
             (Size::H, false) => ins.uload16(types::I64, flags, address, 0),
@@ -121,8 +130,14 @@ impl Lower<'_, '_> {
         }
     }
 
+    /// A store that stays where it is, of a value as wide as the place.
+    pub(super) fn native_store(&mut self, flags: MemFlagsData, value: Value, address: Value) {
+        self.b.ins().store(flags, value, address, 0);
+        self.b.ins().sequence_point();
+    }
+
     /// The 64 bits a load gives for what it read.
-    fn extend(&mut self, size: Size, sign_extend: bool, value: Value) -> Value {
+    pub(super) fn extend(&mut self, size: Size, sign_extend: bool, value: Value) -> Value {
         match (size, sign_extend) {
             (Size::DW, _) => value,
             (_, false) => self.b.ins().uextend(types::I64, value),
@@ -130,15 +145,14 @@ impl Lower<'_, '_> {
         }
     }
 
-    /// On x86-64 every store is a release; the order of the machine's stores is that of the program.
     pub(super) fn store(
         &mut self,
         at: InsnIdx,
         size: Size,
         place: Place,
         src: Src,
+        order: Order,
     ) -> Result<(), CompileError> {
-        let Machine::X86_64 = self.unit.machine;
         let value = self.operand(Width::W64, src);
         match self.way(at, place, self.unit.options.checked_arena)? {
             Way::Stack => {
@@ -148,12 +162,17 @@ impl Lower<'_, '_> {
             }
             Way::Native { address, flags } => {
                 let value = self.truncate(size, value);
-                self.b.ins().store(flags, value, address, 0);
-                self.b.ins().sequence_point();
+                match order {
+                    Order::Plain => self.native_store(flags, value, address),
+                    Order::Synchronizing => self.releasing_store(size, flags, value, address),
+                }
             }
             Way::Runtime { window_offset } => {
                 let [zero, index] = self.constants(at);
                 let import = Import::ArenaStore(size);
+                if order == Order::Synchronizing {
+                    self.order_runtime_access();
+                }
                 self.runtime_call(import, [window_offset, value, index, zero, zero]);
             }
             Way::Guarded { address } => {
@@ -164,9 +183,8 @@ impl Lower<'_, '_> {
         Ok(())
     }
 
-    /// On a missing arena page the machine's instruction is skipped. `xadd`, `xchg` and `cmpxchg` have their result
-    /// in the register that held the operand (the expected value), so a skipped one leaves it as it was. A loop
-    /// around `cmpxchg`, which the fetching or, and, xor would need, cannot tell: the runtime does those.
+    /// On a missing arena page the machine's instruction is skipped, and the operand (the expected value) is the result. What
+    /// would be a loop of several instructions cannot be skipped: the runtime does it.
     pub(super) fn atomic(
         &mut self,
         at: InsnIdx,
@@ -175,7 +193,7 @@ impl Lower<'_, '_> {
         update: Update,
     ) -> Result<(), CompileError> {
         let Update { op, src, expected, old: result } = update;
-        let loops = result.is_some() && matches!(op, AtomicOp::Or | AtomicOp::And | AtomicOp::Xor);
+        let loops = !self.unit.machine.is_single(op, result.is_some());
         let old = match self.way(at, place, loops || self.unit.options.checked_arena)? {
             Way::Stack => {
                 let address = self.address(self.frame, place.offset);
@@ -198,29 +216,6 @@ impl Lower<'_, '_> {
             self.set(result, old);
         }
         Ok(())
-    }
-
-    fn native_atomic(
-        &mut self,
-        size: Size,
-        flags: MemFlagsData,
-        address: Value,
-        Update { op, src, expected, .. }: Update,
-    ) -> Value {
-        let width = if size == Size::DW { Width::W64 } else { Width::W32 };
-        let operand = self.get_low(width, src);
-        let op = match op {
-            AtomicOp::Add => ir::AtomicRmwOp::Add,
-            AtomicOp::Or => ir::AtomicRmwOp::Or,
-            AtomicOp::And => ir::AtomicRmwOp::And,
-            AtomicOp::Xor => ir::AtomicRmwOp::Xor,
-            AtomicOp::Xchg => ir::AtomicRmwOp::Xchg,
-            AtomicOp::CmpXchg => {
-                let expected = self.get_low(width, expected.unwrap_or(src));
-                return self.b.ins().atomic_cas(flags, address, expected, operand);
-            }
-        };
-        self.b.ins().atomic_rmw(memory_type(size), flags, op, address, operand)
     }
 
     /// How the instruction's memory is to be accessed; `runtime` if an arena access is the runtime's.

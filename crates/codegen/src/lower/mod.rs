@@ -10,6 +10,7 @@ mod cast;
 mod inline;
 mod jump;
 mod mem;
+mod ordered;
 pub(crate) mod stub;
 
 use std::collections::HashMap;
@@ -256,10 +257,10 @@ impl<'a, 'f> Lower<'a, 'f> {
             Op::Compare { dst, test } => self.compare(dst, test),
             Op::ToUser { dst, src } => self.to_user(dst, src),
             Op::Address { dst, of } => return self.load_address(at, dst, of),
-            Op::Load { size, sign_extend, dst, place, .. } => {
-                return self.load(at, size, sign_extend, dst, place);
+            Op::Load { size, sign_extend, dst, place, order } => {
+                return self.load(at, size, sign_extend, dst, place, order);
             }
-            Op::Store { size, place, src, .. } => return self.store(at, size, place, src),
+            Op::Store { size, place, src, order } => return self.store(at, size, place, src, order),
             Op::Atomic { size, op, place, src, expected, old } => {
                 return self.atomic(at, size, place, mem::Update { op, src, expected, old });
             }

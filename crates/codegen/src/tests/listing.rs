@@ -1,4 +1,5 @@
-//! Golden listings: `tests/lowering/*.txt` hold a program and, behind a line `; code:`, what becomes of it.
+//! Golden listings: `tests/lowering/*.txt` hold a program and, behind a line `; code:`, what becomes of it; those for AArch64
+//! are in the folder `aarch64` there, and are compared where such code is made.
 //!
 //! `BLESS=1 cargo test -p bpf-arena-codegen` writes the present state into the files, to be read before it is
 //! committed.
@@ -7,16 +8,18 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::fixture::Fixture;
-use crate::Compiled;
+use crate::{Compiled, Leaves};
 
 const MARK: &str = "; code:\n";
 
 #[test]
 fn listings_are_as_committed() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lowering");
+    let (machine, fixtures) = if cfg!(target_arch = "x86_64") { ("", 8) } else { (std::env::consts::ARCH, 3) };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lowering").join(machine);
     let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.is_file());
     files.sort();
-    assert!(files.len() >= 8, "fixtures are missing");
+    assert!(files.len() >= fixtures, "fixtures are missing");
     let bless = std::env::var_os("BLESS").is_some();
     let mut differ = Vec::new();
     for file in files {
@@ -44,8 +47,12 @@ fn describe(compiled: &Compiled) -> String {
         }
         write!(text, ";   {:4x} {}", machine.offset, machine.text).unwrap();
         if let Some(site) = compiled.faults.iter().find(|f| f.offset == machine.offset) {
-            let clear = site.clear.map_or("keeps".to_owned(), |r| format!("clears {r}"));
-            write!(text, "   ! {:?} {:?}: {clear}, to {:x}", site.access, site.size, site.resume).unwrap();
+            let leaves = match site.leaves {
+                Leaves::Registers => "keeps".to_owned(),
+                Leaves::Zero(register) => format!("clears {register}"),
+                Leaves::Operand { from, to } => format!("copies {from} to {to}"),
+            };
+            write!(text, "   ! {:?} {:?}: {leaves}, to {:x}", site.access, site.size, site.resume).unwrap();
         }
         text.push('\n');
     }

@@ -135,7 +135,7 @@ super::declare! {
 /// Number of general-purpose registers that a fault site may clear.
 pub(crate) const REGISTER_COUNT: u8 = 31;
 
-const FRAME_POINTER: usize = 29;
+const FRAME_POINTER: u8 = 29;
 
 /// The registers of a thread that a signal interrupted.
 #[derive(Debug)]
@@ -155,17 +155,22 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn frame_pointer(&mut self) -> u64 {
-        self.0.uc_mcontext.regs.get(FRAME_POINTER).copied().unwrap_or(0)
+        self.register(FRAME_POINTER)
     }
 
     pub(crate) fn set_pc(&mut self, pc: u64) {
         self.0.uc_mcontext.pc = pc;
     }
 
-    /// Makes a general-purpose register 0, by its number in machine code.
-    pub(crate) fn clear(&mut self, number: u8) {
-        if let Some(value) = self.0.uc_mcontext.regs.get_mut(usize::from(number)) {
-            *value = 0;
+    /// A general-purpose register, by its number in machine code.
+    pub(crate) fn register(&mut self, number: u8) -> u64 {
+        self.0.uc_mcontext.regs.get(usize::from(number)).copied().unwrap_or(0)
+    }
+
+    /// Sets a general-purpose register, by its number in machine code.
+    pub(crate) fn set_register(&mut self, number: u8, value: u64) {
+        if let Some(register) = self.0.uc_mcontext.regs.get_mut(usize::from(number)) {
+            *register = value;
         }
     }
 }

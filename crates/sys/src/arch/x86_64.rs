@@ -169,12 +169,18 @@ impl<'a> Context<'a> {
         Self(context)
     }
 
-    fn register(&mut self, name: libc::c_int) -> Option<&mut i64> {
+    fn named(&mut self, name: libc::c_int) -> Option<&mut i64> {
         self.0.uc_mcontext.gregs.get_mut(usize::try_from(name).ok()?)
     }
 
     fn get(&mut self, name: libc::c_int) -> u64 {
-        self.register(name).map_or(0, |value| value.cast_unsigned())
+        self.named(name).map_or(0, |value| value.cast_unsigned())
+    }
+
+    fn set(&mut self, name: libc::c_int, value: u64) {
+        if let Some(register) = self.named(name) {
+            *register = value.cast_signed();
+        }
     }
 
     pub(crate) fn pc(&mut self) -> u64 {
@@ -190,16 +196,18 @@ impl<'a> Context<'a> {
     }
 
     pub(crate) fn set_pc(&mut self, pc: u64) {
-        if let Some(value) = self.register(libc::REG_RIP) {
-            *value = pc.cast_signed();
-        }
+        self.set(libc::REG_RIP, pc);
     }
 
-    /// Makes a general-purpose register 0, by its number in machine code.
-    pub(crate) fn clear(&mut self, number: u8) {
-        let name = REGISTERS.get(usize::from(number)).copied();
-        if let Some(value) = name.and_then(|name| self.register(name)) {
-            *value = 0;
+    /// A general-purpose register, by its number in machine code.
+    pub(crate) fn register(&mut self, number: u8) -> u64 {
+        REGISTERS.get(usize::from(number)).map_or(0, |name| self.get(*name))
+    }
+
+    /// Sets a general-purpose register, by its number in machine code.
+    pub(crate) fn set_register(&mut self, number: u8, value: u64) {
+        if let Some(name) = REGISTERS.get(usize::from(number)) {
+            self.set(*name, value);
         }
     }
 }

@@ -124,9 +124,7 @@ fn judge(missing_page: bool, address: u64, context: &mut Context<'_>) -> Verdict
             *record = Record { address, pc, tag: site.tag, ..Record::default() };
             walk(context, &reading, record);
         });
-        if let Some(number) = site.clear {
-            context.clear(number);
-        }
+        site.leaves.apply(context);
         context.set_pc(code.memory.start() + u64::from(site.resume));
         return Verdict::Resume;
     }

@@ -3,7 +3,7 @@
 //! One handler for SIGBUS and SIGSEGV is installed once in a process. A fault is
 //!
 //! 1. **of a program**: the instruction is a [`FaultSite`] of registered code (or one of this crate's accesses) *and* the
-//!    address lies in the window of an arena. The register of the site becomes 0, execution goes on at its resume
+//!    address lies in the window of an arena. The registers get what the site says, execution goes on at its resume
 //!    offset, and the fault is noted in the thread's [`Recorder`].
 //! 2. **a touch by host code** of a missing page of an arena, at its user address: the page is populated and the
 //!    instruction runs again. That is how the kernel populates an arena lazily.
@@ -34,10 +34,52 @@ pub struct FaultSite {
     pub offset: u32,
     /// Offset where execution continues.
     pub resume: u32,
-    /// General-purpose register that becomes 0 (x86-64: number 0 to 15, AArch64: 0 to 30).
-    pub clear: Option<u8>,
+    /// What the registers are to hold then.
+    pub leaves: Leaves,
     /// What the record says of this site; the owner's business.
     pub tag: u32,
+}
+
+/// What an instruction that was skipped leaves in the general-purpose registers (x86-64: numbers 0 to 15, AArch64: 0 to 30).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// What they hold.
+    Registers,
+    /// Zero in one of them.
+    Zero(u8),
+    /// What is in another, or its low half, zero-extended.
+    Copy {
+        /// The other.
+        from: u8,
+        /// The one that changes.
+        to: u8,
+        /// Whether it is the low 32 bits only.
+        half: bool,
+    },
+}
+
+impl Leaves {
+    /// Whether this names registers that there are.
+    fn is_valid(self) -> bool {
+        let exists = |number: u8| number < arch::REGISTER_COUNT;
+        match self {
+            Self::Registers => true,
+            Self::Zero(number) => exists(number),
+            Self::Copy { from, to, .. } => exists(from) && exists(to),
+        }
+    }
+
+    /// Writes it into the registers of a thread that is stopped.
+    fn apply(self, context: &mut arch::Context<'_>) {
+        match self {
+            Self::Registers => {}
+            Self::Zero(number) => context.set_register(number, 0),
+            Self::Copy { from, to, half } => {
+                let value = context.register(from);
+                context.set_register(to, if half { value & 0xffff_ffff } else { value });
+            }
+        }
+    }
 }
 
 /// Executable code and its sites.
@@ -74,10 +116,7 @@ impl CodeRegion {
     pub fn register(memory: CodeMemory, mut sites: Vec<FaultSite>) -> Result<Self, OsError> {
         handler::install()?;
         let inside = |offset: u32| u64::from(offset) < memory.len() as u64;
-        let valid = |site: &FaultSite| {
-            let register = site.clear.is_none_or(|number| number < arch::REGISTER_COUNT);
-            inside(site.offset) && inside(site.resume) && register
-        };
+        let valid = |site: &FaultSite| inside(site.offset) && inside(site.resume) && site.leaves.is_valid();
         if !sites.iter().all(valid) {
             return Err(OsError { call: "registration of fault sites", errno: Errno::INVAL });
         }

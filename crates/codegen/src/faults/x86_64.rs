@@ -1,42 +1,23 @@
-//! From the backend's trap records to the table of skippable instructions.
-//!
-//! Each record names a machine instruction that accesses arena memory. It is decoded once, here, and must be one
-//! whose effect on a missing page can be had by clearing at most one register and going on behind it. Anything else
-//! is refused at compile time.
+//! x86-64: what the backend's memory instructions do.
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
-use isa::{Insn, InsnIdx, Size};
 
-use crate::{AccessKind, CompileError, FaultSite};
+use super::Access;
+use crate::{AccessKind, Leaves};
 
-/// What a BPF instruction does to memory.
-pub(crate) fn access_of(insn: Insn) -> Option<(AccessKind, Size)> {
-    match insn {
-        Insn::Load { size, .. } | Insn::LoadAcquire { size, .. } => Some((AccessKind::Load, size)),
-        Insn::Store { size, .. } | Insn::StoreRelease { size, .. } => Some((AccessKind::Store, size)),
-        Insn::Atomic { size, .. } => Some((AccessKind::Atomic, size)),
-        _ => None,
-    }
+/// The instruction that `bytes` begin with.
+pub(super) fn decode(bytes: &[u8]) -> Option<Access> {
+    let machine = Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE).decode();
+    let (kind, leaves) = classify(&machine)?;
+    let length = u32::try_from(machine.len()).ok()?;
+    Some(Access { kind, bytes: machine.memory_size().size(), leaves, length })
 }
 
-/// Describes the x86-64 instruction at `offset` of a function's code, generated for the BPF instruction `insn`.
-pub(crate) fn site(code: &[u8], offset: u32, at: InsnIdx, insn: Insn) -> Result<FaultSite, CompileError> {
-    let refused = CompileError::UnskippableAccess { at, offset };
-    let bytes = code.get(offset as usize..).unwrap_or_default();
-    let machine = Decoder::with_ip(64, bytes, u64::from(offset), DecoderOptions::NONE).decode();
-    let expected = access_of(insn).ok_or_else(|| refused.clone())?;
-    let (access, clear) = classify(&machine).ok_or_else(|| refused.clone())?;
-    let (kind, size) = expected;
-    if access != kind || machine.memory_size().size() != usize::from(size.bytes()) {
-        return Err(refused);
-    }
-    let length = u32::try_from(machine.len()).unwrap_or(0);
-    Ok(FaultSite { offset, resume: offset + length, clear, insn: at, inlined: None, access, size })
-}
-
-/// What a machine instruction does to memory, and the register that a skipped load must clear. `None` for every
-/// instruction whose other effects are not known to be none.
-fn classify(machine: &Instruction) -> Option<(AccessKind, Option<u8>)> {
+/// What an instruction does to memory, and what it must leave when it is skipped. `None` for every instruction whose
+/// other effects are not known to be none.
+///
+/// `xadd`, `xchg` and `cmpxchg` have their result in the register that held the operand (the expected value).
+fn classify(machine: &Instruction) -> Option<(AccessKind, Leaves)> {
     let to_memory = machine.op0_kind() == OpKind::Memory;
     let from_memory = machine.op1_kind() == OpKind::Memory;
     match machine.mnemonic() {
@@ -47,23 +28,29 @@ fn classify(machine: &Instruction) -> Option<(AccessKind, Option<u8>)> {
             if !(register.is_gpr32() || register.is_gpr64()) {
                 return None;
             }
-            Some((AccessKind::Load, Some(u8::try_from(register.number()).ok()?)))
+            Some((AccessKind::Load, Leaves::Zero(u8::try_from(register.number()).ok()?)))
         }
-        Mnemonic::Mov if to_memory => Some((AccessKind::Store, None)),
+        Mnemonic::Mov if to_memory => Some((AccessKind::Store, Leaves::Registers)),
         Mnemonic::Add | Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Xadd | Mnemonic::Cmpxchg
             if to_memory && machine.has_lock_prefix() =>
         {
-            Some((AccessKind::Atomic, None))
+            Some((AccessKind::Atomic, Leaves::Registers))
         }
         // Locks the bus without a prefix.
-        Mnemonic::Xchg if to_memory && machine.code() != Code::INVALID => Some((AccessKind::Atomic, None)),
+        Mnemonic::Xchg if to_memory && machine.code() != Code::INVALID => {
+            Some((AccessKind::Atomic, Leaves::Registers))
+        }
         _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use isa::{Insn, InsnIdx, Size};
+
     use super::*;
+    use crate::machine::Machine;
+    use crate::{CompileError, FaultSite};
 
     const AT: InsnIdx = InsnIdx(7);
 
@@ -80,6 +67,10 @@ mod tests {
         Insn::Atomic { size, op: isa::AtomicOp::Add, fetch: false, base, offset: 0, src }
     }
 
+    fn site(code: &[u8], insn: Insn) -> Result<FaultSite, CompileError> {
+        super::super::site(Machine::X86_64, code, 0, AT, insn)
+    }
+
     #[test]
     fn loads_clear_the_whole_register() {
         for (code, size, register) in [
@@ -90,8 +81,8 @@ mod tests {
             (&[0x48, 0x63, 0x17], Size::W, 2),              // movsxd rdx, dword ptr [rdi]
             (&[0x4c, 0x0f, 0xbe, 0x34, 0x37], Size::B, 14), // movsx r14, byte ptr [rdi+rsi]
         ] {
-            let site = site(code, 0, AT, load(size)).unwrap();
-            assert_eq!(site.clear, Some(register), "{code:x?}");
+            let site = site(code, load(size)).unwrap();
+            assert_eq!(site.leaves, Leaves::Zero(register), "{code:x?}");
             assert_eq!((site.resume as usize, site.access, site.size), (code.len(), AccessKind::Load, size));
         }
     }
@@ -106,8 +97,12 @@ mod tests {
             (&[0x48, 0x87, 0x07], atomic(Size::DW)),           // xchg [rdi], rax
             (&[0xf0, 0x48, 0x0f, 0xb1, 0x0f], atomic(Size::DW)), // lock cmpxchg [rdi], rcx
         ] {
-            let site = site(code, 0, AT, insn).unwrap();
-            assert_eq!((site.clear, site.resume as usize, site.insn), (None, code.len(), AT), "{code:x?}");
+            let site = site(code, insn).unwrap();
+            assert_eq!(
+                (site.leaves, site.resume as usize, site.insn),
+                (Leaves::Registers, code.len(), AT),
+                "{code:x?}"
+            );
         }
     }
 
@@ -130,7 +125,7 @@ mod tests {
             (&[], load(Size::DW)),
             (&[0x48, 0x8b, 0x07], Insn::Exit),
         ] {
-            let error = site(code, 0, AT, insn).unwrap_err();
+            let error = site(code, insn).unwrap_err();
             assert!(matches!(error, CompileError::UnskippableAccess { at: AT, offset: 0 }), "{code:x?}");
         }
     }
