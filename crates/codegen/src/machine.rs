@@ -48,13 +48,20 @@ impl Machine {
         builder.finish(flags).map_err(|e| setup(e.to_string()))
     }
 
-    /// Whether an atomic operation is one instruction, with or without its result.
-    pub(crate) fn is_single(self, op: AtomicOp, has_result: bool) -> bool {
+    /// Whether an atomic operation, with or without its result, can be skipped when a page is missing.
+    pub(crate) fn can_skip(self, op: AtomicOp, has_result: bool) -> bool {
         match self {
             Self::X86_64 => !(has_result && matches!(op, AtomicOp::Or | AtomicOp::And | AtomicOp::Xor)),
-            // `ldclral` does its and with the inverted operand, which is then nowhere if the instruction is skipped.
-            Self::Aarch64 { lse: true } => !(has_result && op == AtomicOp::And),
-            Self::Aarch64 { lse: false } => false,
+            // `ldclral` does its and with the inverted operand; the operand itself is then nowhere.
+            Self::Aarch64 { .. } => !(self.is_exclusive(op) || has_result && op == AtomicOp::And),
+        }
+    }
+
+    /// Whether an atomic operation is a loop of an exclusive load and store. (The backend does not know `swpal`.)
+    pub(crate) fn is_exclusive(self, op: AtomicOp) -> bool {
+        match self {
+            Self::X86_64 => false,
+            Self::Aarch64 { lse } => !lse || op == AtomicOp::Xchg,
         }
     }
 

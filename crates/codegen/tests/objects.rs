@@ -42,6 +42,7 @@ fn expected_sites(verified: &Verified) -> BTreeSet<InsnIdx> {
     let by_runtime = |insn: Insn| match insn {
         Insn::Atomic { op: AtomicOp::Or | AtomicOp::Xor, fetch: true, .. } => cfg!(target_arch = "x86_64"),
         Insn::Atomic { op: AtomicOp::And, fetch: true, .. } => true,
+        Insn::Atomic { op: AtomicOp::Xchg, .. } => cfg!(target_arch = "aarch64"),
         _ => false,
     };
     verified

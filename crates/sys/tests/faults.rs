@@ -396,9 +396,10 @@ mod generated {
 
     #[test]
     fn sites_must_lie_in_the_code() {
+        let end = u32::try_from(CODE.len()).unwrap();
         for site in [
-            FaultSite { offset: CODE.len() as u32, ..SITE },
-            FaultSite { resume: CODE.len() as u32, ..SITE },
+            FaultSite { offset: end, ..SITE },
+            FaultSite { resume: end, ..SITE },
             FaultSite { leaves: Leaves::Zero(31), ..SITE },
             FaultSite { leaves: Leaves::Copy { from: 31, to: 0, half: false }, ..SITE },
         ] {

@@ -193,7 +193,7 @@ impl Lower<'_, '_> {
         update: Update,
     ) -> Result<(), CompileError> {
         let Update { op, src, expected, old: result } = update;
-        let loops = !self.unit.machine.is_single(op, result.is_some());
+        let loops = !self.unit.machine.can_skip(op, result.is_some());
         let old = match self.way(at, place, loops || self.unit.options.checked_arena)? {
             Way::Stack => {
                 let address = self.address(self.frame, place.offset);

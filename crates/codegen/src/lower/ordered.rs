@@ -63,7 +63,7 @@ impl Lower<'_, '_> {
         let unchanged = self.get_low(width, update.expected.unwrap_or(update.src));
         self.where_aligned(size, flags, address, unchanged, |lower| {
             let old = lower.update(width, flags, address, update);
-            if update.old.is_some() && lower.unit.machine == (Machine::Aarch64 { lse: false }) {
+            if update.old.is_some() && lower.unit.machine.is_exclusive(update.op) {
                 lower.b.ins().fence();
             }
             old

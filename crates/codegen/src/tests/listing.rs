@@ -14,7 +14,8 @@ const MARK: &str = "; code:\n";
 
 #[test]
 fn listings_are_as_committed() {
-    let (machine, fixtures) = if cfg!(target_arch = "x86_64") { ("", 8) } else { (std::env::consts::ARCH, 3) };
+    let (machine, fixtures) =
+        if cfg!(target_arch = "x86_64") { ("", 8) } else { (std::env::consts::ARCH, 3) };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lowering").join(machine);
     let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.is_file());

@@ -18,7 +18,7 @@ const ACCESSES: &str = "
     r3 = *(s32 *)(r1 +0)                          ; arena
     *(u32 *)(r1 +0) = r3                          ; arena
     lock *(u64 *)(r1 +0) ^= r2                    ; arena
-    w2 = xchg32_32(r1 +0, w2)                     ; arena
+    r2 = atomic_fetch_add((u32 *)(r1 +0), r2)     ; arena
     r0 = cmpxchg_64(r1 +0, r0, r2)                ; arena
     r4 = atomic64_fetch_and((u64 *)(r1 +0), r4)   ; arena
     r5 = *(u64 *)(r1 +0)                          ; proven
@@ -61,7 +61,10 @@ pub(super) fn check(fixture: &Fixture, compiled: &Compiled) {
         let next = code.get(index + 1).map(|next| next.offset);
         if next.is_none_or(|next| compiled.functions.iter().any(|f| f.start == next)) {
             let leaves = ["ret", "jmp ", "ud2", "b ", "br ", "udf "];
-            assert!(leaves.iter().any(|l| text.starts_with(l)), "execution falls out of the function: {text}");
+            assert!(
+                leaves.iter().any(|l| text.starts_with(l)),
+                "execution falls out of the function: {text}"
+            );
         }
     }
 }
@@ -87,8 +90,7 @@ fn without_fault_support_every_arena_access_is_a_call() {
     let compiled = fixture.compile_checked().unwrap();
     check(&fixture, &compiled);
     assert_eq!(compiled.faults, []);
-    let called: BTreeSet<InsnIdx> =
-        compiled.disassemble().filter(is_call).map(|m| m.insn).collect();
+    let called: BTreeSet<InsnIdx> = compiled.disassemble().filter(is_call).map(|m| m.insn).collect();
     assert_eq!(called.into_iter().map(|i| i.0).collect::<Vec<_>>(), (1..=11).collect::<Vec<_>>());
 }
 
