@@ -24,9 +24,9 @@ mod machine;
 mod passes;
 mod reloc;
 mod source;
-mod unwind;
 #[cfg(test)]
 mod tests;
+mod unwind;
 
 use source::Source;
 use verifier::Verified;
