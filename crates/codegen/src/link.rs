@@ -68,6 +68,7 @@ impl Text {
             functions: Vec::new(),
             faults: Vec::new(),
             lines: Vec::new(),
+            inlined: Vec::new(),
             references: Vec::new(),
             stubs: Vec::new(),
         }
