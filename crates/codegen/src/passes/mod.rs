@@ -7,6 +7,7 @@
 //! one, or let a load see what a store wrote without going to memory (a page may be missing, and then it gives 0).
 
 mod narrow;
+mod selects;
 
 use crate::flow::Body;
 use crate::limits;
@@ -19,17 +20,20 @@ use crate::source::Source;
 pub enum Pass {
     /// Knows which values have nothing in their upper halves, and leaves out what would clear them.
     Narrow,
+    /// Computes both sides of small branches and selects the results.
+    Selects,
 }
 
 impl Pass {
     /// All of them, in the order they run.
-    pub const ALL: [Self; 1] = [Self::Narrow];
+    pub const ALL: [Self; 2] = [Self::Narrow, Self::Selects];
 
     /// Its name, for options and tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Narrow => "narrow",
+            Self::Selects => "selects",
         }
     }
 
@@ -50,6 +54,7 @@ impl Pass {
         };
         match self {
             Self::Narrow => each(narrow::run, bodies),
+            Self::Selects => each(selects::run, bodies),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! From the values of two sides to assignments.
 
-use isa::{AluOp, InsnIdx, Width};
+use isa::{AluOp, Width};
 
 use super::Speculation;
-use crate::flow::{Op, Src, Step, Test, Use, Var};
+use crate::flow::{At, Op, Src, Step, Test, Use, Var};
 
 /// A variable and what it gets after each of the two sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ fn change(side: &Speculation, var: Var, result: Src) -> Option<(AluOp, Src)> {
 pub(super) fn sequence(
     test: Test,
     choices: &[Choice],
-    at: InsnIdx,
+    at: At,
     mut temporary: impl FnMut() -> Option<Var>,
 ) -> Option<Vec<Step>> {
     let (mut steps, mut waiting) = (Vec::new(), Vec::new());

@@ -48,8 +48,10 @@ struct Speculation {
 
 impl Selects {
     fn new(body: &Body, edges: &Edges) -> Self {
-        let mut incoming: Vec<_> =
-            body.each_block().map(|(id, _)| u32::try_from(edges.predecessors(id).len()).unwrap_or(u32::MAX)).collect();
+        let mut incoming: Vec<_> = body
+            .each_block()
+            .map(|(id, _)| u32::try_from(edges.predecessors(id).len()).unwrap_or(u32::MAX))
+            .collect();
         if let Some(entry) = incoming.first_mut() {
             *entry = entry.saturating_add(1);
         }

@@ -33,9 +33,11 @@ impl Side {
 /// The first place where two ways meet with nothing but pure operations before, and the two sides.
 pub(super) fn meet(body: &Body, selects: &Selects, a: BlockId, b: BlockId) -> Option<(Side, Side, Meeting)> {
     let (a, b) = (Way::from(body, selects, a), Way::from(body, selects, b));
-    let pairs = a.points.iter().enumerate().flat_map(|(i, p)| {
-        b.points.iter().position(|q| q == p).map(|j| (i, j, *p))
-    });
+    let pairs = a
+        .points
+        .iter()
+        .enumerate()
+        .flat_map(|(i, p)| b.points.iter().position(|q| q == p).map(|j| (i, j, *p)));
     let (i, j, meeting) = pairs.min_by_key(|(i, j, _)| i + j)?;
     Some((a.side(i), b.side(j), meeting))
 }
@@ -139,13 +141,18 @@ impl Speculation {
     /// Drops operations that none of these values needs.
     pub(super) fn keep(&mut self, needed: &[Src]) {
         let mut needed: Vec<_> = needed.to_vec();
-        let mut keep: Vec<_> = self.steps.iter().rev().map(|step| {
-            let keep = step.op.result().is_some_and(|var| needed.contains(&Src::Var(var)));
-            if keep {
-                step.op.reads(|var| needed.push(Src::Var(var)));
-            }
-            keep
-        }).collect();
+        let mut keep: Vec<_> = self
+            .steps
+            .iter()
+            .rev()
+            .map(|step| {
+                let keep = step.op.result().is_some_and(|var| needed.contains(&Src::Var(var)));
+                if keep {
+                    step.op.reads(|var| needed.push(Src::Var(var)));
+                }
+                keep
+            })
+            .collect();
         self.steps.retain(|_| keep.pop().unwrap_or(true));
     }
 }
