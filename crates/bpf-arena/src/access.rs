@@ -1,8 +1,8 @@
 //! Reads and writes of memory that programs share with the host, by width. One of the two files with `unsafe`.
 //!
 //! A program's stack, context and map values lie at real addresses that machine code uses directly, from any number of
-//! threads, while the host and the interpreter read and write them here. Such bytes never become a reference or a
-//! slice: each access is a relaxed atomic of its own width, or of single bytes where it is not aligned. Relaxed atomics
+//! threads, while the host and the interpreter read and write them here. Such bytes never become a reference to something that
+//! is not atomic: each access is a relaxed atomic of its own width, or of single bytes where it is not aligned. Relaxed atomics
 //! are what the plain `mov`s of generated code are on every machine this runs on.
 //!
 //! [`Block`] owns memory, [`Regions`] lists what one run may touch, [`Place`] is a checked range of it. All three are
@@ -21,19 +21,25 @@ use elsa::FrozenVec;
 use isa::{AtomicOp, Size};
 use sys::{LazyMemory, RingMapping};
 
-/// Alignment of every block: what the strictest of the accesses and of C types needs.
-const ALIGN: usize = 16;
+/// Alignment of every block: a line of the cache, so that what is as long as one lies in one. More than any access and any C type
+/// needs.
+const ALIGN: usize = 64;
+
+/// What the heap aligns to anyway. More costs it the way to memory that is known to be zeroes.
+const HEAP_ALIGN: usize = 16;
 
 /// Blocks from this size on are mapped, so that what is never touched takes no memory, and no account is kept of it.
 const LAZY: usize = 1 << 20;
 
 /// Bytes that are copied at once where they are aligned.
 const WORD: usize = 8;
+/// Bytes of half a word.
+const HALF: usize = 4;
 
 /// Zeroed memory at an address that does not change.
 #[derive(Debug)]
 pub(crate) struct Block {
-    // Invariant: `len` bytes that `owner` keeps.
+    // Invariant: `len` bytes that `owner` keeps, aligned to `ALIGN`.
     start: NonNull<u8>,
     len: usize,
     owner: Owner,
@@ -43,7 +49,9 @@ pub(crate) struct Block {
 #[derive(Debug)]
 enum Owner {
     /// Allocated with `layout(len)`, freed when the block is dropped and not before.
-    Heap,
+    Heap {
+        allocation: NonNull<u8>,
+    },
     Lazy {
         _memory: LazyMemory,
     },
@@ -70,8 +78,11 @@ impl Block {
         }
         let layout = Self::layout(len)?;
         // SAFETY: the layout's size is not 0.
-        let start = unsafe { alloc_zeroed(layout) };
-        Some(Self { start: NonNull::new(start)?, len, owner: Owner::Heap })
+        let allocation = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let padding = allocation.as_ptr().align_offset(ALIGN).min(ALIGN - HEAP_ALIGN);
+        // SAFETY: the allocation is `ALIGN - HEAP_ALIGN` bytes longer than the block.
+        let start = unsafe { allocation.add(padding) };
+        Some(Self { start, len, owner: Owner::Heap { allocation } })
     }
 
     /// A ring of `size` zero bytes, a whole number of pages: a block of twice as many, whose second half is its first half again.
@@ -98,18 +109,32 @@ impl Block {
         Span { start: self.start.as_ptr(), len: self.len }.place(offset, len)
     }
 
+    /// The whole words of it, in order.
+    #[inline]
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: so many words of live memory, aligned to more than a word. Atomics may be shared with anybody.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len / WORD) }
+    }
+
+    /// The halves of its words, in order.
+    #[inline]
+    pub(crate) fn halves(&self) -> &[AtomicU32] {
+        // SAFETY: so many halves of live memory, aligned to more than a word. Atomics may be shared with anybody.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len / HALF) }
+    }
+
     fn layout(len: usize) -> Option<Layout> {
-        Layout::from_size_align(len.max(1), ALIGN).ok()
+        Layout::from_size_align(len.checked_add(ALIGN - HEAP_ALIGN)?, HEAP_ALIGN).ok()
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        if matches!(self.owner, Owner::Heap)
+        if let Owner::Heap { allocation } = self.owner
             && let Some(layout) = Self::layout(self.len)
         {
             // SAFETY: allocated in `new` with the same layout.
-            unsafe { dealloc(self.start.as_ptr(), layout) };
+            unsafe { dealloc(allocation.as_ptr(), layout) };
         }
     }
 }
@@ -255,9 +280,13 @@ impl<'r> Regions<'r> {
     /// The memory at `address`, if all of it belongs to the run and may be accessed in this way.
     #[inline]
     pub(crate) fn find(&self, address: u64, len: u64, write: bool) -> Option<Place<'r>> {
-        // What programs hand to functions lies on their stack, nearly always.
-        let stack = Span { start: self.stack.start.as_ptr(), len: self.stack.len };
-        stack.find(address, len).or_else(|| self.find_elsewhere(address, len, write))
+        self.find_on_stack(address, len).or_else(|| self.find_elsewhere(address, len, write))
+    }
+
+    /// The same on the stack alone, where nearly everything lies that programs hand to functions.
+    #[inline]
+    pub(crate) fn find_on_stack(&self, address: u64, len: u64) -> Option<Place<'r>> {
+        Span { start: self.stack.start.as_ptr(), len: self.stack.len }.find(address, len)
     }
 
     #[inline(never)]
@@ -408,9 +437,23 @@ impl Place<'_> {
     }
 
     /// Copies from another place, each byte read and written once; as many as both have.
+    #[inline]
     pub(crate) fn copy_from(&self, from: Place<'_>) {
         let len = from.len.min(self.len);
-        let mut at = 0;
+        let mut done = 0;
+        if let (Some(to), Some(words)) = (self.words(len), from.words(len)) {
+            to.iter().zip(words).for_each(|(to, word)| {
+                to.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
+            });
+            done = len - len % WORD;
+        }
+        if done < len {
+            self.copy_rest(from, done, len);
+        }
+    }
+
+    /// Copies the bytes from `at` to `len`, whatever their alignment.
+    fn copy_rest(&self, from: Place<'_>, mut at: usize, len: usize) {
         while at < len {
             at += match (self.word(at), from.word(at)) {
                 (Some(to), Some(word)) if at + WORD <= len => {
@@ -481,6 +524,16 @@ impl Place<'_> {
         let start = unsafe { self.start.add(at) };
         // SAFETY: the place is live memory; a byte is always aligned.
         unsafe { AtomicU8::from_ptr(start) }.store(value, Ordering::Relaxed);
+    }
+
+    /// The whole words of the first `len` bytes, if they are inside and aligned.
+    #[inline]
+    fn words(&self, len: usize) -> Option<&[AtomicU64]> {
+        if len > self.len || !self.start.addr().is_multiple_of(WORD) {
+            return None;
+        }
+        // SAFETY: so many words of live memory, aligned. Atomics may be shared with anybody.
+        Some(unsafe { std::slice::from_raw_parts(self.start.cast(), len / WORD) })
     }
 
     /// The aligned word that begins `at` bytes in, if all of it is inside.

@@ -32,8 +32,12 @@ pub(crate) trait Callee {
     /// Its name, for errors.
     const NAME: &'static str;
     /// Calls it with `r1` to `r5`.
-    fn call(invocation: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind>;
+    fn call(invocation: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, Trapped>;
 }
+
+/// What a function of the runtime gives instead of a result. Boxed, so that results come back in registers: through memory, each
+/// call would wait for a load of what was just written in parts.
+pub(crate) type Trapped = Box<TrapKind>;
 
 /// Calls a function of the runtime: a trap or a panic ends the run, and the result is 0.
 ///
@@ -43,7 +47,7 @@ pub(crate) fn call<C: Callee>(invocation: &mut Invocation<'_>, args: [u64; 5]) -
     let outcome = catch_unwind(AssertUnwindSafe(|| C::call(invocation, args)));
     match outcome {
         Ok(Ok(value)) => value,
-        Ok(Err(kind)) => trapped(invocation, kind),
+        Ok(Err(kind)) => trapped(invocation, *kind),
         Err(panic) => panicked(invocation, C::NAME, &*panic),
     }
 }

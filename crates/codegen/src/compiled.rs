@@ -157,9 +157,9 @@ pub enum Import {
     /// taken of it; `r2`: the index of the instruction. The result is 0 to leave the loop; otherwise its low bits
     /// ([`LOOPS_MASK`](crate::abi::LOOPS_MASK), never 0) are how many iterations the function is given, this one among them.
     LoopBudget,
-    /// `bpf_map_lookup_elem` on a map that the code knows: `r1` its index in
-    /// [`Program::maps`](bpf_object::Program::maps), `r2` the key.
-    MapLookup,
+    /// The helper with this number on a map that the code knows: `r1` is its index in
+    /// [`Program::maps`](bpf_object::Program::maps), the other arguments are the helper's. A lookup's map has no maps inside.
+    OnMap(u32),
     /// Checked arena load, for arenas without fault support: `r1` window offset, `r3` instruction, result the
     /// zero-extended value, 0 if the page is missing.
     ArenaLoad(Size),

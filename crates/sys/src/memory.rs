@@ -28,11 +28,15 @@ impl LazyMemory {
     }
 }
 
+/// Longest ring whose pages are all there from the beginning. One after the other, they cost who writes them more than what is
+/// written.
+const POPULATED: u64 = 64 << 20;
+
 /// Memory whose end is its beginning: `len` bytes that can be seen at `address()` and again at `address() + len`, so that
 /// what runs past the end of the ring is still one range of addresses.
 ///
-/// Zeroed at first, taken from the system page by page as it is touched, given back on drop. Not inherited by forked
-/// children.
+/// Zeroed at first, taken from the system as soon as it is made (a large one page by page as it is touched), given back on drop.
+/// Not inherited by forked children.
 #[derive(Debug)]
 pub struct RingMapping {
     // Invariant: `2 * len` bytes, both halves map the first `len` bytes of one file that cannot shrink.
@@ -53,6 +57,9 @@ impl RingMapping {
         let mapping = Mapping::reserve_aligned(2 * len, PAGE_SIZE, 0)?;
         mapping.place(file.fd(), mapping.start(), len)?;
         mapping.place(file.fd(), mapping.start() + len, len)?;
+        if len <= POPULATED {
+            mapping.populate(len);
+        }
         Ok(Self { mapping, len })
     }
 

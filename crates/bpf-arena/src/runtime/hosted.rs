@@ -8,7 +8,7 @@ use codegen::abi::RuntimeFn;
 use isa::{CallTarget, Insn};
 
 use super::Invocation;
-use crate::enter::{self, Callee};
+use crate::enter::{self, Callee, Trapped};
 use crate::error::{RunError, TrapKind};
 use crate::host::{Call, HostCode, HostFunctions};
 
@@ -90,8 +90,8 @@ struct Slot<const N: usize>;
 impl<const N: usize> Callee for Slot<N> {
     const NAME: &'static str = "function of the host";
 
-    fn call(invocation: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-        call(invocation, N, args)
+    fn call(invocation: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, Trapped> {
+        call(invocation, N, args).map_err(Trapped::new)
     }
 }
 

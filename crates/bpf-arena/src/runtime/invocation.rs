@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bpf_object::Program;
+use bpf_object::{MapSpec, Program};
 use codegen::AccessKind;
 use codegen::abi::LOOPS_PER_LOOK;
 use isa::{InsnIdx, Size};
@@ -16,9 +16,9 @@ use super::locks::Resilient;
 use super::maps::UserMap;
 use super::maps::ring::Reserved;
 use super::maps::storage::Fleeting;
-use super::objects;
 use super::packets::{Packet, context};
 use super::window::{self, Order, Rmw};
+use super::{low32, objects};
 use crate::access::{Block, Place, Regions};
 use crate::cpu::CpuSlot;
 use crate::enter::Entered;
@@ -368,6 +368,14 @@ impl<'r> Invocation<'r> {
     /// Memory of the run, which all of the range belongs to.
     #[inline]
     pub(crate) fn memory(&self, address: u64, len: u64, write: bool) -> Result<Place<'r>, TrapKind> {
+        match self.regions.find_on_stack(address, len) {
+            Some(place) => Ok(place),
+            None => self.memory_elsewhere(address, len, write),
+        }
+    }
+
+    #[inline(never)]
+    fn memory_elsewhere(&self, address: u64, len: u64, write: bool) -> Result<Place<'r>, TrapKind> {
         let of_object = || {
             let block = self.image.options.world.block(address).filter(|_| !write)?;
             let block = self.add_block(block, false);
@@ -378,6 +386,7 @@ impl<'r> Invocation<'r> {
     }
 
     /// The map that a program names by this handle, as argument number `argument` of `function`.
+    #[inline]
     pub(crate) fn map(
         &self,
         function: &'static str,
@@ -386,6 +395,18 @@ impl<'r> Invocation<'r> {
     ) -> Result<&'r dyn UserMap, TrapKind> {
         let found = self.image.maps.map_of(handle).or_else(|| self.held.map_of(handle));
         found.ok_or(TrapKind::BadArgument { function, argument, value: handle })
+    }
+
+    /// The map with this index in the program, as compiled code passes it in the first argument of `function`; and what it was made
+    /// from.
+    #[inline]
+    pub(crate) fn known_map(
+        &self,
+        function: &'static str,
+        index: u64,
+    ) -> Result<(&'r dyn UserMap, &'r MapSpec), TrapKind> {
+        let found = self.image.maps.by_index(low32(index));
+        found.ok_or(TrapKind::BadArgument { function, argument: 1, value: index })
     }
 
     /// Keeps memory alive until the run ends, and lets the program read it, and write it if `writable`.

@@ -1,5 +1,8 @@
 //! What programs do with the elements of maps.
 
+use bpf_object::MapSpec;
+
+use super::maps::UserMap;
 use super::registry::{Row, rows};
 use super::{EINVAL, EPERM, Invocation, errno, low32};
 use crate::cpu::CpuSlot;
@@ -25,22 +28,34 @@ fn lookup(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     Ok(map.map_at(key).map_or(0, |inner| run.held.map(inner).core().handle()))
 }
 
-/// The same for compiled code, which knows the map by its index in the program.
-#[inline]
+/// The same for compiled code, which knows the map by its index in the program and that its values are none.
 pub(super) fn lookup_known(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [index, key, ..] = args;
-    let function = "bpf_map_lookup_elem";
-    let map = run.image.maps.by_index(low32(index));
-    let map = map.ok_or(TrapKind::BadArgument { function, argument: 1, value: index })?;
-    let key = run.memory(key, u64::from(map.core().spec.key_size), false)?;
+    let (map, spec) = run.known_map("bpf_map_lookup_elem", index)?;
+    let key = run.memory(key, u64::from(spec.key_size), false)?;
     Ok(map.lookup_elem(&run.cpu, key).unwrap_or(0))
 }
 
 /// `long bpf_map_update_elem(struct bpf_map *map, const void *key, const void *value, u64 flags)`.
 fn update(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-    let [map, key, value, flags, _] = args;
-    let map = run.map("bpf_map_update_elem", 1, map)?;
-    let spec = map.spec();
+    let map = run.map("bpf_map_update_elem", 1, args[0])?;
+    update_in(run, map, map.spec(), args)
+}
+
+/// The same for compiled code, which knows the map by its index in the program.
+pub(super) fn update_known(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let (map, spec) = run.known_map("bpf_map_update_elem", args[0])?;
+    update_in(run, map, spec, args)
+}
+
+#[inline]
+fn update_in(
+    run: &Invocation<'_>,
+    map: &dyn UserMap,
+    spec: &MapSpec,
+    args: [u64; 5],
+) -> Result<u64, TrapKind> {
+    let [_, key, value, flags, _] = args;
     let key = run.memory(key, u64::from(spec.key_size), false)?;
     let value = run.memory(value, u64::from(spec.value_size), false)?;
     if spec.flags & bpf_object::BPF_F_RDONLY_PROG != 0 {
@@ -51,9 +66,24 @@ fn update(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
 
 /// `long bpf_map_delete_elem(struct bpf_map *map, const void *key)`.
 fn delete(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-    let [map, key, ..] = args;
-    let map = run.map("bpf_map_delete_elem", 1, map)?;
-    let key = run.memory(key, u64::from(map.spec().key_size), false)?;
+    let map = run.map("bpf_map_delete_elem", 1, args[0])?;
+    delete_in(run, map, map.spec(), args)
+}
+
+/// The same for compiled code, which knows the map by its index in the program.
+pub(super) fn delete_known(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let (map, spec) = run.known_map("bpf_map_delete_elem", args[0])?;
+    delete_in(run, map, spec, args)
+}
+
+#[inline]
+fn delete_in(
+    run: &Invocation<'_>,
+    map: &dyn UserMap,
+    spec: &MapSpec,
+    args: [u64; 5],
+) -> Result<u64, TrapKind> {
+    let key = run.memory(args[1], u64::from(spec.key_size), false)?;
     Ok(answer(map.delete_elem(&run.cpu, key)))
 }
 
@@ -83,6 +113,7 @@ fn for_each(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
 }
 
 /// 0, or the error's negative number.
+#[inline]
 fn answer(result: Result<(), MapError>) -> u64 {
     result.map_or_else(|error| errno(error.errno()), |()| 0)
 }

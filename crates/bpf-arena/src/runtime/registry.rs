@@ -14,7 +14,7 @@ use super::{
     arena, bits, checksum, control, dynptr, environment, foreign, iterate, keyless, later, locks, map,
     memory, objects, packets, perf, print, ringbuf, seq, stack, storage, strings, tasks,
 };
-use crate::enter::{self, Callee};
+use crate::enter::{self, Callee, Trapped};
 use crate::error::TrapKind;
 
 /// A function that programs may call.
@@ -32,13 +32,12 @@ pub(crate) struct Row {
 /// Gives a function a type, so that a trampoline of its own can be made for it.
 macro_rules! callee {
     ($name:expr, $function:expr) => {{
-        use $crate::enter::{self, Callee};
-        use $crate::error::TrapKind;
+        use $crate::enter::{self, Callee, Trapped};
         struct This;
         impl Callee for This {
             const NAME: &'static str = $name;
-            fn call(invocation: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-                $function(invocation, args)
+            fn call(invocation: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, Trapped> {
+                $function(invocation, args).map_err(Trapped::new)
             }
         }
         (
@@ -137,7 +136,7 @@ pub(crate) fn import(import: Import, program: &Program, hosted: &Hosted) -> Opti
     match import {
         Import::Helper(number) => helper(number).map(|row| row.entry),
         Import::Kfunc(index) => kfunc(&program.externs.get(index as usize)?.name).map(|row| row.entry),
-        Import::MapLookup => Some(callee!("bpf_map_lookup_elem", map::lookup_known).1),
+        Import::OnMap(number) => on_map(number),
         Import::LoopBudget => Some(callee!("may_goto", loop_budget).1),
         Import::ArenaLoad(size) => Some(match size {
             Size::B => callee!("arena load", |run, args| load(run, args, Size::B)).1,
@@ -175,6 +174,18 @@ pub(crate) fn import(import: Import, program: &Program, hosted: &Hosted) -> Opti
     }
 }
 
+/// What generated code is to call for a helper on a map that it knows.
+fn on_map(helper: u32) -> Option<RuntimeFn> {
+    match helper {
+        1 => Some(callee!("bpf_map_lookup_elem", map::lookup_known).1),
+        2 => Some(callee!("bpf_map_update_elem", map::update_known).1),
+        3 => Some(callee!("bpf_map_delete_elem", map::delete_known).1),
+        130 => Some(callee!("bpf_ringbuf_output", ringbuf::output_known).1),
+        131 => Some(callee!("bpf_ringbuf_reserve", ringbuf::reserve_known).1),
+        _ => None,
+    }
+}
+
 fn arena_atomic<const NARROW: bool>(op: AtomicOp) -> RuntimeFn {
     /// One type per operation and width, as a trampoline needs.
     struct Atomic<const NARROW: bool, const OP: u8>;
@@ -182,7 +193,7 @@ fn arena_atomic<const NARROW: bool>(op: AtomicOp) -> RuntimeFn {
         [AtomicOp::Add, AtomicOp::Or, AtomicOp::And, AtomicOp::Xor, AtomicOp::Xchg, AtomicOp::CmpXchg];
     impl<const NARROW: bool, const OP: u8> Callee for Atomic<NARROW, OP> {
         const NAME: &'static str = "arena atomic";
-        fn call(invocation: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+        fn call(invocation: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, Trapped> {
             let [at, operand, insn, expected, missing] = args;
             let op = OPS.get(usize::from(OP)).copied().unwrap_or(AtomicOp::Add);
             let size = if NARROW { Size::W } else { Size::DW };

@@ -20,8 +20,19 @@ pub(super) static ROWS: &[Row] = rows! {
 
 /// `long bpf_ringbuf_output(void *ringbuf, void *data, u64 size, u64 flags)`.
 fn output(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-    let [map, data, size, flags, _] = args;
-    let map = ringbuf(run, "bpf_ringbuf_output", map)?;
+    let map = ringbuf(run, "bpf_ringbuf_output", args[0])?;
+    output_to(run, map, args)
+}
+
+/// The same for compiled code, which knows the map by its index in the program.
+pub(super) fn output_known(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let map = known(run, "bpf_ringbuf_output", args[0])?;
+    output_to(run, map, args)
+}
+
+#[inline]
+fn output_to(run: &Invocation<'_>, map: &RingbufMap, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let [_, data, size, flags, _] = args;
     let Some(wakeup) = Wakeup::checked(flags) else { return Ok(errno(EINVAL)) };
     let Some(record) = map.reserve(size) else { return Ok(errno(EAGAIN)) };
     if size > 0 {
@@ -39,12 +50,23 @@ fn output(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
 
 /// `void *bpf_ringbuf_reserve(void *ringbuf, u64 size, u64 flags)`: the address of the record's data, or NULL.
 fn reserve(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-    let [map, size, flags, ..] = args;
-    let map = ringbuf(run, "bpf_ringbuf_reserve", map)?;
+    let map = ringbuf(run, "bpf_ringbuf_reserve", args[0])?;
+    Ok(reserve_in(run, map, args))
+}
+
+/// The same for compiled code, which knows the map by its index in the program.
+pub(super) fn reserve_known(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    let map = known(run, "bpf_ringbuf_reserve", args[0])?;
+    Ok(reserve_in(run, map, args))
+}
+
+#[inline]
+fn reserve_in<'r>(run: &mut Invocation<'r>, map: &'r RingbufMap, args: [u64; 5]) -> u64 {
+    let [_, size, flags, ..] = args;
     if flags != 0 {
-        return Ok(0);
+        return 0;
     }
-    Ok(reserve_for(run, map, size).unwrap_or(0))
+    reserve_for(run, map, size).unwrap_or(0)
 }
 
 /// `void bpf_ringbuf_submit(void *data, u64 flags)`.
@@ -61,7 +83,7 @@ fn discard(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
 fn query(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [map, what, ..] = args;
     let map = run.map("bpf_ringbuf_query", 1, map)?;
-    Ok(map.as_any().downcast_ref::<RingbufMap>().map_or(0, |ring| ring.query(what)))
+    Ok(map.as_ring_buffer().map_or(0, |ring| ring.query(what)))
 }
 
 /// `long bpf_ringbuf_reserve_dynptr(void *ringbuf, u32 size, u64 flags, struct bpf_dynptr *ptr)`: after an error the dynptr
@@ -149,7 +171,14 @@ fn commit(
     Ok(0)
 }
 
+#[inline]
 fn ringbuf<'r>(run: &Invocation<'r>, function: &'static str, map: u64) -> Result<&'r RingbufMap, TrapKind> {
-    let found = run.map(function, 1, map)?.as_any().downcast_ref();
+    let found = run.map(function, 1, map)?.as_ring_buffer();
     found.ok_or(TrapKind::BadArgument { function, argument: 1, value: map })
+}
+
+#[inline]
+fn known<'r>(run: &Invocation<'r>, function: &'static str, index: u64) -> Result<&'r RingbufMap, TrapKind> {
+    let found = run.known_map(function, index)?.0.as_ring_buffer();
+    found.ok_or(TrapKind::BadArgument { function, argument: 1, value: index })
 }

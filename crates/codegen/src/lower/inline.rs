@@ -1,5 +1,5 @@
 //! Helpers that are a few instructions where they are called (lookups in arrays, and the number of the CPU), or a shorter call
-//! (lookups in hash maps).
+//! (what programs do most with maps that the code knows).
 //!
 //! What they know of a map is its specification, which is part of the program; where its values lie is the context's.
 
@@ -17,7 +17,11 @@ use crate::flow::Var;
 
 /// Numbers of helpers (`enum bpf_func_id`).
 const MAP_LOOKUP_ELEM: u32 = 1;
+const MAP_UPDATE_ELEM: u32 = 2;
+const MAP_DELETE_ELEM: u32 = 3;
 const GET_SMP_PROCESSOR_ID: u32 = 8;
+const RINGBUF_OUTPUT: u32 = 130;
+const RINGBUF_RESERVE: u32 = 131;
 
 impl Lower<'_, '_> {
     /// The result of a call that needs no function of the runtime; `None` if it does.
@@ -27,7 +31,7 @@ impl Lower<'_, '_> {
         map: Option<u32>,
         args: [Var; 5],
     ) -> Option<Value> {
-        let [_, key, ..] = args;
+        let [_, key, third, fourth, _] = args;
         match target {
             CallTarget::Helper(GET_SMP_PROCESSOR_ID) => Some(self.cpu()),
             CallTarget::Helper(MAP_LOOKUP_ELEM) => {
@@ -38,10 +42,19 @@ impl Lower<'_, '_> {
                     MapType::Array if map.key_size == 4 => self.array_lookup(index, map, key, false),
                     MapType::PercpuArray if map.key_size == 4 => self.array_lookup(index, map, key, true),
                     MapType::Hash | MapType::PercpuHash | MapType::LruHash | MapType::LruPercpuHash => {
-                        Some(self.hash_lookup(index, key))
+                        Some(self.call_on_map(MAP_LOOKUP_ELEM, index, [key, key, key]))
                     }
                     _ => None,
                 }
+            }
+            CallTarget::Helper(number @ MAP_DELETE_ELEM) => {
+                Some(self.call_on_map(number, map?, [key, key, key]))
+            }
+            CallTarget::Helper(number @ RINGBUF_RESERVE) => {
+                Some(self.call_on_map(number, map?, [key, third, third]))
+            }
+            CallTarget::Helper(number @ (MAP_UPDATE_ELEM | RINGBUF_OUTPUT)) => {
+                Some(self.call_on_map(number, map?, [key, third, fourth]))
             }
             _ => None,
         }
@@ -53,11 +66,11 @@ impl Lower<'_, '_> {
         self.b.ins().load(types::I64, constant_memory(), self.context, field(offset_of!(VmContext, cpu)))
     }
 
-    /// The address of a value of a hash map, 0 if there is none: a call of a function that need not look for the map.
-    fn hash_lookup(&mut self, index: u32, key: Var) -> Value {
+    /// The result of a helper on a map that need not be looked for, with the arguments behind the map.
+    fn call_on_map(&mut self, helper: u32, index: u32, args: [Var; 3]) -> Value {
         let index = self.b.ins().iconst(types::I64, i64::from(index));
-        let key = self.get(key);
-        self.runtime_call(Import::MapLookup, [index, key, key, key, key])
+        let [b, c, d] = args.map(|var| self.get(var));
+        self.runtime_call(Import::OnMap(helper), [index, b, c, d, d])
     }
 
     /// The address of a value of an array, 0 past its end.

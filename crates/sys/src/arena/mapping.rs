@@ -123,6 +123,13 @@ impl Mapping {
         Ok(kept)
     }
 
+    /// Has the system give memory for the first `len` bytes now; what it refuses, it gives when it is touched.
+    pub(crate) fn populate(&self, len: u64) {
+        let len = len.min(self.len);
+        // SAFETY: the range is ours; the advice changes no byte. Kernels before 5.14 do not know it.
+        let _ = unsafe { madvise(pointer(self.start), to_usize(len), Advice::LinuxPopulateWrite) };
+    }
+
     fn not_for_children(&self) -> Result<(), OsError> {
         // SAFETY: the range is ours; the advice changes nothing in this process.
         unsafe { madvise(pointer(self.start), to_usize(self.len), Advice::LinuxDontFork) }

@@ -38,6 +38,7 @@ use self::arena::ArenaMap;
 pub(crate) use self::core::MapCore;
 pub(crate) use self::create::supported;
 use self::hosted::HostedMap;
+use self::ring::RingbufMap;
 use crate::access::{BlockTable, Place};
 use crate::arena::{Arena, ArenaOptions, ArenaSpec, UserAddr};
 use crate::backend::LoadedMap;
@@ -106,6 +107,11 @@ pub(crate) trait UserMap: LoadedMap {
 
     /// The map that `bpf_map_lookup_elem` finds in a map of maps.
     fn map_at(&self, key: Place<'_>) -> Option<Arc<dyn UserMap>> {
+        None
+    }
+
+    /// The map, if it is a ring buffer that programs fill.
+    fn as_ring_buffer(&self) -> Option<&RingbufMap> {
         None
     }
 
@@ -263,10 +269,11 @@ impl MapSet {
         &self.inner.table
     }
 
-    /// The map with this index among those of the object.
+    /// The map with this index among those of the object, and the specification it was created from.
     #[inline]
-    pub(crate) fn by_index(&self, index: u32) -> Option<&dyn UserMap> {
-        self.inner.maps.get(index as usize).map(|map| &**map)
+    pub(crate) fn by_index(&self, index: u32) -> Option<(&dyn UserMap, &MapSpec)> {
+        let index = index as usize;
+        Some((&**self.inner.maps.get(index)?, self.inner.specs.get(index)?))
     }
 
     /// The map with this handle.

@@ -1,5 +1,6 @@
 //! A key that a caller gives, as the table reads it: by words, the first of them at hand.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use isa::Size;
@@ -54,33 +55,31 @@ impl<'m> Key<'m> {
         word_at(self.place, at) as u32
     }
 
-    /// Whether an element's key, which lies at an aligned address and has zeroes up to the next word, is this one.
+    /// Whether an element's key, which begins with the first of these words and has zeroes up to the next one, is this one.
     #[inline]
-    pub(super) fn is(&self, element: Place<'_>) -> bool {
-        if element.load(Size::DW, Relaxed) != self.first {
-            return false;
-        }
-        let mut at = WORD;
-        while at < self.place.len() {
-            if word_at(element, at) != word_at(self.place, at) {
-                return false;
-            }
-            at += WORD;
-        }
-        true
+    pub(super) fn is(&self, element: &[AtomicU64]) -> bool {
+        let Some((first, rest)) = element.split_first() else { return false };
+        first.load(Relaxed) == self.first && (self.place.len() <= WORD || self.rest_is(rest))
+    }
+
+    fn rest_is(&self, element: &[AtomicU64]) -> bool {
+        let words = self.rest();
+        words.len() <= element.len() && words.zip(element).all(|(word, own)| own.load(Relaxed) == word)
     }
 
     /// Copies it to an element, with zeroes up to the next word.
     #[inline]
-    pub(super) fn store(&self, element: Place<'_>) {
-        element.store(Size::DW, self.first, Relaxed);
-        let mut at = WORD;
-        while at < self.place.len() {
-            if let Some(to) = element.at(at) {
-                to.store(Size::DW, word_at(self.place, at), Relaxed);
-            }
-            at += WORD;
-        }
+    pub(super) fn store(&self, element: &[AtomicU64]) {
+        let Some((first, rest)) = element.split_first() else { return };
+        first.store(self.first, Relaxed);
+        self.rest().zip(rest).for_each(|(word, to)| to.store(word, Relaxed));
+    }
+
+    /// The words behind the first, the last one filled with zeroes.
+    #[inline]
+    fn rest(&self) -> impl ExactSizeIterator<Item = u64> {
+        let count = self.place.len().saturating_sub(WORD).div_ceil(WORD);
+        (0..count).map(|number| word_at(self.place, (number + 1) * WORD))
     }
 }
 
@@ -119,16 +118,17 @@ mod tests {
             place.write(&pattern);
             let key = Key::new(place);
             let slot = element.place(0, (len as u64).next_multiple_of(8)).unwrap();
+            let words = &element.words()[..len.div_ceil(8)];
             slot.write(&[0xff; 64]);
-            assert!(!key.is(slot));
-            key.store(slot);
-            assert!(key.is(slot));
+            assert!(!key.is(words));
+            key.store(words);
+            assert!(key.is(words));
             let mut expected = pattern[..len].to_vec();
             expected.resize(len.next_multiple_of(8), 0);
             assert_eq!(slot.to_vec(), expected);
             for at in 0..len {
                 place.at(at).unwrap().write(&[0]);
-                assert!(!Key::new(place).is(slot), "{at} of {len}");
+                assert!(!Key::new(place).is(words), "{at} of {len}");
                 place.write(&pattern);
             }
             let words: Vec<u8> = (0..len).step_by(4).flat_map(|at| key.word32(at).to_le_bytes()).collect();

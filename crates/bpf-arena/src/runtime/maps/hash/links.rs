@@ -9,18 +9,17 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use isa::Size;
-
 use super::lru::Kind;
 use super::table::{Element, Table};
 
 /// Bytes in an element's header that are used here.
 pub(super) const HEADER_BYTES: u64 = 16;
 
+/// The numbers in that order.
 const BEFORE: usize = 0;
-const BEHIND: usize = 4;
-const KIND: usize = 8;
-const MARK: usize = 12;
+const BEHIND: usize = 1;
+const KIND: usize = 2;
+const MARK: usize = 3;
 
 /// The headers of a table's elements.
 pub(super) struct Links<'t> {
@@ -97,14 +96,13 @@ impl<'t> Links<'t> {
 
     #[inline]
     fn get(&self, element: Element, at: usize) -> u32 {
-        let word = self.table.header(element).and_then(|header| header.at(at));
-        word.and_then(|word| u32::try_from(word.load(Size::W, Relaxed)).ok()).unwrap_or(0)
+        self.table.header(element, at).map_or(0, |number| number.load(Relaxed))
     }
 
     #[inline]
     fn set(&self, element: Element, at: usize, value: u32) {
-        if let Some(word) = self.table.header(element).and_then(|header| header.at(at)) {
-            word.store(Size::W, u64::from(value), Relaxed);
+        if let Some(number) = self.table.header(element, at) {
+            number.store(value, Relaxed);
         }
     }
 

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crossbeam_utils::CachePadded;
-use isa::Size;
 
 use super::table::{Element, Table};
 
@@ -30,6 +29,18 @@ struct List {
     last: u32,
     /// Those never used, which are not touched before.
     fresh: Range<u32>,
+}
+
+/// The place of a spare that was taken. Nobody else puts anything there.
+pub(super) struct Vacancy<'p> {
+    spare: &'p AtomicU32,
+}
+
+impl Vacancy<'_> {
+    /// Gives the replaced element for the spare.
+    pub(super) fn fill(self, element: Element) {
+        self.spare.store(element.0 + 1, Ordering::Release);
+    }
 }
 
 impl Pool {
@@ -66,14 +77,14 @@ impl Pool {
     pub(super) fn give(&self, table: &Table, cpu: u32, element: Element) {
         let Some(list) = self.lists.get(self.index(cpu)) else { return };
         let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(header) = table.header(element) {
-            header.store(Size::W, u64::from(list.last), Ordering::Relaxed);
+        if let Some(link) = table.header(element, 0) {
+            link.store(list.last, Ordering::Relaxed);
         }
         list.last = element.0 + 1;
     }
 
     /// Takes a spare. Another thread may have this CPU's for the moment it takes to replace a value.
-    pub(super) fn take_spare(&self, cpu: u32) -> Option<Element> {
+    pub(super) fn take_spare(&self, cpu: u32) -> Option<(Element, Vacancy<'_>)> {
         let first = self.index(cpu);
         let (before, from) = self.spares.split_at_checked(first)?;
         loop {
@@ -81,28 +92,12 @@ impl Pool {
                 // Looked at first: an exchange takes the line from the CPU it belongs to.
                 let known = spare.load(Ordering::Relaxed) != NONE;
                 let number = if known { spare.swap(NONE, Ordering::Acquire) } else { NONE };
-                number.checked_sub(1).map(Element)
+                Some((number.checked_sub(1).map(Element)?, Vacancy { spare }))
             });
             if spare.is_some() || self.spares.is_empty() {
                 return spare;
             }
             std::thread::yield_now();
-        }
-    }
-
-    /// Gives the replaced element for the spare that was taken.
-    pub(super) fn give_spare(&self, cpu: u32, element: Element) {
-        let first = self.index(cpu);
-        let Some((before, from)) = self.spares.split_at_checked(first) else { return };
-        if self.spares.is_empty() {
-            return;
-        }
-        let put = |spare: &&CachePadded<AtomicU32>| {
-            spare.compare_exchange(NONE, element.0 + 1, Ordering::Release, Ordering::Relaxed).is_ok()
-        };
-        // There is a place, since who takes a spare empties one; others may fill it and empty another meanwhile.
-        while from.iter().chain(before).find(put).is_none() {
-            std::hint::spin_loop();
         }
     }
 
@@ -113,6 +108,5 @@ impl Pool {
 
 /// What is linked behind a free element.
 fn link_of(table: &Table, element: Element) -> u32 {
-    let word = table.header(element).map_or(0, |header| header.load(Size::W, Ordering::Relaxed));
-    u32::try_from(word).unwrap_or(NONE)
+    table.header(element, 0).map_or(NONE, |link| link.load(Ordering::Relaxed))
 }

@@ -18,8 +18,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-
-use isa::{AtomicOp, Size};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::key::Key;
 use super::seed::Seed;
@@ -27,8 +26,10 @@ use crate::access::{Block, Place};
 
 /// Bytes of a bucket.
 const BUCKET: u64 = 8;
-/// Offset of the lock in it.
-const LOCK: usize = 4;
+/// Bytes of a word.
+const WORD: u64 = 8;
+/// Words of an element's link and hash.
+const LINK_WORDS: usize = 1;
 /// Bytes of an element's link and hash.
 pub(super) const LINK_BYTES: u64 = 8;
 /// Attempts to take a lock before the thread gives up its time slice.
@@ -82,11 +83,13 @@ pub(super) struct Table {
     buckets: Block,
     elements: Arc<Block>,
     key_bytes: u64,
-    padded_key: u64,
     key_offset: u64,
     value_offset: u64,
     value_bytes: u64,
     stride: u64,
+    /// Where the key begins in an element, and the words of one element.
+    key_word: usize,
+    stride_words: usize,
     mask: u32,
     count: u32,
     seed: Seed,
@@ -95,7 +98,8 @@ pub(super) struct Table {
 /// A bucket that is locked.
 pub(super) struct Bucket<'t> {
     table: &'t Table,
-    place: Place<'t>,
+    link: &'t AtomicU32,
+    lock: &'t AtomicU32,
     number: u32,
 }
 
@@ -115,7 +119,8 @@ impl Table {
             buckets,
             elements: Arc::new(elements),
             key_bytes: u64::from(shape.key),
-            padded_key,
+            key_word: usize_of(shape.header / WORD),
+            stride_words: usize_of(stride / WORD),
             key_offset: shape.header,
             value_offset,
             value_bytes: shape.value,
@@ -150,42 +155,39 @@ impl Table {
     /// The element with this key, found without a lock.
     #[inline]
     pub(super) fn find(&self, hash: u32, key: &Key<'_>) -> Option<Element> {
-        let bucket = self.bucket(hash & self.mask)?;
+        let number = hash & self.mask;
+        let link_of_bucket = self.bucket(number)?;
+        let words = self.elements.words();
         loop {
-            let first = Link(low(bucket.load(Size::W, Acquire)));
+            let first = Link(link_of_bucket.load(Acquire));
             let mut link = first;
             while let Some(element) = link.element() {
-                let place = self.part(element, 0, self.value_offset)?;
-                let header = place.load(Size::DW, Acquire);
-                if high(header) == hash && place.at(usize_of(self.key_offset)).is_some_and(|at| key.is(at)) {
+                let (header, key_words) = self.element(words, element)?;
+                let header = header.load(Acquire);
+                if high(header) == hash && key.is(key_words) {
                     return Some(element);
                 }
                 link = Link(low(header));
             }
             // An entry that is being replaced may be missed: the new element was put before where this walk began, and the old
             // one taken out before it came there. (The kernel's readers do miss it.)
-            let unchanged = || first == Link(low(bucket.load(Size::W, Acquire)));
-            if (link.0 == 0 || link == Link::end_of(hash & self.mask)) && unchanged() {
+            let unchanged = || first == Link(link_of_bucket.load(Acquire));
+            if (link.0 == 0 || link == Link::end_of(number)) && unchanged() {
                 return None;
             }
         }
     }
 
     /// Locks the bucket of a hash.
+    #[inline]
     pub(super) fn lock(&self, hash: u32) -> Option<Bucket<'_>> {
         let number = hash & self.mask;
-        let place = self.bucket(number)?;
-        let lock = place.at(LOCK)?;
-        let mut spins = 0u32;
-        while lock.load(Size::W, Relaxed) != 0 || lock.fetch(Size::W, AtomicOp::CmpXchg, 1, 0) != Some(0) {
-            spins += 1;
-            if spins.is_multiple_of(SPINS) {
-                std::thread::yield_now();
-            } else {
-                std::hint::spin_loop();
-            }
+        let (link, lock) = (self.bucket(number)?, self.buckets.halves().get(2 * number as usize + 1)?);
+        let take = || lock.compare_exchange(0, 1, Acquire, Relaxed).is_ok();
+        if !take() {
+            wait_until(|| lock.load(Relaxed) == 0 && take());
         }
-        Some(Bucket { table: self, place, number })
+        Some(Bucket { table: self, link, lock, number })
     }
 
     /// The first element of this bucket or of one behind it.
@@ -195,7 +197,7 @@ impl Table {
 
     /// The first element of a bucket.
     pub(super) fn first_in(&self, bucket: u32) -> Option<Element> {
-        Link(low(self.bucket(bucket)?.load(Size::W, Acquire))).element()
+        Link(self.bucket(bucket)?.load(Acquire)).element()
     }
 
     /// The element behind this one in its chain.
@@ -220,21 +222,23 @@ impl Table {
         self.part(element, self.value_offset, self.value_bytes)
     }
 
-    /// What the header of an element has behind link and hash.
+    /// What the header of an element has behind link and hash: the number with this index.
     #[inline]
-    pub(super) fn header(&self, element: Element) -> Option<Place<'_>> {
-        self.part(element, LINK_BYTES, self.key_offset - LINK_BYTES)
+    pub(super) fn header(&self, element: Element, index: usize) -> Option<&AtomicU32> {
+        self.elements.halves().get(2 * (element.0 as usize * self.stride_words + LINK_WORDS) + index)
     }
 
     /// The hash of an element.
+    #[inline]
     pub(super) fn hash_of(&self, element: Element) -> u32 {
-        self.part(element, 0, LINK_BYTES).map_or(0, |place| high(place.load(Size::DW, Relaxed)))
+        self.first_word(element).map_or(0, |word| high(word.load(Relaxed)))
     }
 
     /// Gives an element that is in no chain its key.
+    #[inline]
     pub(super) fn set_key(&self, element: Element, key: &Key<'_>) {
-        if let Some(place) = self.part(element, self.key_offset, self.padded_key) {
-            key.store(place);
+        if let Some((_, words)) = self.element(self.elements.words(), element) {
+            key.store(words);
         }
     }
 
@@ -243,19 +247,39 @@ impl Table {
         self.write_header(element, hash, self.link(element));
     }
 
+    #[inline]
     fn link(&self, element: Element) -> Link {
-        Link(self.part(element, 0, LINK_BYTES).map_or(0, |place| low(place.load(Size::DW, Acquire))))
-    }
-
-    fn write_header(&self, element: Element, hash: u32, link: Link) {
-        if let Some(place) = self.part(element, 0, LINK_BYTES) {
-            place.store(Size::DW, u64::from(hash) << 32 | u64::from(link.0), Release);
-        }
+        Link(self.first_word(element).map_or(0, |word| low(word.load(Acquire))))
     }
 
     #[inline]
-    fn bucket(&self, number: u32) -> Option<Place<'_>> {
-        self.buckets.place(BUCKET * u64::from(number), BUCKET)
+    fn write_header(&self, element: Element, hash: u32, link: Link) {
+        if let Some(word) = self.first_word(element) {
+            word.store(u64::from(hash) << 32 | u64::from(link.0), Release);
+        }
+    }
+
+    /// The link of a bucket; its lock is behind it.
+    #[inline]
+    fn bucket(&self, number: u32) -> Option<&AtomicU32> {
+        self.buckets.halves().get(2 * number as usize)
+    }
+
+    /// Link and hash of an element.
+    #[inline]
+    fn first_word(&self, element: Element) -> Option<&AtomicU64> {
+        self.elements.words().get(element.0 as usize * self.stride_words)
+    }
+
+    /// Link and hash of an element among the words of all, and its words from the key on.
+    #[inline]
+    fn element<'w>(
+        &self,
+        words: &'w [AtomicU64],
+        element: Element,
+    ) -> Option<(&'w AtomicU64, &'w [AtomicU64])> {
+        let element = words.get(element.0 as usize * self.stride_words..)?;
+        Some((element.first()?, element.get(self.key_word..)?))
     }
 
     #[inline]
@@ -267,12 +291,10 @@ impl Table {
 impl Bucket<'_> {
     /// The element with this key.
     pub(super) fn find(&self, hash: u32, key: &Key<'_>) -> Option<Element> {
+        let words = self.table.elements.words();
         self.elements().find(|element| {
-            self.table.hash_of(*element) == hash
-                && self
-                    .table
-                    .part(*element, self.table.key_offset, self.table.padded_key)
-                    .is_some_and(|at| key.is(at))
+            let known = self.table.element(words, *element);
+            known.is_some_and(|(header, words)| high(header.load(Relaxed)) == hash && key.is(words))
         })
     }
 
@@ -286,7 +308,7 @@ impl Bucket<'_> {
         let first = self.first();
         let next = if first.0 == 0 { Link::end_of(self.number) } else { first };
         self.table.write_header(element, hash, next);
-        self.place.store(Size::W, u64::from(Link::to(element).0), Release);
+        self.link.store(Link::to(element).0, Release);
     }
 
     /// Takes an element out; `false` if it is not in this chain. Readers that are on it find their way on.
@@ -296,7 +318,7 @@ impl Bucket<'_> {
             if at == element {
                 let next = self.table.link(element);
                 match before {
-                    None => self.place.store(Size::W, u64::from(next.0), Release),
+                    None => self.link.store(next.0, Release),
                     Some(before) => self.table.write_header(before, self.table.hash_of(before), next),
                 }
                 return true;
@@ -307,14 +329,26 @@ impl Bucket<'_> {
     }
 
     fn first(&self) -> Link {
-        Link(low(self.place.load(Size::W, Acquire)))
+        Link(self.link.load(Acquire))
     }
 }
 
 impl Drop for Bucket<'_> {
     fn drop(&mut self) {
-        if let Some(lock) = self.place.at(LOCK) {
-            lock.store(Size::W, 0, Release);
+        self.lock.store(0, Release);
+    }
+}
+
+/// Tries until it is true. Threads that may not even be running hold the lock: after some time, the time slice is given up.
+#[cold]
+fn wait_until(mut taken: impl FnMut() -> bool) {
+    let mut spins = 0u32;
+    while !taken() {
+        spins += 1;
+        if spins.is_multiple_of(SPINS) {
+            std::thread::yield_now();
+        } else {
+            std::hint::spin_loop();
         }
     }
 }

@@ -121,18 +121,19 @@ impl HashMap {
             self.copy_locked(update, element);
             return Ok(());
         }
-        let new = match old {
-            Some(_) => pool.take_spare(cpu),
-            None => pool.take(&self.table, cpu),
+        let Some(old) = old else {
+            let new = pool.take(&self.table, cpu).ok_or(MapError::TooBig)?;
+            self.prepare(new, update);
+            bucket.insert(new, hash);
+            return Ok(());
         };
-        let new = new.ok_or(MapError::TooBig)?;
+        let (new, vacancy) = pool.take_spare(cpu).ok_or(MapError::TooBig)?;
         self.prepare(new, update);
         bucket.insert(new, hash);
-        let Some(old) = old else { return Ok(()) };
         bucket.remove(old);
         drop(bucket);
         self.release(old);
-        pool.give_spare(cpu, old);
+        vacancy.fill(old);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ mod signal;
 mod user;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -45,10 +45,20 @@ pub(crate) struct Ring {
     data: Arc<Block>,
     size: u64,
     consumer: CachePadded<AtomicU64>,
-    producer: CachePadded<AtomicU64>,
+    producer: CachePadded<Producer>,
     signal: Signal,
     /// Which side waits for the other.
     host_produces: bool,
+}
+
+/// What a record that is reserved changes: all in one line of the cache, which goes from thread to thread with the lock.
+#[derive(Debug, Default)]
+struct Producer {
+    position: AtomicU64,
+    /// Position up to which all records are committed, as far as the last reservation saw; only used under the lock.
+    pending: AtomicU64,
+    /// Held by the one who reserves.
+    locked: AtomicBool,
 }
 
 impl Ring {
@@ -69,7 +79,7 @@ impl Ring {
     /// Bytes between the positions.
     fn unread(&self) -> u64 {
         let consumer = self.consumer.load(Ordering::Acquire);
-        self.producer.load(Ordering::Acquire).wrapping_sub(consumer)
+        self.producer.position.load(Ordering::Acquire).wrapping_sub(consumer)
     }
 
     /// The length word of the record at a position, flags included.
@@ -119,7 +129,7 @@ impl RingMemory for Ring {
     fn load_u64(&self, offset: u64) -> u64 {
         match self.part(offset) {
             Part::Consumer => self.consumer.load(Ordering::Acquire),
-            Part::Producer => self.producer.load(Ordering::Acquire),
+            Part::Producer => self.producer.position.load(Ordering::Acquire),
             Part::Data(at) => {
                 self.data.place(at, 8).map_or(0, |place| place.load(Size::DW, Ordering::Acquire))
             }
@@ -130,7 +140,7 @@ impl RingMemory for Ring {
     fn store_u64(&self, offset: u64, value: u64) {
         match self.part(offset) {
             Part::Consumer => self.consumer.store(value, Ordering::Release),
-            Part::Producer => self.producer.store(value, Ordering::Release),
+            Part::Producer => self.producer.position.store(value, Ordering::Release),
             Part::Data(at) => {
                 if let Some(place) = self.data.place(at, 8) {
                     place.store(Size::DW, value, Ordering::Release);

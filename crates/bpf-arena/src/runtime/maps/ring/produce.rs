@@ -7,7 +7,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bpf_object::MapSpec;
 use isa::{AtomicOp, Size};
@@ -32,18 +32,13 @@ const SPINS: u32 = 64;
 pub(crate) struct RingbufMap {
     core: MapCore,
     ring: Arc<Ring>,
-    /// Held by the one who reserves.
-    locked: AtomicBool,
-    /// Position up to which all records are committed, as far as the last reservation saw; only used under the lock.
-    pending: AtomicU64,
 }
 
 impl RingbufMap {
     /// Creates an empty one. The attributes have been checked.
     pub(in crate::runtime::maps) fn create(spec: MapSpec) -> Result<Self, MapError> {
         let ring = Arc::new(Ring::new(spec.max_entries, false)?);
-        let (locked, pending) = (AtomicBool::new(false), AtomicU64::new(0));
-        Ok(Self { core: MapCore::new(spec), ring, locked, pending })
+        Ok(Self { core: MapCore::new(spec), ring })
     }
 
     /// Reserves a record of `size` bytes: where its data begins. `None` if there is no room.
@@ -58,7 +53,7 @@ impl RingbufMap {
         }
         let consumer = ring.consumer.load(Ordering::Acquire);
         let _guard = self.lock();
-        let begin = ring.producer.load(Ordering::Relaxed);
+        let begin = ring.producer.position.load(Ordering::Relaxed);
         let end = begin.wrapping_add(whole);
         let pending = self.first_pending(begin);
         // One byte always stays free, between the oldest record that is needed and the newest.
@@ -68,7 +63,7 @@ impl RingbufMap {
         let record = ring.place(begin, whole)?;
         let page = (begin & (ring.size - 1)) / sys::PAGE_SIZE + PAGES_BEFORE;
         record.store(Size::DW, page << 32 | u64::from(BUSY) | size, Ordering::Relaxed);
-        ring.producer.store(end, Ordering::Release);
+        ring.producer.position.store(end, Ordering::Release);
         record.sub(usize::try_from(HEADER).ok()?, usize::try_from(size).ok()?)
     }
 
@@ -82,6 +77,9 @@ impl RingbufMap {
         let Some(header) = ring.data.place(at, HEADER) else { return };
         let length = header.load(Size::W, Ordering::Relaxed) & !u64::from(BUSY);
         let length = if discard { length | u64::from(DISCARD) } else { length };
+        if wakeup == Wakeup::Never {
+            return header.store(Size::W, length, Ordering::Release);
+        }
         // Announced to the reader before its position is looked at: either it sees the record, or it is seen to wait.
         header.fetch(Size::W, AtomicOp::Xchg, length, 0);
         let next = ring.consumer.load(Ordering::SeqCst) & (ring.size - 1);
@@ -99,14 +97,15 @@ impl RingbufMap {
             0 => self.ring.unread(),
             1 => self.ring.size,
             2 => self.ring.consumer.load(Ordering::Acquire),
-            3 => self.ring.producer.load(Ordering::Acquire),
+            3 => self.ring.producer.position.load(Ordering::Acquire),
             _ => 0,
         }
     }
 
     /// The position of the first record that is not committed, `end` if all are.
     fn first_pending(&self, end: u64) -> u64 {
-        let mut position = self.pending.load(Ordering::Relaxed);
+        let pending = &self.ring.producer.pending;
+        let mut position = pending.load(Ordering::Relaxed);
         while position < end {
             let length = self.ring.length_at(position);
             if length & BUSY != 0 {
@@ -115,17 +114,20 @@ impl RingbufMap {
             position += whole_record(u64::from(length & !DISCARD));
         }
         let position = position.min(end);
-        self.pending.store(position, Ordering::Relaxed);
+        pending.store(position, Ordering::Relaxed);
         position
     }
 
     fn lock(&self) -> Guard<'_> {
+        let locked = &self.ring.producer.locked;
         let mut spins = 0u32;
-        while self.locked.load(Ordering::Relaxed) || self.locked.swap(true, Ordering::Acquire) {
-            spins += 1;
-            if spins.is_multiple_of(SPINS) { std::thread::yield_now() } else { std::hint::spin_loop() }
+        while locked.swap(true, Ordering::Acquire) {
+            while locked.load(Ordering::Relaxed) {
+                spins += 1;
+                if spins.is_multiple_of(SPINS) { std::thread::yield_now() } else { std::hint::spin_loop() }
+            }
         }
-        Guard(&self.locked)
+        Guard(locked)
     }
 }
 
@@ -179,6 +181,10 @@ impl UserMap for RingbufMap {
 
     fn delete_elem(&self, _: &CpuSlot, _: Place<'_>) -> Result<(), MapError> {
         Err(MapError::NoOperation)
+    }
+
+    fn as_ring_buffer(&self) -> Option<&RingbufMap> {
+        Some(self)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -105,7 +105,7 @@ impl UserRingbufMap {
     /// What the host says is next.
     fn peek(&self) -> Result<Next, MapError> {
         let ring = &*self.ring;
-        let producer = ring.producer.load(Ordering::Acquire);
+        let producer = ring.producer.position.load(Ordering::Acquire);
         if !producer.is_multiple_of(8) {
             return Err(MapError::Invalid);
         }
