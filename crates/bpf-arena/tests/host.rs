@@ -12,7 +12,7 @@ use bpf_arena::host::{Acquired, Buffer, Call, CallError, Ctx, Object, Ptr, Relea
 use bpf_arena::typed::{ArenaPtr, ArenaType};
 use bpf_arena::verifier::Env;
 use bpf_arena::{App, LoadError, RunError, UserEngine};
-use bpf_object::{Btf, BtfLinkage, Composite, Int, Kind, Member, Type};
+use bpf_object::{Btf, BtfLinkage, Composite, Int, Kind, MapSpec, MapType, Member, Type};
 use common::{EXECUTORS, alone, both_with, object, program};
 
 #[derive(ArenaType, Clone, Copy)]
@@ -320,6 +320,37 @@ fn helpers_are_mocked_by_name() {
         |outcome, _, _| run(outcome),
     );
     assert_eq!(r0, 0x6_0000_0007, "also where the engine has a helper of its own");
+}
+
+#[test]
+fn helpers_that_compiled_code_has_inline_are_mocked_too() {
+    let text = "
+        call bpf_ktime_get_ns
+        r0 &= 1
+        *(u32 *)(r10 - 4) = r0
+        r2 = r10
+        r2 += -4
+        r1 = map[idx:0]
+        call bpf_map_lookup_elem
+        if r0 == 0 goto missing
+        r0 = 1
+        exit
+    missing:
+        call bpf_get_smp_processor_id
+        exit
+    ";
+    let spec = MapSpec { key_size: 4, value_size: 8, max_entries: 2, ..MapSpec::new("m", MapType::Array) };
+    let r0 = both_with(
+        &program(text, vec![spec]),
+        &[],
+        |engine| {
+            engine
+                .mock("bpf_map_lookup_elem", |_: &mut Call<'_>, _: u64, _: u64| -> u64 { 0 })
+                .mock("bpf_get_smp_processor_id", |_: &mut Call<'_>| -> u32 { 63 })
+        },
+        |outcome, _, _| outcome.unwrap_or_else(|e| panic!("{e}")).r0,
+    );
+    assert_eq!(r0, 63);
 }
 
 /// A kernel that has `number` and `limits`.

@@ -43,6 +43,8 @@ pub use unwind::{FrameChange, FrameStep};
 pub struct Options {
     /// Call the runtime for each arena access instead of relying on faults.
     pub checked_arena: bool,
+    /// Call the runtime for every helper and kfunc, because the host has put a function of its own in the place of one.
+    pub calls_all: bool,
     /// The passes that improve the code; all of them if nothing else is said.
     pub passes: PassSet,
 }

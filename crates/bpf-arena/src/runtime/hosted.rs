@@ -10,7 +10,7 @@ use isa::{CallTarget, Insn};
 use super::Invocation;
 use crate::enter::{self, Callee, Trapped};
 use crate::error::{RunError, TrapKind};
-use crate::host::{Call, HostCode, HostFunctions};
+use crate::host::{Call, HostCode, HostFunctions, Role};
 
 /// Functions of the host that one program can call: as many as it may call kfuncs.
 const MAX_FUNCTIONS: usize = 256;
@@ -32,6 +32,11 @@ impl Hosted {
             }
         }
         Self { slots }
+    }
+
+    /// Whether any of them takes the place of a function that the engine or a kernel has.
+    pub(crate) fn replaces(&self) -> bool {
+        self.slots.iter().any(|(_, code)| code.role != Role::Own)
     }
 
     /// The slot of what is called.

@@ -74,7 +74,9 @@ impl Code {
         let program = || verified.program().name.clone();
         let unknown = |source| LoadError::Symbols { program: program(), source: Box::new(source) };
         let symbols = symbols.or_environment().map_err(unknown)?;
-        let machine = Machine::compile(verified, options, &code.hosted, &symbols);
+        let mut options = *options;
+        options.calls_all |= code.hosted.replaces();
+        let machine = Machine::compile(verified, &options, &code.hosted, &symbols);
         let machine = machine.map_err(|error| match error {
             MachineError::Compile(source) => LoadError::Compile { program: program(), source },
             MachineError::Os(source) => LoadError::CodeMemory { program: program(), source },

@@ -31,6 +31,9 @@ impl Lower<'_, '_> {
         map: Option<u32>,
         args: [Var; 5],
     ) -> Option<Value> {
+        if self.unit.options.calls_all {
+            return None;
+        }
         let [_, key, third, fourth, _] = args;
         match target {
             CallTarget::Helper(GET_SMP_PROCESSOR_ID) => Some(self.cpu()),
