@@ -43,6 +43,18 @@ impl<'a> Source<'a> {
         self.frames
     }
 
+    /// Whether the program throws exceptions, which end all functions.
+    pub(crate) fn throws(self) -> bool {
+        self.program.externs.iter().any(|e| e.name == "bpf_throw")
+    }
+
+    /// The reached subprogram that begins `offset` slots after the instruction behind `at`.
+    pub(crate) fn subprogram_at(self, at: InsnIdx, offset: i32) -> Option<usize> {
+        let start = at.offset(1 + i64::from(offset))?;
+        let found = self.program.subprograms.binary_search_by_key(&start, |s| s.start).ok()?;
+        (found == 0 || self.frames.get(found).is_some_and(|f| f.reached)).then_some(found)
+    }
+
     /// What is known of the instruction at `at`.
     pub(crate) fn facts(self, at: InsnIdx) -> InsnFacts {
         match self.facts {

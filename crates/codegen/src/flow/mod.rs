@@ -160,6 +160,11 @@ impl End {
 }
 
 impl Body {
+    /// One without blocks.
+    pub(crate) fn empty(subprogram: usize, start: InsnIdx) -> Self {
+        Self { subprogram, start, blocks: Vec::new(), vars: Var::REGISTERS, budgets: 0, inlined: Vec::new() }
+    }
+
     /// Number of operations, without those that end blocks.
     pub(crate) fn steps(&self) -> usize {
         self.blocks.iter().map(|b| b.steps.len()).sum()

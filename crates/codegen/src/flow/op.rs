@@ -136,6 +136,8 @@ pub(crate) enum Op {
     /// `dst = target(args)`. Afterwards the variables that a call clobbers have no particular value. What is called finds its own
     /// stack `stack` bytes below `r10`.
     Call { target: CallTarget, map: Option<u32>, stack: u32, args: [Var; 5], dst: Var, clobbers: [Var; 5] },
+    /// The variables have no particular value from here on.
+    Forget { vars: [Var; 5] },
     /// Gives `may_goto` a whole budget, as each entry of a function does.
     BeginBudget { budget: Budget },
     /// Gives back iterations that were taken and not used.
@@ -227,8 +229,17 @@ impl Op {
             | Self::Atomic { .. }
             | Self::LoadPacket { .. }
             | Self::Call { .. }
+            | Self::Forget { .. }
             | Self::BeginBudget { .. }
             | Self::Credit { .. } => false,
+        }
+    }
+
+    /// The memory that is accessed, but for a packet's.
+    pub(crate) fn place_mut(&mut self) -> Option<&mut Place> {
+        match self {
+            Self::Load { place, .. } | Self::Store { place, .. } | Self::Atomic { place, .. } => Some(place),
+            _ => None,
         }
     }
 
@@ -295,6 +306,7 @@ impl Op {
                 clobbers.iter_mut().for_each(|var| each(var, Clobber));
                 each(dst, Write);
             }
+            Self::Forget { vars } => vars.iter_mut().for_each(|var| each(var, Clobber)),
             Self::BeginBudget { .. } | Self::Credit { .. } => {}
         }
     }

@@ -2,7 +2,6 @@
 
 use std::mem::offset_of;
 
-use bpf_object::Program;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, AbiParam, ExternalName, InstBuilder, Signature, Value, types};
 use cranelift_codegen::isa::CallConv;
@@ -14,7 +13,7 @@ use crate::flow::Var;
 use crate::{CompileError, Import};
 
 /// Number of `bpf_tail_call`.
-const TAIL_CALL: u32 = 12;
+pub(crate) const TAIL_CALL: u32 = 12;
 
 impl Lower<'_, '_> {
     /// The result of a call.
@@ -62,20 +61,15 @@ impl Lower<'_, '_> {
 
     /// After a call the program cannot read its argument registers any more, but a later call passes all five: gives them
     /// something that is at hand anyway, or the backend keeps the old values alive.
-    pub(super) fn clobber(&mut self, clobbers: [Var; 5]) {
-        for var in clobbers {
+    pub(super) fn clobber(&mut self, vars: [Var; 5]) {
+        for var in vars {
             self.set(var, self.frame);
         }
     }
 
     /// The reached subprogram that begins `offset` slots after the next instruction.
     pub(super) fn subprogram_at(&self, at: InsnIdx, offset: i32) -> Result<usize, CompileError> {
-        let bad = CompileError::BadTarget { at };
-        let Some(start) = at.offset(1 + i64::from(offset)) else { return Err(bad) };
-        let program: &Program = self.unit.source.program();
-        let found = program.subprograms.binary_search_by_key(&start, |s| s.start).ok();
-        let reached = |i: &usize| *i == 0 || self.unit.source.frames().get(*i).is_some_and(|f| f.reached);
-        found.filter(reached).ok_or(bad)
+        self.unit.source.subprogram_at(at, offset).ok_or(CompileError::BadTarget { at })
     }
 
     fn local_call(

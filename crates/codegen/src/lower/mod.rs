@@ -5,7 +5,7 @@
 //! the arena is read once, at entry.
 
 mod alu;
-mod call;
+pub(crate) mod call;
 mod cast;
 mod inline;
 mod jump;
@@ -205,7 +205,7 @@ impl<'a, 'f> Lower<'a, 'f> {
             window,
             budgets: Vec::new(),
             has_callbacks: frames.iter().any(|f| f.callback),
-            throws: unit.source.program().externs.iter().any(|e| e.name == "bpf_throw"),
+            throws: unit.source.throws(),
             import_signature: None,
             functions: HashMap::new(),
             stubs: HashMap::new(),
@@ -274,6 +274,7 @@ impl<'a, 'f> Lower<'a, 'f> {
                 self.clobber(clobbers);
                 self.set(dst, result);
             }
+            Op::Forget { vars } => self.clobber(vars),
             Op::BeginBudget { budget } => self.begin_budget(budget),
             Op::Credit { budget, iterations } => self.credit(budget, iterations),
         }

@@ -6,6 +6,7 @@
 //! What no pass may do to accesses of an arena, of map values and of whatever other threads see: merge, drop, repeat or invent
 //! one, or let a load see what a store wrote without going to memory (a page may be missing, and then it gives 0).
 
+mod inline;
 mod narrow;
 mod selects;
 
@@ -18,6 +19,8 @@ use crate::source::Source;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Pass {
+    /// Puts subprograms in the place of their calls.
+    Inline,
     /// Knows which values have nothing in their upper halves, and leaves out what would clear them.
     Narrow,
     /// Computes both sides of small branches and selects the results.
@@ -26,12 +29,13 @@ pub enum Pass {
 
 impl Pass {
     /// All of them, in the order they run.
-    pub const ALL: [Self; 2] = [Self::Narrow, Self::Selects];
+    pub const ALL: [Self; 3] = [Self::Inline, Self::Narrow, Self::Selects];
 
     /// Its name, for options and tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Inline => "inline",
             Self::Narrow => "narrow",
             Self::Selects => "selects",
         }
@@ -48,11 +52,12 @@ impl Pass {
     }
 
     /// Runs it; the result is how often it changed something.
-    fn run(self, bodies: &mut [Body], _source: Source<'_>) -> u32 {
+    fn run(self, bodies: &mut Vec<Body>, source: Source<'_>) -> u32 {
         let each = |pass: fn(&mut Body) -> u32, bodies: &mut [Body]| {
             bodies.iter_mut().filter(|body| limits::effort(body) == Effort::Full).map(pass).sum()
         };
         match self {
+            Self::Inline => inline::run(bodies, source),
             Self::Narrow => each(narrow::run, bodies),
             Self::Selects => each(selects::run, bodies),
         }
@@ -113,7 +118,7 @@ impl Changes {
 }
 
 /// Runs the chosen passes over the functions of a program.
-pub(crate) fn run(bodies: &mut [Body], source: Source<'_>, chosen: PassSet) -> Changes {
+pub(crate) fn run(bodies: &mut Vec<Body>, source: Source<'_>, chosen: PassSet) -> Changes {
     let mut changes = Changes::default();
     for (pass, count) in Pass::ALL.into_iter().zip(&mut changes.0) {
         if chosen.contains(pass) {

@@ -2,7 +2,7 @@
 //!
 //! The language is the assembler's. Comments of instructions say the facts: `arena` or `proven` (whose memory; what is
 //! addressed by `r10` is proven without saying so), `narrow`, `unreached`. A label that begins with `sub_` begins a
-//! subprogram; its line's comment may say `callback` and `stack N`, bytes.
+//! subprogram; its line's comment may say `callback` and `stack N`, bytes. A line `; stack N` says the same of the entry.
 
 use bpf_object::{Program, Subprogram};
 use isa::{Assembly, CallTarget, Insn, InsnIdx, Reg};
@@ -10,7 +10,7 @@ use verifier::{FrameFacts, InsnFacts, Memory};
 
 use crate::flow::Body;
 use crate::source::Source;
-use crate::{CompileError, Compiled, Options};
+use crate::{CompileError, Compiled, Options, Pass, PassSet};
 
 /// A program and its claimed facts.
 pub(super) struct Fixture {
@@ -51,6 +51,12 @@ impl Fixture {
         crate::compile::compile(self.source(), &Options::default())
     }
 
+    /// Every call a call.
+    pub(super) fn compile_with_calls(&self) -> Result<Compiled, CompileError> {
+        let passes = PassSet::ALL.without(Pass::Inline);
+        crate::compile::compile(self.source(), &Options { passes, ..Options::default() })
+    }
+
     pub(super) fn compile_checked(&self) -> Result<Compiled, CompileError> {
         crate::compile::compile(self.source(), &Options { checked_arena: true, ..Options::default() })
     }
@@ -87,6 +93,8 @@ fn functions(text: &str, assembly: &Assembly, subprograms: &mut Vec<Subprogram>)
     let entry = subprograms[0].clone();
     let mut frames = vec![FrameFacts::default()];
     frames[0].reached = true;
+    let stack = text.lines().find_map(|line| line.strip_prefix("; stack "));
+    frames[0].stack_bytes = stack.map_or(0, |bytes| bytes.parse().expect("bytes of stack"));
     let mut starts: Vec<_> = assembly.labels.iter().filter(|(name, _)| name.starts_with("sub_")).collect();
     starts.sort_by_key(|(_, at)| **at);
     for (name, &start) in starts {

@@ -26,7 +26,7 @@ fn listings_are_as_committed() {
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();
         let (program, committed) = text.split_once(MARK).unwrap_or((&text, ""));
-        let compiled = Fixture::parse(program).compile().unwrap();
+        let compiled = Fixture::parse(program).compile_with_calls().unwrap();
         let now = describe(&compiled);
         if bless {
             std::fs::write(&file, format!("{program}{MARK}{now}")).unwrap();

@@ -110,7 +110,7 @@ fn return_addresses_lead_to_their_call() {
         exit
     ",
     );
-    let compiled = fixture.compile().unwrap();
+    let compiled = fixture.compile_with_calls().unwrap();
     check(&fixture, &compiled);
     let calls: Vec<_> = compiled
         .disassemble()
@@ -118,6 +118,36 @@ fn return_addresses_lead_to_their_call() {
         .map(|m| compiled.insn_at(m.offset + u32::from(m.length) - 1).unwrap().0)
         .collect();
     assert_eq!(calls, [1, 3, 6]);
+}
+
+#[test]
+fn inlined_code_says_whose_calls_it_stands_for() {
+    let fixture = Fixture::parse(
+        "
+        call sub_outer
+        exit
+    sub_outer:
+        r6 = r1
+        call sub_inner
+        r1 = r6
+        call sub_inner
+        exit
+    sub_inner:
+        r0 = *(u64 *)(r1 +0)    ; arena
+        exit
+    ",
+    );
+    let compiled = fixture.compile().unwrap();
+    check(&fixture, &compiled);
+    assert_eq!(compiled.functions.len(), 1, "all calls are gone");
+    let chains: Vec<Vec<u32>> = compiled
+        .faults
+        .iter()
+        .map(|site| {
+            [site.insn].into_iter().chain(compiled.inlined_calls(site.inlined)).map(|at| at.0).collect()
+        })
+        .collect();
+    assert_eq!(chains, [[7, 3, 0], [7, 5, 0]]);
 }
 
 #[test]
