@@ -28,8 +28,8 @@ pub struct Observed {
     pub ctx: Vec<u8>,
     /// The arena's pages after the run, by index.
     pub pages: Vec<(u32, Vec<u8>)>,
-    /// Arena faults, in order: the kind, where, how many bytes, by which instruction.
-    pub faults: Vec<(String, u64, u8, Option<InsnIdx>)>,
+    /// Arena faults, in order: the kind, where, how many bytes, by which instruction and the calls that led to it.
+    pub faults: Vec<(String, u64, u8, Vec<InsnIdx>)>,
 }
 
 /// Why a case failed.
@@ -244,8 +244,9 @@ pub fn arena_spec(user_vm_start: u64, flags: u32) -> MapSpec {
     }
 }
 
-fn seen(fault: &Fault) -> (String, u64, u8, Option<InsnIdx>) {
-    (format!("{:?}", fault.kind), fault.address.get(), fault.size, fault.insn())
+fn seen(fault: &Fault) -> (String, u64, u8, Vec<InsnIdx>) {
+    let chain = fault.frames.iter().map(|frame| frame.insn).collect();
+    (format!("{:?}", fault.kind), fault.address.get(), fault.size, chain)
 }
 
 /// The first differences of each kind.

@@ -123,10 +123,10 @@ impl FileTest {
             let name = format!("page {page}");
             changes(&name, before.map_or(&[], |(_, bytes)| bytes.as_slice()), after, &mut lines);
         }
-        for (kind, address, size, insn) in &observed.faults {
+        for (kind, address, size, chain) in &observed.faults {
             let at = address.wrapping_sub(USER_VM_START).cast_signed();
             let sign = if at < 0 { "-" } else { "+" };
-            let insn = insn.map_or_else(String::new, |insn| format!(" by {insn}"));
+            let insn = chain.first().map_or_else(String::new, |insn| format!(" by {insn}"));
             let kind = kind.to_lowercase();
             lines.push(format!("fault: {size}-byte {kind} at start {sign} {:#x}{insn}", at.unsigned_abs()));
         }
