@@ -8,7 +8,9 @@ use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use crate::engines::{Build, Code, Engine, Loaded};
+use bpf_arena::codegen::PassSet;
+
+use crate::engines::{Build, Code, Contender, Engine, Loaded};
 use crate::programs::{Ctx, Size, Source};
 use crate::stats::Spread;
 
@@ -24,7 +26,7 @@ pub(crate) enum Clock {
 
 impl Clock {
     /// Now, in seconds since some moment.
-    fn now(self) -> f64 {
+    pub(crate) fn now(self) -> f64 {
         let id = match self {
             Self::Cpu => ClockId::ThreadCPUTime,
             Self::Wall => ClockId::Monotonic,
@@ -38,7 +40,7 @@ impl Clock {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// Beside native -O2, which is always there.
-    pub(crate) engines: Vec<Engine>,
+    pub(crate) contenders: Vec<Contender>,
     /// Rounds, in each of which every engine runs once.
     pub(crate) rounds: usize,
     /// About how long a native run is to take, where a program's size does not say.
@@ -60,23 +62,29 @@ pub(crate) struct Measured {
     pub(crate) checksum: u64,
     /// Milliseconds of a run of native -O2.
     pub(crate) native_ms: Spread,
-    /// Every engine that was asked for.
+    /// Code of native -O2.
+    pub(crate) native_code: Code,
+    /// Every contender.
     pub(crate) sides: Vec<Side>,
 }
 
 impl Measured {
-    /// Median of an engine's ratios.
-    pub(crate) fn ratio(&self, engine: Engine) -> Option<f64> {
-        let side = self.sides.iter().find(|side| side.engine == engine)?;
-        side.ratio.map(|ratio| ratio.median)
+    /// What was measured of a contender.
+    pub(crate) fn side(&self, name: &str) -> Option<&Side> {
+        self.sides.iter().find(|side| side.name == name)
+    }
+
+    /// Median of a contender's ratios.
+    pub(crate) fn ratio(&self, name: &str) -> Option<f64> {
+        self.side(name)?.ratio.map(|ratio| ratio.median)
     }
 }
 
-/// What was measured of a program in one engine.
+/// What was measured of a program and a contender.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Side {
-    /// The engine.
-    pub(crate) engine: Engine,
+    /// Which one.
+    pub(crate) name: String,
     /// Its time, as a multiple of the native runs right before and after.
     pub(crate) ratio: Option<Spread>,
     /// Why there is no ratio.
@@ -98,7 +106,7 @@ const ROUNDS_PER_SLOW_RUN: usize = 8;
 
 /// Compiles one program for every engine and runs them in turns.
 pub(crate) fn measure(source: &Source, plan: &Plan) -> anyhow::Result<Measured> {
-    let mut native = Engine::NativeO2.load(source, &plan.build)?;
+    let mut native = Engine::NativeO2.contender(PassSet::ALL).load(source, &plan.build)?;
     let mut ctx = Ctx { n: source.size.n.unwrap_or(Size::DEFAULT_N), ..Ctx::default() };
     ctx.iters = match source.size.iters {
         Some(iters) => iters,
@@ -106,11 +114,11 @@ pub(crate) fn measure(source: &Source, plan: &Plan) -> anyhow::Result<Measured> 
     };
     let mut contest = Contest { ctx, clock: plan.clock, checksum: native.program.run(ctx)? };
     let mut sides = Vec::new();
-    for &engine in &plan.engines {
-        let mut side = Entrant::load(engine, source, plan);
+    for contender in &plan.contenders {
+        let mut side = Entrant::load(contender, source, plan);
         // The first run meets cold code and memory: checked, not counted.
         if let Ok(loaded) = &mut side.loaded {
-            contest.time(loaded).with_context(|| engine.name())?;
+            contest.time(loaded).with_context(|| contender.name.clone())?;
         }
         sides.push(side);
     }
@@ -118,11 +126,11 @@ pub(crate) fn measure(source: &Source, plan: &Plan) -> anyhow::Result<Measured> 
     for round in 0..plan.rounds {
         for side in &mut sides {
             let Ok(loaded) = &mut side.loaded else { continue };
-            if side.engine.is_slow() && round % ROUNDS_PER_SLOW_RUN != 0 {
+            if side.contender.engine.is_slow() && round % ROUNDS_PER_SLOW_RUN != 0 {
                 continue;
             }
             let before = natives.last().copied().unwrap_or(f64::NAN);
-            let time = contest.time(loaded).with_context(|| side.engine.name())?;
+            let time = contest.time(loaded).with_context(|| side.contender.name.clone())?;
             let after = contest.time(&mut native).context("native")?;
             side.ratios.push(time / f64::midpoint(before, after));
             natives.push(after);
@@ -134,6 +142,7 @@ pub(crate) fn measure(source: &Source, plan: &Plan) -> anyhow::Result<Measured> 
         size: Size { n: Some(ctx.n), iters: Some(ctx.iters) },
         checksum: contest.checksum,
         native_ms: Spread::of(&milliseconds).context("no runs")?,
+        native_code: native.code,
         sides: sides.into_iter().map(Entrant::finish).collect(),
     })
 }
@@ -171,16 +180,16 @@ impl Contest {
 }
 
 /// An engine with the program, and its ratios so far.
-struct Entrant {
-    engine: Engine,
+struct Entrant<'p> {
+    contender: &'p Contender,
     loaded: Result<Loaded, String>,
     ratios: Vec<f64>,
 }
 
-impl Entrant {
-    fn load(engine: Engine, source: &Source, plan: &Plan) -> Self {
-        let loaded = engine.load(source, &plan.build).map_err(|error| format!("{error:#}"));
-        Self { engine, loaded, ratios: Vec::new() }
+impl<'p> Entrant<'p> {
+    fn load(contender: &'p Contender, source: &Source, plan: &Plan) -> Self {
+        let loaded = contender.load(source, &plan.build).map_err(|error| format!("{error:#}"));
+        Self { contender, loaded, ratios: Vec::new() }
     }
 
     fn finish(self) -> Side {
@@ -188,6 +197,6 @@ impl Entrant {
             Ok(loaded) => (loaded.code, None),
             Err(reason) => (Code::default(), Some(reason)),
         };
-        Side { engine: self.engine, ratio: Spread::of(&self.ratios), skipped, code }
+        Side { name: self.contender.name.clone(), ratio: Spread::of(&self.ratios), skipped, code }
     }
 }

@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::Context as _;
 use plotters::prelude::*;
 
-use crate::engines::Engine;
 use crate::report::Report;
 
 /// Pixels.
@@ -14,9 +13,9 @@ const HEIGHT: u32 = 480;
 /// Ratios above are cut off, with their number in the bar's place: the interpreter would flatten all others.
 const CUT: f64 = 3.0;
 
-/// Draws ratios to native -O2 into an SVG file. The interpreter is left out.
-pub(crate) fn draw(report: &Report, path: &Path) -> anyhow::Result<()> {
-    let engines: Vec<Engine> = report.engines().filter(|engine| !engine.is_slow()).collect();
+/// Draws ratios to native -O2 into an SVG file, without the contender named `left_out`.
+pub(crate) fn draw(report: &Report, left_out: &str, path: &Path) -> anyhow::Result<()> {
+    let names: Vec<&String> = report.names().filter(|name| *name != left_out).collect();
     let groups = report.programs.len() + 1;
     let width = GROUP_WIDTH * u32::try_from(groups)? + 80;
     let root = SVGBackend::new(path, (width, HEIGHT)).into_drawing_area();
@@ -27,23 +26,28 @@ pub(crate) fn draw(report: &Report, path: &Path) -> anyhow::Result<()> {
         .x_label_area_size(30)
         .y_label_area_size(40)
         .build_cartesian_2d(0.0..groups as f64, 0.0..CUT)?;
-    let name = |at: &f64| {
+    let program = |at: &f64| {
         let group = at.floor() as usize;
         report.programs.get(group).map_or("geomean".to_owned(), |measured| measured.program.clone())
     };
-    chart.configure_mesh().disable_x_mesh().x_labels(groups).x_label_formatter(&name).y_labels(7).draw()?;
-    let bar = 0.8 / engines.len().max(1) as f64;
-    for (index, &engine) in engines.iter().enumerate() {
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .x_labels(groups)
+        .x_label_formatter(&program)
+        .y_labels(7)
+        .draw()?;
+    let bar = 0.8 / names.len().max(1) as f64;
+    for (index, &name) in names.iter().enumerate() {
         let color = Palette99::pick(index).to_rgba();
-        let ratios = report.programs.iter().map(|measured| measured.ratio(engine));
-        let mean = report.geomeans.iter().find(|mean| mean.engine == engine).map(|mean| mean.ratio);
-        let bars = ratios.chain([mean]).enumerate().filter_map(|(group, ratio)| {
+        let ratios = report.programs.iter().map(|measured| measured.ratio(name));
+        let bars = ratios.chain([report.geomean(name)]).enumerate().filter_map(|(group, ratio)| {
             let left = group as f64 + 0.1 + bar * index as f64;
             Some(Rectangle::new([(left, 0.0), (left + bar * 0.9, ratio?.min(CUT))], color.filled()))
         });
         chart
             .draw_series(bars)?
-            .label(engine.name())
+            .label(name)
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 10, y + 5)], color.filled()));
     }
     let native = PathElement::new(vec![(0.0, 1.0), (groups as f64, 1.0)], BLACK);

@@ -3,8 +3,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use crate::engines::Engine;
-use crate::measure::{Clock, Measured};
+use crate::measure::{Clock, Measured, Plan};
 use crate::stats::geomean;
 
 /// Everything measured: the JSON file.
@@ -14,17 +13,17 @@ pub(crate) struct Report {
     pub(crate) clock: Clock,
     /// Rounds of each program.
     pub(crate) rounds: usize,
-    /// Geometric means of the programs' median ratios.
+    /// One for each contender that ran anything: the geometric mean of the programs' median ratios.
     pub(crate) geomeans: Vec<Mean>,
     /// One for each program.
     pub(crate) programs: Vec<Measured>,
 }
 
-/// The mean of an engine.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// The mean of a contender.
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Mean {
-    /// The engine.
-    pub(crate) engine: Engine,
+    /// Which one.
+    pub(crate) name: String,
     /// Its mean ratio to native -O2.
     pub(crate) ratio: f64,
     /// Programs that it ran.
@@ -33,29 +32,34 @@ pub(crate) struct Mean {
 
 impl Report {
     /// Sums up.
-    pub(crate) fn new(clock: Clock, rounds: usize, engines: &[Engine], programs: Vec<Measured>) -> Self {
-        let mean = |&engine: &Engine| {
-            let ratios = || programs.iter().filter_map(|measured| measured.ratio(engine));
-            Some(Mean { engine, ratio: geomean(ratios())?, programs: ratios().count() })
+    pub(crate) fn new(plan: &Plan, programs: Vec<Measured>) -> Self {
+        let mean = |name: &String| {
+            let ratios = || programs.iter().filter_map(|measured| measured.ratio(name));
+            Some(Mean { name: name.clone(), ratio: geomean(ratios())?, programs: ratios().count() })
         };
-        Self { clock, rounds, geomeans: engines.iter().filter_map(mean).collect(), programs }
+        let geomeans = plan.contenders.iter().filter_map(|contender| mean(&contender.name)).collect();
+        Self { clock: plan.clock, rounds: plan.rounds, geomeans, programs }
     }
 
-    /// The engines that ran anything.
-    pub(crate) fn engines(&self) -> impl Iterator<Item = Engine> + '_ {
-        self.geomeans.iter().map(|mean| mean.engine)
+    /// The contenders that ran anything.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> + '_ {
+        self.geomeans.iter().map(|mean| &mean.name)
     }
 
-    /// Ratios: a line for each program, a column for each engine.
+    /// The mean ratio of a contender.
+    pub(crate) fn geomean(&self, name: &str) -> Option<f64> {
+        self.geomeans.iter().find(|mean| mean.name == name).map(|mean| mean.ratio)
+    }
+
+    /// Ratios: a line for each program, a column for each contender.
     pub(crate) fn ratios(&self) -> Table {
-        let mut table = table(["program", "native ms"].map(str::to_owned), self.engines().map(Engine::name));
+        let mut table =
+            table(["program", "native ms"].map(str::to_owned).into_iter().chain(self.names().cloned()));
         for measured in &self.programs {
             let mut row = vec![measured.program.clone(), format!("{:.1}", measured.native_ms.median)];
-            row.extend(self.engines().map(|engine| {
-                let side = measured.sides.iter().find(|side| side.engine == engine);
-                side.and_then(|side| side.ratio).map_or("-".to_owned(), |ratio| {
-                    format!("{:.2} ({:.2}-{:.2})", ratio.median, ratio.lower, ratio.upper)
-                })
+            row.extend(self.names().map(|name| {
+                let ratio = measured.side(name).and_then(|side| side.ratio);
+                ratio.map_or("-".to_owned(), |r| format!("{:.2} ({:.2}-{:.2})", r.median, r.lower, r.upper))
             }));
             table.add_row(row);
         }
@@ -65,50 +69,50 @@ impl Report {
         table
     }
 
-    /// Compile time and size of code.
+    /// Instructions of BPF, how long compiling takes, and bytes of code.
     pub(crate) fn code(&self) -> Table {
-        let sizes = self.engines().map(|engine| format!("{} bytes", engine.name()));
-        let mut table = table(["program", "BPF insns", "jit us/insn"].map(str::to_owned), sizes);
+        let first = ["program", "BPF insns", "us/insn", "bytes: native-o2"].map(str::to_owned);
+        let mut table = table(first.into_iter().chain(self.names().cloned()));
+        let number = |bytes: Option<u64>| bytes.map_or("-".to_owned(), |bytes| bytes.to_string());
         for measured in &self.programs {
-            let jit = measured.sides.iter().map(|side| side.code).rfind(|code| code.bpf_insns.is_some());
-            let insns = jit.and_then(|code| code.bpf_insns);
-            let per_insn = jit.and_then(|code| Some(code.compile_us? / as_f64(code.bpf_insns?)));
+            // Of the last contender that is compiled by us: version 4.
+            let ours = measured.sides.iter().map(|side| side.code).rfind(|code| code.bpf_insns.is_some());
+            let per_insn = ours.and_then(|code| Some(code.compile_us? / as_f64(code.bpf_insns?)));
             let mut row = vec![
                 measured.program.clone(),
-                insns.map_or("-".to_owned(), |insns| insns.to_string()),
+                number(ours.and_then(|code| code.bpf_insns)),
                 per_insn.map_or("-".to_owned(), |us| format!("{us:.1}")),
+                number(measured.native_code.bytes),
             ];
-            row.extend(self.engines().map(|engine| {
-                let side = measured.sides.iter().find(|side| side.engine == engine);
-                side.and_then(|side| side.code.bytes).map_or("-".to_owned(), |bytes| bytes.to_string())
-            }));
+            row.extend(self.names().map(|name| number(measured.side(name).and_then(|side| side.code.bytes))));
             table.add_row(row);
         }
         table
     }
 
-    /// Why some engines did not run some programs.
+    /// Why some contenders did not run some programs.
     pub(crate) fn skipped(&self) -> impl Iterator<Item = String> + '_ {
         self.programs.iter().flat_map(|measured| {
             measured.sides.iter().filter_map(|side| {
                 let reason = side.skipped.as_ref()?;
-                Some(format!("{} without {}: {reason}", measured.program, side.engine.name()))
+                Some(format!("{} without {}: {reason}", measured.program, side.name))
             })
         })
     }
 }
 
 /// A table whose first column is text and whose others are numbers.
-fn table(first: impl IntoIterator<Item = String>, rest: impl Iterator<Item = String>) -> Table {
+pub(crate) fn table(header: impl IntoIterator<Item = String>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(first.into_iter().chain(rest));
+    table.set_header(header);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }
 
+/// A count as a number to calculate with.
 #[allow(clippy::cast_precision_loss, reason = "counts of instructions, far below 2^53")]
 pub(crate) fn as_f64(count: u64) -> f64 {
     count as f64

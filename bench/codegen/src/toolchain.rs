@@ -1,5 +1,6 @@
 //! One C source, compiled for every target.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -66,12 +67,28 @@ pub(crate) fn compile(source: &Path, name: &str, target: Target, folder: &Path) 
         require(WASM_LD, "lld-22")?;
     }
     let path = folder.join(target.file(name));
-    let output = Command::new(CLANG).args(target.flags()).arg("-o").arg(&path).arg(source).output();
+    if is_newer(&path, source) {
+        return Ok(path);
+    }
+    // Put in place as a whole: somebody else may be reading it.
+    let new = folder.join(format!("{}.{}", target.file(name), std::process::id()));
+    let output = Command::new(CLANG).args(target.flags()).arg("-o").arg(&new).arg(source).output();
     let output = output.map_err(|error| missing(error, CLANG, CLANG))?;
     if !output.status.success() {
         bail!("{} for {target:?}:\n{}", source.display(), String::from_utf8_lossy(&output.stderr));
     }
+    fs::rename(&new, &path)?;
     Ok(path)
+}
+
+/// Whether a compiled file is newer than everything in the folder of its source, and than this program, which knows the
+/// flags.
+fn is_newer(compiled: &Path, source: &Path) -> bool {
+    let time = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
+    let Some(compiled) = time(compiled) else { return false };
+    let folder = source.parent().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten();
+    let files = folder.flatten().map(|entry| entry.path()).chain(std::env::current_exe().ok());
+    files.filter_map(|path| time(&path)).all(|time| time < compiled)
 }
 
 fn require(tool: &str, package: &str) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ mod wasm;
 
 use std::path::PathBuf;
 
-use bpf_arena::codegen;
+use bpf_arena::codegen::{self, PassSet};
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -57,29 +57,47 @@ impl Engine {
         }
     }
 
+    /// The engine as itself, with these passes if it is our compiler.
+    pub(crate) fn contender(self, passes: PassSet) -> Contender {
+        Contender { name: self.name(), engine: self, passes }
+    }
+}
+
+impl Contender {
     /// Compiles a program for this engine and loads it.
-    pub(crate) fn load(self, source: &Source, build: &Build) -> anyhow::Result<Loaded> {
-        let path = toolchain::compile(&source.path, &source.name, self.target(), &build.folder)?;
-        match self {
-            Self::NativeO2 | Self::NativeO3 => native::load(&path, build.mem_bytes),
-            Self::JitV3 | Self::JitV4 => user::load(&path, Some(&build.options)),
-            Self::Interp => user::load(&path, None),
-            Self::Kernel => kernel::load(&path),
-            Self::Wasmtime => wasm::load(&path, build.mem_bytes, wasm::Interruption::None),
-            Self::WasmtimeEpoch => wasm::load(&path, build.mem_bytes, wasm::Interruption::Epoch),
+    pub(crate) fn load(&self, source: &Source, build: &Build) -> anyhow::Result<Loaded> {
+        let path = toolchain::compile(&source.path, &source.name, self.engine.target(), &build.folder)?;
+        let mut options = codegen::Options::default();
+        options.passes = self.passes;
+        match self.engine {
+            Engine::NativeO2 | Engine::NativeO3 => native::load(&path, build.mem_bytes),
+            Engine::JitV3 | Engine::JitV4 => user::load(&path, Some(&options)),
+            Engine::Interp => user::load(&path, None),
+            Engine::Kernel => kernel::load(&path),
+            Engine::Wasmtime => wasm::load(&path, build.mem_bytes, wasm::Interruption::None),
+            Engine::WasmtimeEpoch => wasm::load(&path, build.mem_bytes, wasm::Interruption::Epoch),
         }
     }
 }
 
-/// How programs are compiled.
+/// Where and for what programs are compiled.
 #[derive(Clone, Debug)]
 pub(crate) struct Build {
     /// Where compiled files go.
     pub(crate) folder: PathBuf,
     /// Bytes of memory of a program that has no arena to say so.
     pub(crate) mem_bytes: usize,
-    /// For our compiler.
-    pub(crate) options: codegen::Options,
+}
+
+/// An engine as it takes part: our compiler may do so more than once, with different passes.
+#[derive(Clone, Debug)]
+pub(crate) struct Contender {
+    /// What it is called in reports.
+    pub(crate) name: String,
+    /// What runs programs.
+    pub(crate) engine: Engine,
+    /// Passes of our compiler.
+    pub(crate) passes: PassSet,
 }
 
 /// Times that a program is compiled where that is measured: the least counts.
