@@ -6,6 +6,7 @@ use crate::report::error::LoadedFrom;
 use crate::report::reason::Reason;
 use crate::state::reg::{Flags, RegType};
 use crate::verified::{FrameFacts, InsnFacts, Memory};
+use crate::walk::stack_live;
 
 /// How 64-bit arithmetic at one instruction has been seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,6 +186,13 @@ impl Facts {
             let depth = u16::try_from(depth.clamp(0, 512)).unwrap_or(512);
             frame.stack_depth = frame.stack_depth.max(depth.next_multiple_of(8));
             frame.stack_bytes = frame.stack_depth.next_multiple_of(16);
+        }
+    }
+
+    /// Records that the bytes from `start` to `end`, as offsets from a function's frame pointer, are reached by a pointer.
+    pub(crate) fn address_stack(&mut self, subprog: u32, start: i64, end: i64) {
+        if let Some(frame) = self.frames.get_mut(subprog as usize) {
+            frame.addressed |= stack_live::slots(start, end);
         }
     }
 

@@ -132,6 +132,9 @@ pub struct FrameFacts {
     pub stack_bytes: u16,
     /// Bytes of stack below `R10` that it accesses, in whole slots.
     pub stack_depth: u16,
+    /// The slots of 8 bytes below `R10` that something else reaches than loads and stores through `R10` itself (a pointer into the
+    /// stack, a function that is given one): bit 0 is the slot at -8, bit 63 that at -512.
+    pub addressed: u64,
     /// Whether some call or callback reaches it.
     pub reached: bool,
     /// Whether it is entered as a callback of a helper (its address is taken by a reached `LoadImm64`).

@@ -3,7 +3,7 @@
 use bpf_object::{Program, Subprogram};
 use isa::{AtomicOp, ByteOrder, CallTarget, Imm64, Insn, InsnIdx, Reg, Size, SwapBits, Width};
 
-use super::{Block, BlockId, Body, Budget, End, Op, Order, PacketIndex, Place, Src, Step, Test, Var};
+use super::{Block, BlockId, Body, Budget, End, Op, Order, PacketIndex, Place, Slots, Src, Step, Test, Var};
 use crate::source::Source;
 use crate::{CompileError, abi};
 
@@ -22,6 +22,7 @@ impl Body {
                 vars,
                 budgets: 0,
                 inlined: Vec::new(),
+                slots: Slots::default(),
             });
         };
         let leaders = Leaders::find(source, function)?;
@@ -32,7 +33,8 @@ impl Body {
             blocks.push(builder.block(start)?);
         }
         let budgets = builder.uses_budget.into();
-        Ok(Self { subprogram, start: function.start, blocks, vars, budgets, inlined: Vec::new() })
+        let slots = source.frames().get(subprogram).map(Slots::of).unwrap_or_default();
+        Ok(Self { subprogram, start: function.start, blocks, vars, budgets, inlined: Vec::new(), slots })
     }
 }
 

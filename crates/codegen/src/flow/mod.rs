@@ -9,6 +9,7 @@ mod op;
 mod text;
 
 use isa::InsnIdx;
+use verifier::FrameFacts;
 
 pub(crate) use op::{Budget, Op, Order, PacketIndex, Place, Src, Test, Use, Var};
 
@@ -27,6 +28,48 @@ pub(crate) struct Body {
     pub(crate) budgets: u16,
     /// The calls whose callees were put in their places: [`Inlined`] counts from 1 in here.
     pub(crate) inlined: Vec<At>,
+    /// The slots of stack.
+    pub(crate) slots: Slots,
+}
+
+/// Slots of 8 bytes of the stack, by their offsets from `r10`, which are multiples of 8.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Slots {
+    /// Reached by loads and stores through `r10` itself.
+    direct: Vec<i32>,
+    /// Reached by pointers into the stack, or functions that are given some.
+    addressed: Vec<i32>,
+}
+
+impl Slots {
+    /// Those of a function.
+    pub(crate) fn of(frame: &FrameFacts) -> Self {
+        let slots = (0..u32::from(frame.stack_depth).div_ceil(8).min(u64::BITS))
+            .filter_map(|slot| Some((i32::try_from(slot + 1).ok()? * -8, frame.addressed >> slot & 1 != 0)));
+        let (addressed, direct): (Vec<_>, Vec<_>) = slots.partition(|(_, addressed)| *addressed);
+        let offsets = |slots: Vec<(i32, bool)>| slots.into_iter().map(|(offset, _)| offset).collect();
+        Self { direct: offsets(direct), addressed: offsets(addressed) }
+    }
+
+    /// Those that nothing reaches but loads and stores of the body through `r10` itself.
+    pub(crate) fn private(&self) -> Vec<i32> {
+        let mut slots: Vec<_> = self.direct.iter().copied().filter(|s| !self.addressed.contains(s)).collect();
+        slots.sort_unstable_by_key(|slot| std::cmp::Reverse(*slot));
+        slots
+    }
+
+    /// Takes over those of a callee whose frame begins `stack` bytes below.
+    pub(crate) fn join(&mut self, callee: &Self, stack: u32) {
+        let Ok(below) = i32::try_from(stack) else { return };
+        for (ours, theirs) in [(&mut self.direct, &callee.direct), (&mut self.addressed, &callee.addressed)] {
+            for slot in theirs {
+                let slot = slot.saturating_sub(below);
+                if !ours.contains(&slot) {
+                    ours.push(slot);
+                }
+            }
+        }
+    }
 }
 
 /// Where an operation or the end of a block comes from.
@@ -162,7 +205,15 @@ impl End {
 impl Body {
     /// One without blocks.
     pub(crate) fn empty(subprogram: usize, start: InsnIdx) -> Self {
-        Self { subprogram, start, blocks: Vec::new(), vars: Var::REGISTERS, budgets: 0, inlined: Vec::new() }
+        Self {
+            subprogram,
+            start,
+            blocks: Vec::new(),
+            vars: Var::REGISTERS,
+            budgets: 0,
+            inlined: Vec::new(),
+            slots: Slots::default(),
+        }
     }
 
     /// Number of operations, without those that end blocks.

@@ -9,6 +9,7 @@
 mod inline;
 mod narrow;
 mod selects;
+mod slots;
 
 use crate::flow::Body;
 use crate::limits;
@@ -21,21 +22,24 @@ use crate::source::Source;
 pub enum Pass {
     /// Puts subprograms in the place of their calls.
     Inline,
-    /// Knows which values have nothing in their upper halves, and leaves out what would clear them.
-    Narrow,
+    /// Keeps in variables what the program keeps on its stack.
+    Slots,
     /// Computes both sides of small branches and selects the results.
     Selects,
+    /// Knows which values have nothing in their upper halves, and leaves out what would clear them.
+    Narrow,
 }
 
 impl Pass {
     /// All of them, in the order they run.
-    pub const ALL: [Self; 3] = [Self::Inline, Self::Narrow, Self::Selects];
+    pub const ALL: [Self; 4] = [Self::Inline, Self::Slots, Self::Selects, Self::Narrow];
 
     /// Its name, for options and tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Inline => "inline",
+            Self::Slots => "slots",
             Self::Narrow => "narrow",
             Self::Selects => "selects",
         }
@@ -58,6 +62,7 @@ impl Pass {
         };
         match self {
             Self::Inline => inline::run(bodies, source),
+            Self::Slots => each(slots::run, bodies),
             Self::Narrow => each(narrow::run, bodies),
             Self::Selects => each(selects::run, bodies),
         }

@@ -2,7 +2,8 @@
 //!
 //! The language is the assembler's. Comments of instructions say the facts: `arena` or `proven` (whose memory; what is
 //! addressed by `r10` is proven without saying so), `narrow`, `unreached`. A label that begins with `sub_` begins a
-//! subprogram; its line's comment may say `callback` and `stack N`, bytes. A line `; stack N` says the same of the entry.
+//! subprogram; its line's comment may say `callback`, `stack N`, bytes, and `addressed N`, the slot at -N that a pointer
+//! reaches. A line `; entry: ...` says the same of the first function.
 
 use bpf_object::{Program, Subprogram};
 use isa::{Assembly, CallTarget, Insn, InsnIdx, Reg};
@@ -93,8 +94,14 @@ fn functions(text: &str, assembly: &Assembly, subprograms: &mut Vec<Subprogram>)
     let entry = subprograms[0].clone();
     let mut frames = vec![FrameFacts::default()];
     frames[0].reached = true;
-    let stack = text.lines().find_map(|line| line.strip_prefix("; stack "));
-    frames[0].stack_bytes = stack.map_or(0, |bytes| bytes.parse().expect("bytes of stack"));
+    let mut words = text.lines().find_map(|l| l.strip_prefix("; entry:")).unwrap_or("").split_whitespace();
+    while let Some(word) = words.next() {
+        match word {
+            "stack" => stack(&mut frames[0], words.next().unwrap()),
+            "addressed" => frames[0].addressed |= slot(words.next().unwrap()),
+            other => panic!("unknown fact {other} of the entry"),
+        }
+    }
     let mut starts: Vec<_> = assembly.labels.iter().filter(|(name, _)| name.starts_with("sub_")).collect();
     starts.sort_by_key(|(_, at)| **at);
     for (name, &start) in starts {
@@ -105,7 +112,8 @@ fn functions(text: &str, assembly: &Assembly, subprograms: &mut Vec<Subprogram>)
         while let Some(word) = words.next() {
             match word {
                 "callback" => frame.callback = true,
-                "stack" => frame.stack_bytes = words.next().unwrap().parse().unwrap(),
+                "stack" => stack(&mut frame, words.next().unwrap()),
+                "addressed" => frame.addressed |= slot(words.next().unwrap()),
                 other => panic!("unknown fact {other} of {name}"),
             }
         }
@@ -114,4 +122,14 @@ fn functions(text: &str, assembly: &Assembly, subprograms: &mut Vec<Subprogram>)
         frames.push(frame);
     }
     frames
+}
+
+fn stack(frame: &mut FrameFacts, bytes: &str) {
+    frame.stack_bytes = bytes.parse().unwrap();
+    frame.stack_depth = frame.stack_bytes;
+}
+
+/// The bit of the slot at `-offset`.
+fn slot(offset: &str) -> u64 {
+    1 << (offset.parse::<u32>().unwrap() / 8 - 1)
 }

@@ -54,6 +54,9 @@ impl Step<'_> {
             self.state.frame_at(frame).map(|f| (f.subprog, f.stack.reaches(start)))
         {
             self.facts.stack(owner, -start);
+            if reg != Reg::R10 || frame != self.state.depth() {
+                self.facts.address_stack(owner, start, end);
+            }
             if !reached {
                 // From now on the frame goes down to here, written or not: states are compared that far.
                 self.stack_mut(frame)?.at_mut(start);

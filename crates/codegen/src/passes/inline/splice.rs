@@ -92,6 +92,7 @@ impl Splice {
             stack,
             call: self.enter(call.at, callee),
         };
+        self.body.slots.join(&callee.slots, stack);
         let at = call.at;
         for (number, src) in (1..).zip(args) {
             let dst = rename.var(Var(number));
