@@ -164,6 +164,11 @@ impl Machine {
         Ok(Self { _announced: announced, region, entry, callbacks, imports, compiled })
     }
 
+    /// How often each pass changed the program.
+    pub(crate) fn changes(&self) -> codegen::Changes {
+        self.compiled.changes
+    }
+
     /// The fault site with this tag.
     pub(crate) fn fault_site(&self, tag: u32) -> Option<&FaultSite> {
         self.compiled.faults.get(tag as usize)

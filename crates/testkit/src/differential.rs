@@ -4,14 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use bpf_arena::arena::{PageCount, UserAddr};
-use bpf_arena::{Engine, Fault, LoadError, LoopLimit, MapSet, UserEngine};
-use bpf_object::{BPF_F_MMAPABLE, Linkage, MapSpec, MapType, Program, Subprogram};
+use bpf_arena::{Engine, Fault, Instance, LoadError, LoopLimit, MapError, MapSet, UpdateMode, UserEngine};
+use bpf_object::{BPF_F_MMAPABLE, Extern, ExternKind, Linkage, MapSpec, MapType, Program, Subprogram};
+use codegen::{Changes, PassSet};
 use isa::{CallTarget, Code, Imm64, Insn, InsnIdx, JumpForm};
+use verifier::verify;
 
-use crate::generate::{ARENA_PAGES, Case};
+use crate::generate::{ARENA_PAGES, ARRAY_ENTRIES, ARRAY_VALUE_BYTES, Case, KFUNCS};
 use crate::kernel::{KernelArena, KernelProgram, OracleError};
 
 const PAGE_BYTES: u64 = 4096;
+const ARRAY_BYTES: usize = ARRAY_ENTRIES as usize * ARRAY_VALUE_BYTES as usize;
 /// Iterations of all `may_goto` loops of a run.
 const LOOP_ITERATIONS: u64 = 500;
 /// More faults than these would be counted but not compared one by one.
@@ -28,6 +31,8 @@ pub struct Observed {
     pub ctx: Vec<u8>,
     /// The arena's pages after the run, by index.
     pub pages: Vec<(u32, Vec<u8>)>,
+    /// The values of the array after the run, one behind the other.
+    pub array: Vec<u8>,
     /// Arena faults, in order: the kind, where, how many bytes, by which instruction and the calls that led to it.
     pub faults: Vec<(String, u64, u8, Vec<InsnIdx>)>,
 }
@@ -50,6 +55,9 @@ pub enum Failure {
     /// The arena could not be prepared or read.
     #[error("arena: {0}")]
     Arena(String),
+    /// The array could not be prepared or read.
+    #[error("array: {0}")]
+    Array(String),
     /// The kernel refuses the program or cannot run it.
     #[error("kernel: {0}")]
     Kernel(#[from] OracleError),
@@ -62,8 +70,10 @@ pub enum Failure {
         kernel: Box<Observed>,
     },
     /// The engines do not agree.
-    #[error("interpreter and compiled code differ: {}", describe(interpreted, compiled))]
+    #[error("interpreter and code compiled with {passes:?} differ: {}", describe(interpreted, compiled))]
     Differ {
+        /// The passes that the code was made with.
+        passes: PassSet,
         /// By the interpreter.
         interpreted: Box<Observed>,
         /// By compiled code.
@@ -78,6 +88,15 @@ pub struct Bench {
     compiler: UserEngine,
     maps: MapSet,
     specs: Arc<[MapSpec]>,
+}
+
+/// What agreeing runs left, and how often each pass changed the program on the way.
+#[derive(Clone, Debug)]
+pub struct Agreement {
+    /// What they left.
+    pub observed: Observed,
+    /// For each choice of passes.
+    pub changes: Vec<Changes>,
 }
 
 impl Bench {
@@ -108,7 +127,13 @@ impl Bench {
 
     fn with_engine(engine: UserEngine, user_vm_start: u64, flags: u32) -> Result<Self, LoadError> {
         let engine = engine.loop_limit(LoopLimit::Iterations(LOOP_ITERATIONS)).seed(SEED);
-        let specs: Arc<[MapSpec]> = Arc::from([arena_spec(user_vm_start, flags)]);
+        let array = MapSpec {
+            key_size: 4,
+            value_size: ARRAY_VALUE_BYTES,
+            max_entries: ARRAY_ENTRIES,
+            ..MapSpec::new("array", MapType::Array)
+        };
+        let specs: Arc<[MapSpec]> = Arc::from([arena_spec(user_vm_start, flags), array]);
         let compiler = engine.clone().fault_records(FAULTS);
         let mut program = Program::from_code("generated", "syscall", Code::new());
         program.maps = Arc::clone(&specs);
@@ -121,18 +146,40 @@ impl Bench {
     /// # Errors
     /// The engines disagree, or one of them cannot run it.
     pub fn compare(&self, case: &Case) -> Result<Observed, Failure> {
+        Ok(self.compare_with(case, &[PassSet::ALL])?.observed)
+    }
+
+    /// Runs a case by the interpreter, and compiled with each choice of passes.
+    ///
+    /// # Errors
+    /// One of them leaves something else than the interpreter, or cannot run it.
+    pub fn compare_with(&self, case: &Case, choices: &[PassSet]) -> Result<Agreement, Failure> {
         let program = self.program(case);
-        let interpreted = self.observe(case, &program, &self.interpreter, "interpreter")?;
-        let compiled = self.observe(case, &program, &self.compiler, "compiled code")?;
-        if interpreted == compiled {
-            return Ok(compiled);
+        let verified = verify(&program, self.interpreter.verifier_env()).map_err(|source| {
+            LoadError::Rejected { program: program.name.clone(), source: Box::new(source) }
+        })?;
+        let instance = self.interpreter.instantiate(&verified, &self.maps)?;
+        let interpreted = self.observe(case, &instance, "interpreter")?;
+        let mut changes = Vec::new();
+        for &passes in choices {
+            let instance = self.compiler.clone().passes(passes).instantiate(&verified, &self.maps)?;
+            changes.extend(instance.changes());
+            let compiled = self.observe(case, &instance, "compiled code")?;
+            if interpreted != compiled {
+                let (interpreted, compiled) = (Box::new(interpreted), Box::new(compiled));
+                return Err(Failure::Differ { passes, interpreted, compiled });
+            }
         }
-        Err(Failure::Differ { interpreted: Box::new(interpreted), compiled: Box::new(compiled) })
+        Ok(Agreement { observed: interpreted, changes })
     }
 
     fn program(&self, case: &Case) -> Program {
         let mut program = Program::from_code("generated", "syscall", case.code.clone());
         program.maps = Arc::clone(&self.specs);
+        program.externs = KFUNCS
+            .iter()
+            .map(|&name| Extern { name: name.to_owned(), kind: ExternKind::Function, weak: false, btf: None })
+            .collect();
         let end = InsnIdx(u32::try_from(case.code.len()).unwrap_or(u32::MAX));
         let ends = case.functions.iter().skip(1).copied().chain([end]);
         program.subprograms = case
@@ -151,20 +198,25 @@ impl Bench {
         program
     }
 
-    fn observe(
-        &self,
-        case: &Case,
-        program: &Program,
-        engine: &UserEngine,
-        name: &'static str,
-    ) -> Result<Observed, Failure> {
-        let instance = engine.load_program(program, &self.maps)?;
+    fn observe(&self, case: &Case, instance: &Instance, engine: &'static str) -> Result<Observed, Failure> {
         self.fill_arena(case)?;
+        let array = self.maps.maps().into_iter().find(|map| map.spec().map_type == MapType::Array);
+        let array = array.ok_or_else(|| Failure::Array("there is none".to_owned()))?;
+        let broken = |error: MapError| Failure::Array(error.to_string());
+        let values: Vec<u8> = case.ctx.iter().cycle().take(ARRAY_BYTES).copied().collect();
+        let entries = (0_u32..).zip(values.chunks(ARRAY_VALUE_BYTES as usize));
+        for (key, value) in entries.clone() {
+            array.update(&key.to_le_bytes(), value, UpdateMode::Any).map_err(broken)?;
+        }
         let mut ctx = case.ctx.clone();
         let outcome =
-            instance.run(&mut ctx).map_err(|why| Failure::Stopped { engine: name, why: why.to_string() })?;
+            instance.run(&mut ctx).map_err(|why| Failure::Stopped { engine, why: why.to_string() })?;
         let faults = outcome.faults.iter().map(seen).collect();
-        Ok(Observed { r0: outcome.r0, ctx, pages: self.read_arena()?, faults })
+        let mut left = Vec::new();
+        for (key, _) in entries {
+            left.extend(array.lookup(&key.to_le_bytes()).map_err(broken)?.unwrap_or_default());
+        }
+        Ok(Observed { r0: outcome.r0, ctx, pages: self.read_arena()?, array: left, faults })
     }
 
     fn fill_arena(&self, case: &Case) -> Result<(), Failure> {
@@ -206,6 +258,8 @@ pub fn compare_with_kernel(case: &Case, user_vm_start: u64) -> Result<Observed, 
     let faults = std::mem::take(&mut compiled.faults);
     let r0 = compiled.r0;
     compiled.r0 &= u64::from(u32::MAX);
+    // Programs for the kernel do not use it.
+    compiled.array.clear();
     if compiled != kernel {
         return Err(Failure::KernelDiffers { compiled: Box::new(compiled), kernel: Box::new(kernel) });
     }
@@ -230,7 +284,7 @@ pub fn in_kernel(case: &Case, user_vm_start: u64, flags: u32) -> Result<Observed
         let _ = arena.read(offset(*page), &mut bytes);
         (*page, bytes)
     });
-    Ok(Observed { r0: r0.into(), ctx, pages: pages.collect(), faults: Vec::new() })
+    Ok(Observed { r0: r0.into(), ctx, pages: pages.collect(), array: Vec::new(), faults: Vec::new() })
 }
 
 /// An arena of the generator's size at this address, with these flags beside `BPF_F_MMAPABLE`.
@@ -271,6 +325,9 @@ fn describe(a: &Observed, b: &Observed) -> impl fmt::Display {
         if let Some((at, (a, b))) = a.iter().zip(b).enumerate().find(|(_, (a, b))| a != b) {
             text.push_str(&format!("\n  page {page} at {at:#x}: {a:#04x}, {b:#04x}"));
         }
+    }
+    if let Some((at, (a, b))) = a.array.iter().zip(&b.array).enumerate().find(|(_, (a, b))| a != b) {
+        text.push_str(&format!("\n  array at {at:#x}: {a:#04x}, {b:#04x}"));
     }
     if a.faults != b.faults {
         let first = a.faults.iter().zip(&b.faults).position(|(a, b)| a != b);
@@ -347,6 +404,9 @@ fn without_idle(case: &Case) -> Case {
                 }
                 Insn::Call { target: CallTarget::Local(offset) } => {
                     Insn::Call { target: CallTarget::Local(distance(offset)) }
+                }
+                Insn::LoadImm64 { dst, value: Imm64::Func(offset) } => {
+                    Insn::LoadImm64 { dst, value: Imm64::Func(distance(offset)) }
                 }
                 other => other,
             }

@@ -250,6 +250,12 @@ impl Instance {
         Ok(Outcome { return_value, r0: return_value.into(), faults, duration: Some(duration * count.max(1)) })
     }
 
+    /// How often each pass changed the program, if it was compiled.
+    #[must_use]
+    pub fn changes(&self) -> Option<codegen::Changes> {
+        self.inner.machine.as_ref().map(|machine| machine.changes())
+    }
+
     /// Runs the program and keeps what it left on its stack.
     ///
     /// # Errors

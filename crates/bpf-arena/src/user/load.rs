@@ -178,6 +178,7 @@ impl UserEngine {
             Code::interpreted_with(verified, &self.options.host)?
         } else {
             let mut options = codegen::Options::default();
+            options.passes = self.options.passes;
             options.checked_arena = maps.arena().is_some_and(|arena| !arena.faults_in_hardware());
             Code::compiled_with(verified, &options, &self.options.host, &self.options.symbols)?
         };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bpf_object::{Btf, KconfigValue};
+use codegen::PassSet;
 use isa::Size;
 
 use super::limits::{Cancel, RunLimits};
@@ -47,6 +48,7 @@ pub(crate) struct Options {
     pub(crate) tasks: Tasks,
     pub(crate) call_stacks: Option<CallStacks>,
     pub(crate) symbols: Symbols,
+    pub(crate) passes: PassSet,
 }
 
 /// What the host says the call stack is: of user space or of the kernel, innermost frame first.
@@ -91,6 +93,7 @@ impl Default for UserEngine {
                 tasks: Tasks::new(),
                 call_stacks: None,
                 symbols: Symbols::default(),
+                passes: PassSet::default(),
             }),
         }
     }
@@ -109,6 +112,13 @@ impl UserEngine {
     #[must_use]
     pub fn checked_arena(mut self) -> Self {
         self.set().checked_arena = true;
+        self
+    }
+
+    /// The passes that improve compiled code: all of them, unless they are to be compared or measured.
+    #[must_use]
+    pub fn passes(mut self, passes: PassSet) -> Self {
+        self.set().passes = passes;
         self
     }
 

@@ -1,6 +1,6 @@
 //! Branches, loops and calls, and how functions become one program.
 
-use isa::{AluOp, CallTarget, Code, Cond, Insn, InsnIdx, JumpForm, Operand, Reg, Size, Width};
+use isa::{AluOp, CallTarget, Code, Cond, Imm64, Insn, InsnIdx, JumpForm, Operand, Reg, Size, Width};
 
 use super::{COUNTER, CTX, Generator, load, mov, store};
 
@@ -21,12 +21,12 @@ impl Body {
         self.insns.push(insn);
     }
 
-    fn slots(&self) -> i16 {
+    pub(super) fn slots(&self) -> i16 {
         let slots: u32 = self.insns.iter().map(Insn::slots).sum();
         i16::try_from(slots).unwrap_or(i16::MAX)
     }
 
-    fn append(&mut self, other: Self) {
+    pub(super) fn append(&mut self, other: Self) {
         self.insns.extend(other.insns);
     }
 }
@@ -41,12 +41,17 @@ pub(super) fn join(bodies: Vec<Body>) -> (Code, Vec<InsnIdx>) {
     }
     let mut code = Code::new();
     for insn in bodies.into_iter().flat_map(|body| body.insns) {
+        let here = i64::try_from(code.len()).unwrap_or(i64::MAX);
+        let distance = |number: i32| {
+            let start = usize::try_from(number).ok().and_then(|n| starts.get(n)).map_or(0, |s| s.0);
+            i32::try_from(i64::from(start) - here - 1).unwrap_or_default()
+        };
         let insn = match insn {
             Insn::Call { target: CallTarget::Local(number) } => {
-                let here = i64::try_from(code.len()).unwrap_or(i64::MAX);
-                let start = usize::try_from(number).ok().and_then(|n| starts.get(n)).map_or(0, |s| s.0);
-                let distance = i32::try_from(i64::from(start) - here - 1).unwrap_or_default();
-                Insn::Call { target: CallTarget::Local(distance) }
+                Insn::Call { target: CallTarget::Local(distance(number)) }
+            }
+            Insn::LoadImm64 { dst, value: Imm64::Func(number) } => {
+                Insn::LoadImm64 { dst, value: Imm64::Func(distance(number)) }
             }
             other => other,
         };
@@ -59,7 +64,10 @@ impl Generator {
     /// So many statements of function `number`, nested `depth` deep.
     pub(super) fn statements(&mut self, body: &mut Body, number: usize, count: usize, depth: usize) {
         for _ in 0..count {
-            match self.rng.u8(..32) {
+            // In loops that only their budget ends, a shape would do what is explained below.
+            let kinds = if self.features.shapes && !self.endless { 48 } else { 32 };
+            match self.rng.u8(..kinds) {
+                32.. => self.shape(body),
                 // What counts up without a bound would be walked for ever: the verifiers only forget values that no
                 // condition needs.
                 0..=9 if self.endless => self.ctx_statement(body),
@@ -153,7 +161,7 @@ impl Generator {
     }
 
     /// Gives new values to the registers that a call takes away.
-    fn replace_arguments(&mut self, body: &mut Body) {
+    pub(super) fn replace_arguments(&mut self, body: &mut Body) {
         for reg in Reg::ARGS {
             self.fresh_scalar(body, reg);
         }

@@ -3,9 +3,9 @@
 use isa::{AtomicOp, Insn, Operand, Reg, Size, Width};
 
 use super::flow::Body;
+use super::shapes::SIZES;
 use super::{ARENA, CTX, Generator, INPUT_BYTES, SCALARS, SLOTS, SPILL, load, mov, store};
 
-const SIZES: [Size; 4] = [Size::B, Size::H, Size::W, Size::DW];
 const ATOMICS: [AtomicOp; 6] =
     [AtomicOp::Add, AtomicOp::Or, AtomicOp::And, AtomicOp::Xor, AtomicOp::Xchg, AtomicOp::CmpXchg];
 
@@ -23,6 +23,13 @@ enum Rules {
 impl Generator {
     /// Aligned accesses to a slot that holds a scalar.
     pub(super) fn stack_statement(&mut self, body: &mut Body) {
+        if self.whole_slots {
+            let (slot, reg) = (-8 * self.rng.i16(1..=SLOTS), self.scalar_reg());
+            return body.push(match self.rng.bool() {
+                true => load(Size::DW, false, reg, Reg::R10, slot),
+                false => store(Size::DW, Reg::R10, slot, Operand::Reg(reg)),
+            });
+        }
         let size = self.choose(&SIZES);
         let bytes = i16::from(size.bytes());
         let offset = -8 * SLOTS + bytes * self.rng.i16(0..8 * SLOTS / bytes);

@@ -11,6 +11,8 @@
 mod flow;
 mod memory;
 mod scalar;
+mod shapes;
+mod walks;
 
 use fastrand::Rng;
 use isa::{Code, Imm64, Insn, Operand, Reg, Size, Width};
@@ -23,6 +25,12 @@ pub const OUTPUT_BYTES: usize = 8 * (SCALARS.len() + 1 + SLOTS as usize);
 pub const CTX_BYTES: usize = INPUT_BYTES + OUTPUT_BYTES;
 /// Pages of the arena, present or missing.
 pub const ARENA_PAGES: u32 = 16;
+/// Entries of the array that programs may use beside the arena ([`Imm64::MapIdx`] 1).
+pub const ARRAY_ENTRIES: u32 = 4;
+/// Bytes of each of its values.
+pub const ARRAY_VALUE_BYTES: u32 = 64;
+/// Kernel functions that programs may call, in the order of their externs.
+pub const KFUNCS: [&str; 3] = ["bpf_iter_num_new", "bpf_iter_num_next", "bpf_iter_num_destroy"];
 /// Where user space maps the arena: the low 32 bits are not 0, so that a wrong base does not go unnoticed.
 pub const USER_VM_START: u64 = 0x1fe0_4000_0000;
 
@@ -39,6 +47,12 @@ const SLOTS: i16 = 8;
 const SPILL: i16 = -8 * (SLOTS + 1);
 /// Where a loop counts.
 const COUNTER: i16 = -8 * (SLOTS + 2);
+/// Where an iterator is.
+const ITER: i16 = -8 * (SLOTS + 3);
+/// Where the key of an array is.
+const KEY: i16 = -8 * (SLOTS + 4);
+/// What a callback is given to work on.
+const CELL: i16 = -8 * (SLOTS + 5);
 
 /// Which instructions a program may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +61,16 @@ pub struct Features {
     /// Everything that the running kernel has no equal for: random numbers of a seed, loops that only their budget
     /// ends, and instructions that Linux 6.18 on x86-64 cannot do on arena memory.
     pub beyond_kernel: bool,
+    /// Shapes that passes of the code generator look for: selections, walks of arrays, copies, rotations, small functions,
+    /// callbacks, iterators, lookups. They too go beyond what the comparison with the kernel is made for.
+    pub shapes: bool,
     /// About how many statements the entry function has.
     pub statements: usize,
 }
 
 impl Default for Features {
     fn default() -> Self {
-        Self { beyond_kernel: false, statements: 24 }
+        Self { beyond_kernel: false, shapes: false, statements: 24 }
     }
 }
 
@@ -76,8 +93,16 @@ impl Case {
     /// The case of this seed. The same seed and features always give the same case.
     #[must_use]
     pub fn new(seed: u64, features: Features) -> Self {
-        let mut generator =
-            Generator { rng: Rng::with_seed(seed), features, functions: 0, loops: false, endless: false };
+        let mut generator = Generator {
+            rng: Rng::with_seed(seed),
+            features,
+            functions: 0,
+            leaves: 0,
+            callbacks: 0,
+            loops: false,
+            endless: false,
+            whole_slots: false,
+        };
         let (code, functions) = generator.program();
         let mut ctx = vec![0; CTX_BYTES];
         let rng = &mut generator.rng;
@@ -119,17 +144,29 @@ struct Generator {
     features: Features,
     /// Subprograms besides the entry.
     functions: usize,
+    /// Small functions behind those.
+    leaves: usize,
+    /// Callbacks behind those.
+    callbacks: usize,
     /// Whether the statement is inside a loop.
     loops: bool,
     /// Whether only its budget ends that loop.
     endless: bool,
+    /// Whether stack slots are only accessed as a whole, as variables are.
+    whole_slots: bool,
 }
 
 impl Generator {
     /// Functions with calls left open are joined, entry first; function `n` only calls those after it.
     fn program(&mut self) -> (Code, Vec<isa::InsnIdx>) {
         self.functions = usize::from(self.rng.u8(..3));
-        let bodies: Vec<flow::Body> = (0..=self.functions).map(|number| self.function(number)).collect();
+        if self.features.shapes {
+            (self.leaves, self.callbacks) = (self.rng.usize(..3), self.rng.usize(..3));
+            self.whole_slots = self.rng.bool();
+        }
+        let mut bodies: Vec<flow::Body> = (0..=self.functions).map(|number| self.function(number)).collect();
+        bodies.extend((0..self.leaves).map(|_| self.leaf()));
+        bodies.extend((0..self.callbacks).map(|_| self.callback()));
         flow::join(bodies)
     }
 
@@ -151,6 +188,12 @@ impl Generator {
             // A function that nothing calls is refused as unreachable.
             for callee in 1..=self.functions {
                 self.call_function(&mut body, callee);
+            }
+            for leaf in 0..self.leaves {
+                self.call_leaf(&mut body, leaf);
+            }
+            for callback in 0..self.callbacks {
+                self.call_back(&mut body, callback);
             }
             dump(&mut body);
         } else {
