@@ -31,8 +31,9 @@ pub(crate) fn of_thread() -> u32 {
 /// Attempts to find a free CPU before the thread sleeps.
 const ROUNDS: u32 = 16;
 
-/// Longest sleep of a thread that waits for a CPU: a wake-up that was missed costs this at most.
-const NAP: Duration = Duration::from_millis(1);
+/// Longest sleep of a thread that waits for a CPU: a wake-up that was missed costs this at most, and so long a run goes on waiting that
+/// is to end.
+const NAP: Duration = Duration::from_micros(500);
 
 /// How long a CPU is waited for that another would do for.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -76,6 +77,18 @@ impl CpuSlot {
     pub(crate) fn get(&self) -> u32 {
         self.lease.get_or_init(Lease::take).cpu
     }
+
+    /// The CPU's number; `None` if there is none to be had before somebody wants to give up.
+    #[inline]
+    pub(crate) fn get_unless(&self, give_up: impl FnMut() -> bool) -> Option<u32> {
+        match self.lease.get() {
+            Some(lease) => Some(lease.cpu),
+            None => {
+                let lease = Lease::take_unless(give_up)?;
+                Some(self.lease.get_or_init(|| lease).cpu)
+            }
+        }
+    }
 }
 
 impl CpuSlot {
@@ -105,10 +118,18 @@ struct Lease {
 
 impl Lease {
     fn take() -> Self {
+        loop {
+            if let Some(lease) = Self::take_unless(|| false) {
+                return lease;
+            }
+        }
+    }
+
+    fn take_unless(give_up: impl FnMut() -> bool) -> Option<Self> {
         let (last, runs) = HELD.get();
-        let cpu = if runs > 0 { last } else { POOL.take(last) };
+        let cpu = if runs > 0 { last } else { POOL.take(last, give_up)? };
         HELD.set((cpu, runs + 1));
-        Self { cpu, of_this_thread: std::marker::PhantomData }
+        Some(Self { cpu, of_this_thread: std::marker::PhantomData })
     }
 }
 
@@ -123,18 +144,19 @@ impl Drop for Lease {
 }
 
 impl Pool {
-    /// A free CPU, the one with this number if possible.
-    fn take(&self, first: u32) -> u32 {
+    /// A free CPU, the one with this number if possible; `None` once the caller gives up.
+    fn take(&self, first: u32, mut give_up: impl FnMut() -> bool) -> Option<u32> {
         for _ in 0..ROUNDS {
             if let Some(cpu) = self.try_take(first) {
-                return cpu;
+                return Some(cpu);
             }
             std::thread::yield_now();
         }
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let cpu = loop {
-            if let Some(cpu) = self.try_take(first) {
+            let cpu = self.try_take(first);
+            if cpu.is_some() || give_up() {
                 break cpu;
             }
             guard = self.freed.wait_timeout(guard, NAP).unwrap_or_else(PoisonError::into_inner).0;

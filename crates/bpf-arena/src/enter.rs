@@ -90,7 +90,7 @@ pub(crate) extern "C" fn trampoline<C: Callee>(
     if let Some(leave) = invocation.leave {
         let word = match leave {
             Leave::Function => abi::LEAVE_FUNCTION,
-            Leave::Program(_) => abi::LEAVE_PROGRAM,
+            Leave::Program(_) | Leave::Run => abi::LEAVE_PROGRAM,
         };
         if leave == Leave::Function {
             invocation.leave = None;
@@ -228,6 +228,13 @@ impl Machine {
     }
 
     fn enter<'r>(&'r self, invocation: &mut Invocation<'r>, code: impl FnOnce(*mut VmContext) -> u64) -> u64 {
+        let cpu = match self.compiled.uses_cpu {
+            false => 0,
+            true => match invocation.cpu_unless_ended() {
+                Some(cpu) => u64::from(cpu),
+                None => return 0,
+            },
+        };
         let maps = &invocation.image.maps;
         let loops = Loops::first(invocation.image);
         let mut vm = VmContext {
@@ -243,7 +250,7 @@ impl Machine {
             leave: 0,
             answer: 0,
             stop: invocation.signal.word(),
-            cpu: if self.compiled.uses_cpu { u64::from(invocation.cpu.get()) } else { 0 },
+            cpu,
             owner: std::ptr::null_mut(),
         };
         let vm = &raw mut vm;

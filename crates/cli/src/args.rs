@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -95,6 +96,10 @@ pub(crate) struct RunArgs {
     /// Run each program so many times and tell the mean time.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repeat: u32,
+    /// End a run that takes longer than this (`5ms`, `2s`, `100us`) with an error; several rounds of a program are one run. An
+    /// interrupt (Ctrl-C) ends a run in the same way.
+    #[arg(long, value_name = "TIME", value_parser = crate::limits::duration)]
+    pub(crate) time_limit: Option<Duration>,
     /// Run the program on each packet of a capture (pcap or pcapng, Ethernet) and print how often each verdict came. The context
     /// is the same for each packet.
     #[arg(long, value_name = "IN", conflicts_with_all = ["repeat", "list"])]

@@ -92,7 +92,7 @@ fn execute(args: &InspectArgs, object: &Object, runs: &mut Vec<ProgramRun>) -> R
     let app = engine::load(object, &names, args.engine, &printed)?;
     for name in names {
         let mut ctx = context::bytes(object.spec(), name, args.ctx.as_deref())?;
-        let outcome = run::execute(&app, name, &mut ctx, 1)?;
+        let outcome = run::execute(&app, name, &mut ctx, 1, None)?;
         let messages = printed.take();
         if !args.json {
             run::show(name, &outcome, 1, &messages)?;

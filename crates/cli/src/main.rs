@@ -14,6 +14,7 @@ mod input;
 mod inspect;
 mod isa_plugin;
 mod json;
+mod limits;
 mod link;
 mod output;
 mod packets;

@@ -14,6 +14,7 @@ use crate::args::{EngineArgs, EngineName, RunArgs};
 use crate::capture::{Capture, Captured, Writer};
 use crate::engine::{self, Printed};
 use crate::failure::Failure;
+use crate::limits::Limits;
 use crate::output::{self, say};
 use crate::{context, input, json, run};
 
@@ -76,7 +77,7 @@ pub(crate) fn run(args: &RunArgs, pcap: &Path) -> Result<(), Failure> {
     let both = args.engine.engine == EngineName::Both;
     let app = load(if both { EngineName::User } else { args.engine.engine })?;
     let other = if both { Some(load(EngineName::Kernel)?) } else { None };
-    let program = program(&app, &name)?;
+    let program = Limits::begin(args.time_limit)?.of(program(&app, &name)?)?;
     let other = other.as_ref().map(|app| self::program(app, &name)).transpose()?;
     let prog_type = program.spec().kind.prog_type;
     let ctx = context::given(args.ctx.as_deref(), object.spec(), &name)?;
@@ -91,7 +92,7 @@ pub(crate) fn run(args: &RunArgs, pcap: &Path) -> Result<(), Failure> {
         let packet = packet.with_context(source).map_err(Failure::usage)?;
         count += 1;
         let at = || format!("{}: packet {count}", source());
-        let answer = answer(program, &packet.bytes, &ctx).map_err(|error| failure(error, &at()))?;
+        let answer = answer(&program, &packet.bytes, &ctx).map_err(|error| failure(error, &at()))?;
         run::show_messages(&printed.take())?;
         if let Some(other) = other {
             let theirs = self::answer(other, &packet.bytes, &ctx).map_err(|error| failure(error, &at()))?;

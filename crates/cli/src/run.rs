@@ -11,6 +11,7 @@ use crate::args::{EngineArgs, EngineName, RunArgs};
 use crate::engine::{self, Printed};
 use crate::failure::Failure;
 use crate::json::{self, Message, ProgramRun};
+use crate::limits::Limits;
 use crate::output::{self, say};
 use crate::{context, input, report};
 
@@ -23,6 +24,7 @@ struct Plan {
     print: Vec<String>,
     lists: Vec<(String, String)>,
     engine: EngineArgs,
+    limits: Limits,
 }
 
 /// Runs programs and prints what they left.
@@ -38,7 +40,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let app = engine::load(&plan.object, &names, plan.engine, &printed)?;
     let mut runs = Vec::new();
     for (name, ctx) in &mut plan.runs {
-        let outcome = execute(&app, name, ctx, plan.repeat)?;
+        let outcome = execute(&app, name, ctx, plan.repeat, Some(&plan.limits))?;
         let messages = printed.take();
         if !args.json {
             show(name, &outcome, plan.repeat, &messages)?;
@@ -96,7 +98,7 @@ fn in_kernel(
     let app = engine::load(&plan.object, &names, engine, &Printed::default())?;
     let mut differences = Vec::new();
     for ((name, ctx), user) in contexts.iter_mut().zip(runs) {
-        let value = execute(&app, name, ctx, plan.repeat)?.return_value.cast_signed();
+        let value = execute(&app, name, ctx, plan.repeat, None)?.return_value.cast_signed();
         if value != user.return_value {
             differences.push(format!("`{name}` returned {} and {value}", user.return_value));
         }
@@ -132,7 +134,15 @@ fn plan(args: &RunArgs) -> Result<Plan, Failure> {
         true => variable_names(&object),
         false => args.print.clone(),
     };
-    Ok(Plan { object: object.into(), runs, repeat: args.repeat, print, lists, engine: args.engine })
+    Ok(Plan {
+        object: object.into(),
+        runs,
+        repeat: args.repeat,
+        print,
+        lists,
+        engine: args.engine,
+        limits: Limits::begin(args.time_limit)?,
+    })
 }
 
 /// The only program of an object.
@@ -148,8 +158,15 @@ pub(crate) fn only_program(object: &bpf_arena::bpf_object::Object) -> Result<Str
 }
 
 /// Runs one program.
-pub(crate) fn execute(app: &App, name: &str, ctx: &mut Vec<u8>, repeat: u32) -> Result<Outcome, Failure> {
+pub(crate) fn execute(
+    app: &App,
+    name: &str,
+    ctx: &mut Vec<u8>,
+    repeat: u32,
+    limits: Option<&Limits>,
+) -> Result<Outcome, Failure> {
     let program = app.program(name).map_err(Failure::refused)?;
+    let program = limits.map_or_else(|| Ok(program.clone()), |limits| limits.of(program))?;
     let result = if repeat > 1 { program.repeat(ctx, repeat) } else { program.run(ctx) };
     result.with_context(|| format!("program `{name}`")).map_err(|error| {
         // A context that does not fit is the caller's mistake, not the program's.

@@ -30,6 +30,7 @@ fn main() {
             .with_ignored_flag(!gdb)
             .with_kind(if gdb { "" } else { "needs `gdb`" }),
         Trial::test("a_context_can_come_from_a_file", context_file),
+        Trial::test("an_interrupt_ends_a_run", interrupt),
         with_kernel("the_kernel_runs_the_same_object", same_in_kernel),
         with_kernel("run_compares_the_engines", run_in_both),
         with_kernel("test_compares_the_engines", test_in_both),
@@ -88,6 +89,31 @@ fn closed_pipe() -> Result<(), Failed> {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8(output.stderr)?, "");
     Ok(())
+}
+
+/// The first interrupt is for the program.
+fn interrupt() -> Result<(), Failed> {
+    for engine in ["", " --interp"] {
+        let mut run = command(&format!("run bpf/endless.bpf.o loop{engine}"));
+        let child = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        // Before the command takes interrupts, one would end it.
+        let status = format!("/proc/{}/status", child.id());
+        while !takes_interrupts(&std::fs::read_to_string(&status)?) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status()?.success());
+        let output = child.wait_with_output()?;
+        let error = String::from_utf8(output.stderr)?;
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &[][..]), "{error}");
+        assert!(error.starts_with("error: program `loop`: cancelled: loop"), "{error}");
+    }
+    Ok(())
+}
+
+/// Whether a process has a handler for SIGINT, which is signal 2.
+fn takes_interrupts(status: &str) -> bool {
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> 1 & 1 != 0)
 }
 
 fn machine_code() -> Result<(), Failed> {

@@ -51,7 +51,7 @@ pub struct VmContext {
 /// In [`VmContext::leave`]: a tail call was done. The calling function returns what the runtime gave, and clears the word.
 pub const LEAVE_FUNCTION: u64 = 1;
 
-/// In [`VmContext::leave`]: an exception was thrown. Every function returns, and leaves the word as it is.
+/// In [`VmContext::leave`]: an exception was thrown, or the run ends on the spot. Every function returns, and leaves the word as it is.
 pub const LEAVE_PROGRAM: u64 = 2;
 
 /// A function of the runtime as generated code calls it: context, then `r1` to `r5`; the result is `r0`.

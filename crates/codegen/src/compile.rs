@@ -20,7 +20,7 @@ pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled,
     }
     let changes = passes::run(&mut bodies, source, options.passes);
     let mut backend = Backend::new(machine)?;
-    let unit = lower::Unit { source, options, machine, frontend: backend.full.frontend_config() };
+    let unit = lower::Unit::new(source, options, machine, backend.full.frontend_config());
     let mut imports = lower::Imports::default();
     let mut text = link::Text::new(machine);
     let mut scratch = FunctionBuilderContext::new();

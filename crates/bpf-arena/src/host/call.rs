@@ -66,6 +66,7 @@ trait Run {
     fn hand_out(&self, image: &Arc<Image>, acquired: bool);
     fn object(&self, address: u64) -> Option<Arc<Image>>;
     fn release(&self, image: &Arc<Image>) -> bool;
+    fn is_to_end(&self) -> bool;
 }
 
 impl Run for Invocation<'_> {
@@ -87,6 +88,9 @@ impl Run for Invocation<'_> {
 
     fn hand_out(&self, image: &Arc<Image>, acquired: bool) {
         self.image.options.world.hand_out(image, acquired);
+        if acquired {
+            self.owned.gain(image.block().address());
+        }
     }
 
     fn object(&self, address: u64) -> Option<Arc<Image>> {
@@ -94,7 +98,12 @@ impl Run for Invocation<'_> {
     }
 
     fn release(&self, image: &Arc<Image>) -> bool {
+        self.owned.lose(image.block().address());
         self.image.options.world.release(image)
+    }
+
+    fn is_to_end(&self) -> bool {
+        self.signal.is_raised()
     }
 }
 
@@ -113,6 +122,13 @@ impl<'c> Call<'c> {
     #[must_use]
     pub fn program(&self) -> &str {
         self.run.program()
+    }
+
+    /// Whether the run is to end, because it was cancelled or has reached its time limit. A function that takes long should then
+    /// return: nothing can interrupt it.
+    #[must_use]
+    pub fn is_to_end(&self) -> bool {
+        self.run.is_to_end()
     }
 
     /// Number of the CPU that the run has to itself, below the number of possible CPUs.

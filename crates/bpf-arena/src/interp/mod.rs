@@ -272,7 +272,7 @@ impl Machine {
                 invocation.leave = None;
                 Ok(Step::Return)
             }
-            Some(Leave::Program(_)) => Ok(Step::Leave),
+            Some(Leave::Program(_) | Leave::Run) => Ok(Step::Leave),
         }
     }
 

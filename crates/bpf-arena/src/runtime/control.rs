@@ -32,11 +32,12 @@ fn nothing(_: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
 const MAX_TAIL_CALLS: u32 = 33;
 
 /// `long bpf_tail_call(void *ctx, struct bpf_map *prog_array_map, u32 index)`: runs another program in place of the calling
-/// function; goes on behind the call if there is no such program, or have been too many.
+/// function; goes on behind the call if there is no such program, there have been too many, or the run is to end.
 fn tail_call(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [ctx, map, index, ..] = args;
     let map = run.map("bpf_tail_call", 2, map)?;
-    let Some(target) = map.program_at(low32(index)).filter(|_| run.tail_calls < MAX_TAIL_CALLS) else {
+    let may_go_on = run.tail_calls < MAX_TAIL_CALLS && !run.must_end();
+    let Some(target) = map.program_at(low32(index)).filter(|_| may_go_on) else {
         return Ok(0);
     };
     run.tail_calls += 1;

@@ -16,6 +16,7 @@ use super::locks::Resilient;
 use super::maps::UserMap;
 use super::maps::ring::Reserved;
 use super::maps::storage::Fleeting;
+use super::owned::Owned;
 use super::packets::{Packet, context};
 use super::window::{self, Order, Rmw};
 use super::{low32, objects};
@@ -71,6 +72,8 @@ pub(crate) struct Invocation<'r> {
     pub(crate) seq: Option<super::Seq>,
     /// The lock the program holds.
     pub(crate) lock: Option<Place<'r>>,
+    /// The references it owns.
+    pub(crate) owned: Owned,
     /// The resilient locks it holds.
     pub(crate) resilient: Resilient<'r>,
     /// The values of sockets that end with the run.
@@ -100,6 +103,9 @@ pub(crate) enum Leave {
     Function,
     /// After an exception with this cookie: out of the program, through every function.
     Program(u64),
+    /// The run is to end, and cannot go on to the program's end: out of the program as after an exception, without what would be
+    /// done about one.
+    Run,
 }
 
 /// Who executes the instructions.
@@ -163,6 +169,7 @@ impl<'r> Invocation<'r> {
             redirect: None,
             seq: None,
             lock: None,
+            owned: Owned::default(),
             resilient: Resilient::default(),
             own_values: Vec::new(),
             fleeting: Fleeting::default(),
@@ -253,6 +260,15 @@ impl<'r> Invocation<'r> {
     #[inline]
     pub(crate) fn must_end(&mut self) -> bool {
         self.signal.is_raised() && self.end_at(None)
+    }
+
+    /// The run's CPU, unless it is to end before it gets one.
+    pub(crate) fn cpu_unless_ended(&mut self) -> Option<u32> {
+        let cpu = self.cpu.get_unless(|| self.signal.is_raised());
+        if cpu.is_none() {
+            self.must_end();
+        }
+        cpu
     }
 
     /// Ends the run if somebody else wants it to, while it is `at` this instruction.

@@ -2,7 +2,8 @@
 //!
 //! A lock is a word in a map's value or an object: 0 is free. A plain lock that is held is 1; a resilient one names its
 //! holder, so that those who wait can see that they wait for each other. Locks that a run still holds when it is ended early
-//! are released then.
+//! are released then. One that is to end while it waits for a plain lock waits a little longer; if it does not get the lock then, it
+//! leaves its program on the spot, because what follows must not be done without the lock.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use isa::{AtomicOp, Size};
 
 use super::registry::{Row, rows};
-use super::{Invocation, errno32};
+use super::{Invocation, Leave, errno32};
 use crate::access::Place;
 use crate::error::TrapKind;
 
@@ -33,6 +34,9 @@ const SPINS: u32 = 64;
 
 /// How long a resilient lock is waited for (`RES_DEF_TIMEOUT`).
 const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How long a run that is to end still waits for a lock. Programs hold locks for a few instructions.
+const GRACE: Duration = Duration::from_micros(200);
 
 /// How often those who wait look for deadlocks.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
@@ -70,16 +74,17 @@ impl Resilient<'_> {
     }
 }
 
-/// `long bpf_spin_lock(struct bpf_spin_lock *lock)`: waits, unless the run is cancelled meanwhile.
+/// `long bpf_spin_lock(struct bpf_spin_lock *lock)`.
 fn spin_lock(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [lock, ..] = args;
     let place = run.memory(lock, 4, true)?;
     let mut spins = 0_u32;
+    let mut to_end_since = None;
     while !take(&place, 1)? {
-        spins += 1;
+        spins = spins.wrapping_add(1);
         if spins.is_multiple_of(SPINS) {
-            if run.must_end() {
-                // Not ours: the unlock that follows must not release it.
+            if run.must_end() && to_end_since.get_or_insert_with(Instant::now).elapsed() >= GRACE {
+                run.leave = Some(Leave::Run);
                 return Ok(0);
             }
             std::thread::yield_now();
@@ -170,9 +175,12 @@ fn wait(run: &mut Invocation<'_>, lock: &Place<'_>, holder: u32) -> Result<i32, 
             if embraced && run.resilient.held.len() <= NOTICED {
                 return Ok(EDEADLK);
             }
-            if now.duration_since(begin) >= PATIENCE || run.must_end() {
+            if now.duration_since(begin) >= PATIENCE {
                 return Ok(ETIMEDOUT);
             }
+        }
+        if run.must_end() {
+            return Ok(ETIMEDOUT);
         }
         std::thread::yield_now();
     }

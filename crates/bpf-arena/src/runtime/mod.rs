@@ -23,6 +23,7 @@ mod map;
 pub(crate) mod maps;
 mod memory;
 pub(crate) mod objects;
+mod owned;
 pub(crate) mod packets;
 mod perf;
 mod print;

@@ -34,6 +34,7 @@ fn acquire(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let world = &run.image.options.world;
     Ok(world.find(task).map_or(0, |image| {
         world.hand_out(&image, true);
+        run.owned.gain(task);
         task
     }))
 }
@@ -45,6 +46,7 @@ fn from_pid(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let options = &run.image.options;
     Ok(options.find_task(low32(pid).cast_signed()).map_or(0, |image| {
         options.world.hand_out(&image, true);
+        run.owned.gain(image.block().address());
         image.block().address()
     }))
 }
@@ -52,6 +54,7 @@ fn from_pid(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
 /// `void bpf_task_release(struct task_struct *p)`.
 fn release(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [task, ..] = args;
+    run.owned.lose(task);
     let world = &run.image.options.world;
     let held = world.find(task).is_some_and(|image| world.release(&image));
     let nothing = TrapKind::BadArgument { function: "bpf_task_release", argument: 1, value: task };

@@ -352,13 +352,15 @@ impl Loaded {
             }
             let faulted = run.faults.total > 0 || (self.facts.records_faults && recorder.count() > 0);
             left = left.saturating_sub(1);
-            if left == 0 || run.stopped() {
+            // The program may have left out what it noticed by itself that it was not to do any more.
+            if run.must_end() || left == 0 {
                 let faults = if faulted {
                     self.take_faults(recorder, &mut run.faults, held)
                 } else {
                     Faults::default()
                 };
                 if let Some(error) = run.take_stop() {
+                    run.release_owned();
                     return Err(error);
                 }
                 if let Some(setup) = setup {
@@ -455,7 +457,14 @@ impl Loaded {
         if run.release_lock() {
             run.trap(TrapKind::LockHeld, None);
         }
-        run.take_stop().map_or(Ok(result), Err)
+        run.must_end();
+        match run.take_stop() {
+            None => Ok(result),
+            Some(error) => {
+                run.release_owned();
+                Err(error)
+            }
+        }
     }
 
     /// The faults of a run: those of compiled code that the signal handler recorded, and between them those that the

@@ -1,7 +1,7 @@
 //! From BPF instructions, and what verification found out about them, to blocks of operations.
 
-use bpf_object::{Program, Subprogram};
-use isa::{AtomicOp, ByteOrder, CallTarget, Imm64, Insn, InsnIdx, Reg, Size, SwapBits, Width};
+use bpf_object::{Linkage, Program, Subprogram};
+use isa::{AtomicOp, ByteOrder, CallTarget, Cond, Imm64, Insn, InsnIdx, Reg, Size, SwapBits, Width};
 
 use super::{Block, BlockId, Body, Budget, End, Op, Order, PacketIndex, Place, Slots, Src, Step, Test, Var};
 use crate::source::Source;
@@ -34,9 +34,56 @@ impl Body {
         }
         let budgets = builder.uses_budget.into();
         let slots = source.frames().get(subprogram).map(Slots::of).unwrap_or_default();
-        Ok(Self { subprogram, start: function.start, blocks, vars, budgets, inlined: Vec::new(), slots })
+        let start = function.start;
+        let mut body = Self { subprogram, start, blocks, vars, budgets, inlined: Vec::new(), slots };
+        if subprogram != 0 && function.linkage != Linkage::Static && body.may_take_long() {
+            body.skip_if_stopped();
+        }
+        Ok(body)
+    }
+
+    /// Whether calls of this may take much longer than what is around them.
+    fn may_take_long(&self) -> bool {
+        let goes_back =
+            |(id, block): (BlockId, &Block)| block.end.successors().any(|to| to.index() <= id.index());
+        let calls = |op: &Op| matches!(op, Op::Call { target: CallTarget::Local(_), .. });
+        self.steps() + self.blocks.len() > SHORT
+            || self.each_block().any(goes_back)
+            || self.blocks.iter().any(|block| block.steps.iter().any(|step| calls(&step.op)))
+    }
+
+    /// Returns 0 at once if the run is to end. A function that is verified on its own may give any number, and does nothing that its
+    /// caller relies on; so loops end early that only its calls make long, which nothing else would end.
+    fn skip_if_stopped(&mut self) {
+        let at = self.start.into();
+        let moved = BlockId::new(self.blocks.len());
+        for block in &mut self.blocks {
+            block.end.each_successor_mut(|to| {
+                if *to == BlockId::ENTRY {
+                    *to = moved;
+                }
+            });
+        }
+        let skip = BlockId::new(self.blocks.len() + 1);
+        let test = Test { width: Width::W64, cond: Cond::Ne, a: Var::RESULT, b: Src::Imm(0) };
+        let look = Block {
+            steps: vec![Step { at, op: Op::Stopped { dst: Var::RESULT } }],
+            at,
+            end: End::Branch { test, taken: skip, next: moved },
+            cold: false,
+        };
+        let zero = Op::Mov { width: Width::W64, dst: Var::RESULT, src: Src::Imm(0) };
+        let skipped =
+            Block { steps: vec![Step { at, op: zero }], at, end: End::Exit(Var::RESULT), cold: true };
+        if let Some(entry) = self.block_mut(BlockId::ENTRY) {
+            let entry = std::mem::replace(entry, look);
+            self.blocks.extend([entry, skipped]);
+        }
     }
 }
+
+/// A function of no more operations, without loops and calls, takes no longer than the call of it.
+const SHORT: usize = 30;
 
 /// Where the blocks of a function begin.
 struct Leaders {

@@ -136,6 +136,8 @@ pub(crate) enum Op {
     /// `dst = target(args)`. Afterwards the variables that a call clobbers have no particular value. What is called finds its own
     /// stack `stack` bytes below `r10`.
     Call { target: CallTarget, map: Option<u32>, stack: u32, args: [Var; 5], dst: Var, clobbers: [Var; 5] },
+    /// `dst =` something that is not 0 if the run is to end.
+    Stopped { dst: Var },
     /// The variables have no particular value from here on.
     Forget { vars: [Var; 5] },
     /// Gives `may_goto` a whole budget, as each entry of a function does.
@@ -229,6 +231,7 @@ impl Op {
             | Self::Atomic { .. }
             | Self::LoadPacket { .. }
             | Self::Call { .. }
+            | Self::Stopped { .. }
             | Self::Forget { .. }
             | Self::BeginBudget { .. }
             | Self::Credit { .. } => false,
@@ -306,6 +309,7 @@ impl Op {
                 clobbers.iter_mut().for_each(|var| each(var, Clobber));
                 each(dst, Write);
             }
+            Self::Stopped { dst } => each(dst, Write),
             Self::Forget { vars } => vars.iter_mut().for_each(|var| each(var, Clobber)),
             Self::BeginBudget { .. } | Self::Credit { .. } => {}
         }

@@ -180,6 +180,7 @@ impl Display for Op {
                 write!(f, "({a}, {b}, {c}, {d}, {e})")?;
                 if stack == 0 { Ok(()) } else { write!(f, " stack {stack}") }
             }
+            Self::Stopped { dst } => write!(f, "{dst} = stopped"),
             Self::Forget { vars: [a, b, c, d, e] } => write!(f, "forget {a}, {b}, {c}, {d}, {e}"),
             Self::BeginBudget { budget } => write!(f, "begin budget {}", budget.0),
             Self::Credit { budget, iterations } => write!(f, "credit budget {} {iterations}", budget.0),

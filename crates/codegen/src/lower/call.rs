@@ -7,13 +7,15 @@ use cranelift_codegen::ir::{self, AbiParam, ExternalName, InstBuilder, Signature
 use cranelift_codegen::isa::CallConv;
 use isa::{CallTarget, InsnIdx};
 
-use super::{Lower, STUBS, context_memory, field, proven_memory, stub};
+use super::{Leaving, Lower, STUBS, context_memory, field, proven_memory, stub};
 use crate::abi::{self, VmContext};
 use crate::flow::Var;
 use crate::{CompileError, Import};
 
 /// Number of `bpf_tail_call`.
 pub(crate) const TAIL_CALL: u32 = 12;
+/// Number of `bpf_spin_lock`.
+pub(super) const SPIN_LOCK: u32 = 93;
 
 impl Lower<'_, '_> {
     /// The result of a call.
@@ -38,10 +40,19 @@ impl Lower<'_, '_> {
             CallTarget::Local(offset) => self.local_call(at, offset, stack, args)?,
             CallTarget::Register(_) => return Err(CompileError::BadTarget { at }),
         };
-        if tail_call || self.throws {
+        if tail_call || self.may_leave(target) {
             self.leave(result);
         }
         Ok(result)
+    }
+
+    /// Whether a call that is no tail call may end more than itself.
+    fn may_leave(&self, target: CallTarget) -> bool {
+        match (self.unit.leaving, target) {
+            (Leaving::Never, _) => false,
+            (Leaving::Exceptions, _) | (_, CallTarget::Local(_) | CallTarget::Helper(SPIN_LOCK)) => true,
+            (Leaving::Locks, _) => self.has_callbacks,
+        }
     }
 
     /// Returns `result` from this function if the call that gave it ended more than itself.

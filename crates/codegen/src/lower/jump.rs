@@ -114,7 +114,7 @@ impl Lower<'_, '_> {
     }
 
     /// The run's stop word, as it is now.
-    fn stop_word(&mut self) -> Value {
+    pub(super) fn stop_word(&mut self) -> Value {
         let offset = field(offset_of!(VmContext, stop));
         // Where it lies stays the same, but is not worth a register.
         let address = self.b.ins().load(types::I64, proven_memory().with_readonly(), self.context, offset);

@@ -22,7 +22,7 @@ use cranelift_codegen::ir::{
 };
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
-use isa::{InsnIdx, Reg, Size, Width};
+use isa::{CallTarget, Insn, InsnIdx, Reg, Size, Width};
 
 use crate::abi::VmContext;
 use crate::flow::{At, Block, Body, Budget, Inlined, Op, Src, Step, Var};
@@ -91,6 +91,41 @@ pub(crate) struct Unit<'a> {
     pub(crate) machine: Machine,
     /// The backend's sizes and conventions.
     pub(crate) frontend: TargetFrontendConfig,
+    /// Which calls may end more than themselves, besides tail calls.
+    leaving: Leaving,
+}
+
+/// Behind which calls the code looks at [`VmContext::leave`], besides tail calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// Behind none.
+    Never,
+    /// The program takes locks, and one that it cannot wait for any longer ends it: behind the calls that take a lock, or may enter
+    /// what does.
+    Locks,
+    /// The program throws exceptions: behind all.
+    Exceptions,
+}
+
+impl<'a> Unit<'a> {
+    /// Of a program.
+    pub(crate) fn new(
+        source: Source<'a>,
+        options: &'a Options,
+        machine: Machine,
+        frontend: TargetFrontendConfig,
+    ) -> Self {
+        let program = source.program();
+        let lock = Insn::Call { target: CallTarget::Helper(call::SPIN_LOCK) };
+        let leaving = if source.throws() {
+            Leaving::Exceptions
+        } else if program.code.iter().any(|(_, insn)| insn == lock) {
+            Leaving::Locks
+        } else {
+            Leaving::Never
+        };
+        Self { source, options, machine, frontend, leaving }
+    }
 }
 
 /// Lowers one subprogram into `func`, which is empty.
@@ -161,8 +196,6 @@ struct Lower<'a, 'f> {
     budgets: Vec<Counter>,
     /// Whether a helper or kfunc may enter a callback of this program.
     has_callbacks: bool,
-    /// Whether the program throws exceptions.
-    throws: bool,
     /// How runtime functions are called.
     import_signature: Option<ir::SigRef>,
     /// Subprograms this function refers to.
@@ -205,7 +238,6 @@ impl<'a, 'f> Lower<'a, 'f> {
             window,
             budgets: Vec::new(),
             has_callbacks: frames.iter().any(|f| f.callback),
-            throws: unit.source.throws(),
             import_signature: None,
             functions: HashMap::new(),
             stubs: HashMap::new(),
@@ -275,6 +307,10 @@ impl<'a, 'f> Lower<'a, 'f> {
                 self.set(dst, result);
             }
             Op::Forget { vars } => self.clobber(vars),
+            Op::Stopped { dst } => {
+                let word = self.stop_word();
+                self.set(dst, word);
+            }
             Op::BeginBudget { budget } => self.begin_budget(budget),
             Op::Credit { budget, iterations } => self.credit(budget, iterations),
         }

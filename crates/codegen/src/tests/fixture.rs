@@ -2,10 +2,10 @@
 //!
 //! The language is the assembler's. Comments of instructions say the facts: `arena` or `proven` (whose memory; what is
 //! addressed by `r10` is proven without saying so), `narrow`, `unreached`. A label that begins with `sub_` begins a
-//! subprogram; its line's comment may say `callback`, `stack N`, bytes, and `addressed N`, the slot at -N that a pointer
+//! subprogram; its line's comment may say `callback`, `global`, `stack N`, bytes, and `addressed N`, the slot at -N that a pointer
 //! reaches. A line `; entry: ...` says the same of the first function.
 
-use bpf_object::{Program, Subprogram};
+use bpf_object::{Linkage, Program, Subprogram};
 use isa::{Assembly, CallTarget, Insn, InsnIdx, Reg};
 use verifier::{FrameFacts, InsnFacts, Memory};
 
@@ -109,16 +109,18 @@ fn functions(text: &str, assembly: &Assembly, subprograms: &mut Vec<Subprogram>)
         let mut words = line.split(';').nth(1).unwrap_or("").split_whitespace();
         let mut frame = FrameFacts::default();
         frame.reached = true;
+        let mut linkage = Linkage::Static;
         while let Some(word) = words.next() {
             match word {
                 "callback" => frame.callback = true,
+                "global" => linkage = Linkage::Global,
                 "stack" => stack(&mut frame, words.next().unwrap()),
                 "addressed" => frame.addressed |= slot(words.next().unwrap()),
                 other => panic!("unknown fact {other} of {name}"),
             }
         }
         subprograms.last_mut().unwrap().end = start;
-        subprograms.push(Subprogram { name: name.clone(), start, ..entry.clone() });
+        subprograms.push(Subprogram { name: name.clone(), start, linkage, ..entry.clone() });
         frames.push(frame);
     }
     frames

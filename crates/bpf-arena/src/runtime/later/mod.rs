@@ -35,6 +35,9 @@ const EDEADLK: i32 = 35;
 /// How long a thread without anything to do stays.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// How often those who wait for a callback look whether they are to go on.
+const NAP: Duration = Duration::from_micros(200);
+
 /// Everything of one kind that was set up, and the thread that calls it.
 pub(super) struct Later {
     tag: Tag,
@@ -183,8 +186,9 @@ impl Later {
         Ok(())
     }
 
-    /// Takes back a start and the callback, and waits for one that is being called: whether it was started.
-    fn cancel(&self, at: u64) -> Result<bool, i32> {
+    /// Takes back a start and the callback, and waits for one that is being called, unless the run is to end: whether it was
+    /// started.
+    fn cancel(&self, run: &mut Invocation<'_>, at: u64) -> Result<bool, i32> {
         let mut state = self.state();
         let entry = state.entry(at).ok_or(EINVAL)?;
         let id = entry.id;
@@ -195,8 +199,9 @@ impl Later {
         let mut started = state.unschedule(at);
         // A callback of the same thread waits for this one to return; there is no other then.
         if CALLING.get().is_none() {
-            while state.running == Some(id) {
-                state = self.returned.wait(state).unwrap_or_else(PoisonError::into_inner);
+            while state.running == Some(id) && !run.must_end() {
+                let waited = self.returned.wait_timeout(state, NAP);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
                 started |= state.entry(at).is_some_and(|entry| entry.id == id) && state.unschedule(at);
             }
         }

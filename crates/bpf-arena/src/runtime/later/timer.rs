@@ -64,7 +64,7 @@ fn start(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
 fn cancel(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [timer, ..] = args;
     run.memory(timer, 16, true)?;
-    Ok(TIMERS.cancel(timer).map_or_else(errno, u64::from))
+    Ok(TIMERS.cancel(run, timer).map_or_else(errno, u64::from))
 }
 
 /// The time on the monotonic clock. Times are signed: one before the clock's beginning is past, and what is further away than it

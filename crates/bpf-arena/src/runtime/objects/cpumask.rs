@@ -53,26 +53,29 @@ const MASK_BYTES: u32 = 1024;
 
 /// `struct bpf_cpumask *bpf_cpumask_create(void)`: an empty mask, or NULL.
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
-fn create(_: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
+fn create(run: &mut Invocation<'_>, _: [u64; 5]) -> Result<u64, TrapKind> {
     let object = heap().and_then(|heap| heap.allocate(Layout::counted(MASK_BYTES)));
     let Some((object, count)) = object.and_then(|object| Some((object, object.refcount()?))) else {
         return Ok(0);
     };
     count.store(Size::W, 1, Ordering::Release);
+    run.owned.gain(object.address());
     Ok(object.address())
 }
 
 /// `struct bpf_cpumask *bpf_cpumask_acquire(struct bpf_cpumask *cpumask)`: the same mask.
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
-fn acquire_mask(_: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn acquire_mask(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [mask, ..] = args;
-    let _ = Object::find(mask).map(|object| acquire(&object));
+    let acquired = Object::find(mask).filter(acquire).map_or(0, |_| mask);
+    run.owned.gain(acquired);
     Ok(mask)
 }
 
 /// `void bpf_cpumask_release(struct bpf_cpumask *cpumask)`.
-fn release_mask(_: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn release_mask(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [mask, ..] = args;
+    run.owned.lose(mask);
     let bad = TrapKind::BadArgument { function: "bpf_cpumask_release", argument: 1, value: mask };
     if release(mask) { Ok(0) } else { Err(bad) }
 }

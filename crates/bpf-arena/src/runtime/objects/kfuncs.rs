@@ -49,6 +49,8 @@ fn kptr_xchg(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> 
     let place = run.memory(field, 8, true)?;
     stand_in::keep(pointer, &run.image.options.world);
     let old = place.fetch(Size::DW, AtomicOp::Xchg, pointer, 0);
+    run.owned.lose(pointer);
+    run.owned.gain(old.unwrap_or(0));
     old.ok_or(TrapKind::Misaligned { address: field, size: 8 })
 }
 
@@ -75,38 +77,45 @@ fn of_cpu(pointer: u64, cpu: u32) -> u64 {
 /// `void *bpf_obj_new_impl(u64 local_type_id, void *meta)`: a zeroed object, with one reference if they are counted.
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
 fn obj_new(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-    Ok(make(run, args[0], false).map_or(0, |object| object.address()))
+    Ok(make(run, args[0], false))
 }
 
 /// `void *bpf_percpu_obj_new_impl(u64 local_type_id, void *meta)`: an object for each CPU.
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
 fn percpu_obj_new(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-    Ok(make(run, args[0], true).map_or(0, |object| object.address()))
+    Ok(make(run, args[0], true))
 }
 
-fn make(run: &Invocation<'_>, ty: u64, per_cpu: bool) -> Option<Object> {
-    let image = run.image;
-    let layout = image.objects.layout(&image.verified, u32::try_from(ty).ok()?, per_cpu)?;
-    let object = heap()?.allocate(layout)?;
+/// The address of a new object of this type, which the program owns; 0 if there is no memory.
+fn make(run: &Invocation<'_>, ty: u64, per_cpu: bool) -> u64 {
+    let allocate = || {
+        let image = run.image;
+        let layout = image.objects.layout(&image.verified, u32::try_from(ty).ok()?, per_cpu)?;
+        heap()?.allocate(layout)
+    };
+    let Some(object) = allocate() else { return 0 };
     if let Some(count) = object.refcount() {
         count.store(Size::W, 1, std::sync::atomic::Ordering::Release);
     }
-    Some(object)
+    run.owned.gain(object.address());
+    object.address()
 }
 
 /// `void bpf_obj_drop_impl(void *p, void *meta)`, `bpf_percpu_obj_drop_impl`.
-fn obj_drop(_: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn obj_drop(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [object, ..] = args;
+    run.owned.lose(object);
     let bad = TrapKind::BadArgument { function: "bpf_obj_drop", argument: 1, value: object };
     if release(object) { Ok(0) } else { Err(bad) }
 }
 
 /// `void *bpf_refcount_acquire_impl(void *p, void *meta)`: the object, NULL if it is about to end.
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
-fn refcount_acquire(_: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+fn refcount_acquire(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [object, ..] = args;
-    let acquired = Object::find(object).is_some_and(|object| acquire(&object));
-    Ok(if acquired { object } else { 0 })
+    let acquired = Object::find(object).filter(acquire).map_or(0, |_| object);
+    run.owned.gain(acquired);
+    Ok(acquired)
 }
 
 /// `int bpf_list_push_front_impl(struct bpf_list_head *head, struct bpf_list_node *node, void *meta, u64 off)`.
@@ -121,14 +130,12 @@ fn list_push_back(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapK
 
 /// `struct bpf_list_node *bpf_list_pop_front(struct bpf_list_head *head)`.
 fn list_pop_front(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-    let list = List::new(root(run, args[0], Tag::ListHead)?);
-    node_address(list.pop(End::Front), broken("bpf_list_pop_front", args[0]))
+    pop(run, "bpf_list_pop_front", args, End::Front)
 }
 
 /// `struct bpf_list_node *bpf_list_pop_back(struct bpf_list_head *head)`.
 fn list_pop_back(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
-    let list = List::new(root(run, args[0], Tag::ListHead)?);
-    node_address(list.pop(End::Back), broken("bpf_list_pop_back", args[0]))
+    pop(run, "bpf_list_pop_back", args, End::Back)
 }
 
 /// `struct bpf_list_node *bpf_list_front(struct bpf_list_head *head)`.
@@ -143,11 +150,22 @@ fn list_back(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> 
     node_address(list.peek(End::Back), broken("bpf_list_back", args[0]))
 }
 
+/// Takes a node out, whose object the program owns then.
+fn pop(run: &mut Invocation<'_>, function: &'static str, args: [u64; 5], end: End) -> Result<u64, TrapKind> {
+    let list = List::new(root(run, args[0], Tag::ListHead)?);
+    let found = list.pop(end);
+    if let Some(Some(node)) = &found {
+        run.owned.gain(node.object.address());
+    }
+    node_address(found, broken(function, args[0]))
+}
+
 /// Puts a node in, or drops its object and answers `-EINVAL` if the node is in a list.
 fn push(run: &mut Invocation<'_>, function: &'static str, args: [u64; 5], end: End) -> Result<u64, TrapKind> {
     let [head, node, ..] = args;
     let list = List::new(root(run, head, Tag::ListHead)?);
     let node = node_argument(function, node, Tag::ListNode)?;
+    run.owned.lose(node.object.address());
     if !node.reserve() {
         release(node.object.address());
         return Ok(errno32(EINVAL));
@@ -161,6 +179,7 @@ fn rbtree_add(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind>
     let [root_address, node, less, ..] = args;
     let tree = Tree::new(root(run, root_address, Tag::RbRoot)?);
     let node = node_argument(NAME, node, Tag::RbNode)?;
+    run.owned.lose(node.object.address());
     if !node.reserve() {
         release(node.object.address());
         return Ok(errno32(EINVAL));
@@ -186,7 +205,10 @@ fn rbtree_remove(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKi
     // A program may still look at a node of an object that has ended.
     let node = Node::find(address, Tag::RbNode).filter(|_| tree.contains(address));
     let Some(node) = node else { return Ok(0) };
-    tree.remove(node).map(|()| address).ok_or(broken(NAME, root_address))
+    let object = node.object.address();
+    tree.remove(node).ok_or(broken(NAME, root_address))?;
+    run.owned.gain(object);
+    Ok(address)
 }
 
 /// `struct bpf_rb_node *bpf_rbtree_first(struct bpf_rb_root *root)`.

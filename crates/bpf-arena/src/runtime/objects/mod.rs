@@ -20,5 +20,5 @@ mod types;
 pub(super) use cpumask::ROWS as CPUMASK_ROWS;
 pub(crate) use heap::{Guard, heap, pin};
 pub(super) use kfuncs::ROWS;
-pub(crate) use release::{release_fields, with_lock};
+pub(crate) use release::{release, release_fields, with_lock};
 pub(crate) use types::ObjectTypes;
