@@ -23,12 +23,15 @@ pub use self::create::creations;
 pub use self::side::SideError;
 
 use self::compare::Comparison;
-use self::config::{Config, configs};
+use self::config::{Config, Shape, configs};
 use self::sequence::{Step, sequence};
 use self::side::{Scripts, Side};
 
 /// One sequence in so many is run as machine code here, the others by the interpreter, which needs no compiling.
 const COMPILED_EVERY: u64 = 4;
+
+/// Threads that compare maps whose host side mostly waits.
+const WAITING: u64 = 16;
 
 /// Held by the one comparison that may run programs.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -85,18 +88,43 @@ pub fn compare(map_type: MapType, first_seed: u64, sequences: u64) -> Result<Com
     let kernel = Engine::kernel()
         .map_err(|error| SideError::Load { engine: "kernel", error: error.to_string() })?
         .log(bpf_arena::kernel::LogMode::Never);
-    // Per-CPU values are those of the CPU that ran, here and there: the first of both, with nobody else on it here.
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let _pinned = sys::host::Pinned::to_cpu(0);
     let configs = configs(map_type);
-    let mut compared = Compared::default();
-    for seed in (first_seed..).take(usize::try_from(sequences).unwrap_or(usize::MAX)) {
-        let mut rng = Rng::with_seed(seed);
-        let Some(config) = configs.get(rng.usize(0..configs.len().max(1))) else { break };
-        compared.operations += one(config, &scripts, &kernel, seed, &mut rng)?;
-        compared.sequences += 1;
+    let lane = |lane: u64, lanes: usize| {
+        let seeds =
+            (first_seed..first_seed.saturating_add(sequences)).skip(usize::try_from(lane).unwrap_or(0));
+        let mut compared = Compared::default();
+        for seed in seeds.step_by(lanes) {
+            let mut rng = Rng::with_seed(seed);
+            let Some(config) = configs.get(rng.usize(0..configs.len().max(1))) else { break };
+            compared.operations += one(config, &scripts, &kernel, seed, &mut rng)?;
+            compared.sequences += 1;
+        }
+        Ok(compared)
+    };
+    if !configs.iter().all(|config| config.shape == Shape::Nested) {
+        // Per-CPU values are those of the CPU that ran, here and there: the first of both, with nobody else on it here.
+        let _pinned = sys::host::Pinned::to_cpu(0);
+        return lane(0, 1);
     }
-    Ok(compared)
+    // The kernel makes the host wait for programs that may still use the map that was replaced: all at the same time.
+    let lane = &lane;
+    std::thread::scope(|scope| {
+        let lanes: Vec<_> =
+            (0..WAITING).map(|number| scope.spawn(move || lane(number, WAITING as usize))).collect();
+        let join = |lane: std::thread::ScopedJoinHandle<'_, _>| {
+            lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        // All are waited for before the first difference is told.
+        let results: Vec<Result<Compared, MapsError>> = lanes.into_iter().map(join).collect();
+        results.into_iter().try_fold(Compared::default(), |all, lane| {
+            let lane = lane?;
+            Ok(Compared {
+                sequences: all.sequences + lane.sequences,
+                operations: all.operations + lane.operations,
+            })
+        })
+    })
 }
 
 /// Runs one sequence on both sides; the number of operations.
