@@ -5,6 +5,32 @@
 // suits the map's type. What the program may know of the map's sizes it finds in constants.
 #include "bpf_maps.h"
 
+struct bpf_dynptr {
+	u64 opaque[2];
+} __attribute__((aligned(8)));
+
+struct task_struct;
+
+/* As much of a packet's context and of a socket as is looked at. */
+struct bpf_sock {
+	u32 bound_dev_if;
+};
+
+struct __sk_buff {
+	u32 before[42];
+	struct bpf_sock *sk;
+};
+
+static void *(*const bpf_get_local_storage)(void *map, u64 flags) = (void *)81;
+static struct bpf_sock *(*const bpf_sk_fullsock)(struct bpf_sock *sk) = (void *)95;
+static void *(*const bpf_sk_storage_get)(void *map, void *sk, void *value, u64 flags) = (void *)107;
+static long (*const bpf_sk_storage_delete)(void *map, void *sk) = (void *)108;
+static void *(*const bpf_task_storage_get)(void *map, struct task_struct *task, void *value, u64 flags) = (void *)156;
+static long (*const bpf_task_storage_delete)(void *map, struct task_struct *task) = (void *)157;
+static struct task_struct *(*const bpf_get_current_task_btf)(void) = (void *)158;
+static long (*const bpf_dynptr_read)(void *dst, u32 len, const struct bpf_dynptr *src, u32 offset, u64 flags) = (void *)201;
+static long (*const bpf_user_ringbuf_drain)(void *map, void *callback, void *ctx, u64 flags) = (void *)209;
+
 #define OPS 32
 #define KEY_BYTES 32
 #define VALUE_BYTES 64
@@ -32,6 +58,13 @@ enum op_kind {
 	OP_INNER_LOOKUP,
 	OP_INNER_UPDATE,
 	OP_INNER_DELETE,
+	/* Takes at most `arg` records out of a user ring buffer. */
+	OP_DRAIN,
+	/* The owner's value in a local storage: its contents, which are replaced if `arg` is not 0. */
+	OP_OWN_GET,
+	/* The same, created with the operation's value. */
+	OP_OWN_GET_WITH,
+	OP_OWN_DELETE,
 };
 
 struct op {
@@ -92,6 +125,36 @@ struct {
 	__type(key, u32);
 	__type(value, struct locked_value);
 } locked SEC(".maps");
+
+struct bytes13 {
+	u8 bytes[13];
+};
+
+struct bytes40 {
+	u8 bytes[40];
+};
+
+/* The types of their keys and values are lent to local storages. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, int);
+	__type(value, u64);
+} stored_8 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, int);
+	__type(value, struct bytes13);
+} stored_13 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, int);
+	__type(value, struct bytes40);
+} stored_40 SEC(".maps");
 
 static __always_inline void copy_value(u8 *to, const u8 *from)
 {
@@ -310,6 +373,101 @@ int nested(void *ctx)
 		}
 	}
 	return 0;
+}
+
+/* Keeps the beginning of a record, as much as there is up to a power of two. */
+static long keep_record(struct bpf_dynptr *from, u32 *left)
+{
+	u32 number = script.walked;
+	u8 *to;
+
+	if (number >= WALK_KEYS)
+		return 1;
+	to = script.walk[number];
+	if (bpf_dynptr_read(to, 32, from, 0, 0) && bpf_dynptr_read(to, 8, from, 0, 0) && bpf_dynptr_read(to, 1, from, 0, 0))
+		to[KEY_BYTES - 1] = 0xff; /* an empty one */
+	script.walked = number + 1;
+	return --*left == 0;
+}
+
+SEC("?syscall")
+int user_ring(void *ctx)
+{
+	for_each_op(op) {
+		u32 left = op->arg;
+
+		if (op->kind == OP_DRAIN)
+			op->result = bpf_user_ringbuf_drain(&subject, keep_record, &left, op->flags);
+		else if (op->kind == OP_QUERY)
+			op->result = -1000;
+	}
+	return 0;
+}
+
+/* What a storage gave for an owner. */
+static __always_inline void own(struct op *op, u8 *value)
+{
+	found(op, value);
+	if (value && op->arg)
+		copy_value(value, op->value);
+}
+
+SEC("?syscall")
+int task_storage(void *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	for_each_op(op) {
+		switch (op->kind) {
+		case OP_OWN_GET:
+			own(op, bpf_task_storage_get(&subject, task, NULL, op->flags));
+			break;
+		case OP_OWN_GET_WITH:
+			own(op, bpf_task_storage_get(&subject, task, op->value, op->flags));
+			break;
+		case OP_OWN_DELETE:
+			op->result = bpf_task_storage_delete(&subject, task);
+			break;
+		}
+	}
+	return 0;
+}
+
+/* The packet's socket, which a run on a packet makes for itself. */
+SEC("?tc")
+int socket_storage(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	if (!sk)
+		return 0;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 0;
+	for_each_op(op) {
+		switch (op->kind) {
+		case OP_OWN_GET:
+			own(op, bpf_sk_storage_get(&subject, sk, NULL, op->flags));
+			break;
+		case OP_OWN_GET_WITH:
+			own(op, bpf_sk_storage_get(&subject, sk, op->value, op->flags));
+			break;
+		case OP_OWN_DELETE:
+			op->result = bpf_sk_storage_delete(&subject, sk);
+			break;
+		}
+	}
+	return 0;
+}
+
+/* The value that belongs to the program where it is attached. */
+SEC("?cgroup_skb/egress")
+int group_storage(struct __sk_buff *skb)
+{
+	for_each_op(op)
+		if (op->kind == OP_OWN_GET)
+			own(op, bpf_get_local_storage(&subject, 0));
+	return 1;
 }
 
 LICENSE("Dual MIT/GPL");

@@ -83,6 +83,16 @@ pub fn thread_id() -> u32 {
     rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()
 }
 
+/// A descriptor that stands for this thread (`PIDFD_THREAD`, Linux 6.9).
+///
+/// # Errors
+/// The kernel has none for threads, or no descriptor is left.
+pub fn thread_descriptor() -> Result<std::os::fd::OwnedFd, crate::OsError> {
+    const THREAD: u32 = 0o200;
+    let flags = rustix::process::PidfdFlags::from_bits_retain(THREAD);
+    rustix::process::pidfd_open(rustix::thread::gettid(), flags).map_err(crate::OsError::of("pidfd_open"))
+}
+
 /// User and group of this process, as `bpf_get_current_uid_gid` packs them: group above, user below.
 #[must_use]
 pub fn uid_gid() -> u64 {

@@ -44,6 +44,8 @@ pub(super) enum Shape {
     Nested,
     /// What the host cannot fill here: programs, sockets, devices, events.
     Container,
+    /// A value for an owner, who is at hand where the program runs.
+    Storage,
 }
 
 /// A map to be compared.
@@ -107,6 +109,9 @@ const ARRAYS: &[Row] = &[
     (4, 8, 2, BPF_F_RDONLY),
     (4, 8, 2, BPF_F_WRONLY),
 ];
+/// Their values have the types of `stored_8` and its like.
+const STORAGES: &[Row] =
+    &[(4, 8, 0, BPF_F_NO_PREALLOC), (4, 13, 0, BPF_F_NO_PREALLOC), (4, 40, 0, BPF_F_NO_PREALLOC)];
 const MAPPED: Row = (4, 24, 3, BPF_F_MMAPABLE);
 
 static TYPES: &[Type] = &[
@@ -164,7 +169,14 @@ static TYPES: &[Type] = &[
     container(MapType::Sockmap, &[(4, 4, 3, 0), (4, 8, 3, 0)]),
     container(MapType::Sockhash, &[(4, 4, 3, 0), (8, 8, 3, 0)]),
     container(MapType::ReuseportSockarray, &[(4, 4, 3, 0), (4, 8, 2, 0)]),
-    container(MapType::UserRingbuf, &[(0, 0, 4096, 0)]),
+    of(MapType::UserRingbuf, Shape::Ring, "user_ring", &[(0, 0, 4096, 0), (0, 0, 8192, 0)]),
+    of(MapType::TaskStorage, Shape::Storage, "task_storage", STORAGES),
+    of(MapType::SkStorage, Shape::Storage, "socket_storage", STORAGES),
+    // Their owners are at hand in programs that have to be attached.
+    Type { program: None, ..of(MapType::InodeStorage, Shape::Storage, "", STORAGES) },
+    Type { program: None, ..of(MapType::CgrpStorage, Shape::Storage, "", STORAGES) },
+    of(MapType::CgroupStorage, Shape::Storage, "group_storage", &[(8, 8, 0, 0), (16, 13, 0, 0)]),
+    of(MapType::PercpuCgroupStorage, Shape::Storage, "group_storage", &[(8, 8, 0, 0), (8, 13, 0, 0)]),
     container(MapType::Arena, &[(0, 0, 4, BPF_F_MMAPABLE)]),
 ];
 

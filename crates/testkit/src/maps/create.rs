@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bpf_arena::kernel::KernelObject;
 use bpf_arena::{LoadError, MapSet};
-use bpf_object::{MapSpec, MapType, Object};
+use bpf_object::{Btf, MapSpec, MapType, Object};
 use fastrand::Rng;
 
+use super::config::Shape;
+use super::side::Scripts;
 use super::{Compared, Difference, MapsError};
 
 /// Sizes on the edges of what types allow. None makes a map of much memory together with the entries below.
@@ -23,10 +25,18 @@ const FEW_ENTRIES: u32 = 64;
 /// # Errors
 /// The first difference.
 pub fn creations(map_type: MapType, first_seed: u64, count: u64) -> Result<Compared, MapsError> {
+    let storage = super::config::configs(map_type).iter().any(|config| config.shape == Shape::Storage);
+    // Local storages have to know the types of their values.
+    let scripts = if storage { Some(Scripts::open()?) } else { None };
+    let types = scripts.as_ref();
     let mut compared = Compared::default();
     for seed in (first_seed..).take(usize::try_from(count).unwrap_or(usize::MAX)) {
-        let spec = random(map_type, &mut Rng::with_seed(seed));
-        let (mine, its) = (here(&spec), in_kernel(&spec));
+        let mut rng = Rng::with_seed(seed);
+        let mut spec = random(map_type, &mut rng);
+        let lent = types.filter(|_| rng.u8(0..4) > 0).and_then(|types| types.lent(spec.value_size));
+        let btf = lent.is_some().then_some(()).and(types).and_then(Scripts::btf);
+        (spec.key_btf, spec.value_btf) = lent.unwrap_or_default();
+        let (mine, its) = (here(&spec, btf), in_kernel(&spec, btf));
         if mine != its {
             let what = format!("creation ends with {mine} here, {its} in the kernel");
             let difference = Difference { map: format!("{spec:?}"), seed, steps: Vec::new(), what };
@@ -71,9 +81,9 @@ fn random(map_type: MapType, rng: &mut Rng) -> MapSpec {
 }
 
 /// The error number with which the map is refused here; 0 if it is not.
-fn here(spec: &MapSpec) -> i32 {
+fn here(spec: &MapSpec, btf: Option<&Arc<Btf>>) -> i32 {
     let specs: Arc<[MapSpec]> = Arc::from([spec.clone()]);
-    match MapSet::create_with(&specs, None, false) {
+    match MapSet::create_with(&specs, btf.map(|btf| &**btf), false) {
         Ok(_) => 0,
         Err(LoadError::Map { source, .. }) => source.errno(),
         Err(LoadError::Arena { source, .. }) => source.errno().raw_os_error(),
@@ -81,8 +91,8 @@ fn here(spec: &MapSpec) -> i32 {
     }
 }
 
-fn in_kernel(spec: &MapSpec) -> i32 {
-    match KernelObject::new(&Object::of_maps(Arc::from([spec.clone()]), None)) {
+fn in_kernel(spec: &MapSpec, btf: Option<&Arc<Btf>>) -> i32 {
+    match KernelObject::new(&Object::of_maps(Arc::from([spec.clone()]), btf.cloned())) {
         Ok(_) => 0,
         Err(error) => error.errno().map_or(-1, sys::bpf::Errno::raw_os_error),
     }

@@ -11,11 +11,11 @@ mod sequence;
 mod side;
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bpf_arena::Engine;
 use bpf_arena::kernel::KernelEngine;
-use bpf_object::MapType;
+use bpf_object::{Btf, MapType};
 use fastrand::Rng;
 
 pub use self::config::types;
@@ -127,6 +127,17 @@ pub fn compare(map_type: MapType, first_seed: u64, sequences: u64) -> Result<Com
     })
 }
 
+/// The running kernel's types, which say what a task is.
+fn kernel_types() -> Result<Arc<Btf>, SideError> {
+    static TYPES: OnceLock<Option<Arc<Btf>>> = OnceLock::new();
+    let types = TYPES.get_or_init(|| {
+        let bytes = std::fs::read(crate::library::KERNEL_TYPES).ok()?;
+        Some(Arc::new(Btf::parse(&bytes).ok()?))
+    });
+    let missing = || SideError::Load { engine: "user engine", error: "the kernel tells no types".to_owned() };
+    types.clone().ok_or_else(missing)
+}
+
 /// Runs one sequence on both sides; the number of operations.
 fn one(
     config: &Config,
@@ -136,8 +147,11 @@ fn one(
     rng: &mut Rng,
 ) -> Result<u64, MapsError> {
     let object = scripts.with(config)?;
-    let user =
+    let mut user =
         if seed.is_multiple_of(COMPILED_EVERY) { Engine::user() } else { Engine::user().interpreter() };
+    if config.spec.map_type == MapType::TaskStorage {
+        user = user.kernel_types(kernel_types()?);
+    }
     let ours = Side::load(config, &object, user.into())?;
     let theirs = Side::load(config, &object, kernel.clone().into())?;
     let steps = sequence(config, theirs.value_bytes(), rng);

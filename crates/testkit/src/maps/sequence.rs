@@ -127,6 +127,10 @@ pub(super) enum Kind {
     InnerLookup,
     InnerUpdate,
     InnerDelete,
+    Drain,
+    OwnGet,
+    OwnGetWith,
+    OwnDelete,
 }
 
 /// An operation of a script.
@@ -144,16 +148,17 @@ pub(super) fn sequence(config: &Config, host_value: usize, rng: &mut Rng) -> Vec
     let mut source = Source { config, host_value, keys: Vec::new(), rng };
     source.choose_keys();
     let steps = source.rng.usize(4..24);
-    (0..steps)
-        .map(|_| {
-            if config.program.is_some() && source.rng.u8(0..5) < 2 {
-                let ops = source.rng.usize(1..=SCRIPT_OPS.min(16));
-                source.script(ops)
-            } else {
-                Step::Host(source.host_op())
-            }
-        })
-        .collect()
+    // The host of this process knows a task once it has a value.
+    let first = (config.spec.map_type == MapType::TaskStorage).then(|| source.create_own());
+    let others = (0..steps).map(|_| {
+        if config.program.is_some() && source.rng.u8(0..5) < 2 {
+            let ops = source.rng.usize(1..=SCRIPT_OPS.min(16));
+            source.script(ops)
+        } else {
+            Step::Host(source.host_op())
+        }
+    });
+    first.into_iter().chain(others).collect()
 }
 
 struct Source<'s> {
@@ -177,6 +182,8 @@ impl Source<'_> {
         let bytes = self.config.spec.key_size as usize;
         for _ in 0..count {
             let key = match self.config.shape {
+                // Whoever is at hand: each side knows by what number.
+                Shape::Storage => Vec::new(),
                 Shape::Array | Shape::Container => self.index(),
                 Shape::Nested if bytes == 4 => self.index(),
                 Shape::Trie => self.prefix(bytes),
@@ -249,6 +256,7 @@ impl Source<'_> {
                 _ => HostOp::Drain,
             },
             Shape::Nested => self.nested_op(),
+            Shape::Storage => self.storage_op(),
         }
     }
 
@@ -352,10 +360,32 @@ impl Source<'_> {
         }
     }
 
+    /// What the host does with the value of an owner: that it knows the owner is up to the types.
+    fn storage_op(&mut self) -> HostOp {
+        let (key, bytes) = (self.key(), self.host_value);
+        match self.rng.u8(0..16) {
+            _ if self.config.spec.map_type != MapType::TaskStorage => HostOp::NextKey { key: None },
+            0..=3 => HostOp::Lookup { key, flags: self.locked_flags() },
+            4..=8 => HostOp::Update { key, value: self.value(bytes), flags: self.flags() },
+            9..=11 => HostOp::Delete { key },
+            12 => HostOp::NextKey { key: Some(key) },
+            13 => HostOp::LookupAndDelete { key, flags: self.locked_flags() },
+            14 => HostOp::Batches { most: 2, flags: 0, delete: false },
+            _ => HostOp::DeleteBatch { keys: key, flags: 0 },
+        }
+    }
+
+    /// A script that creates the owner's value.
+    fn create_own(&mut self) -> Step {
+        let (arg, flags, value) = (0, 1, self.value(SCRIPT_VALUE_BYTES));
+        Step::Script(vec![ScriptOp { kind: Kind::OwnGetWith, arg, flags, key: Bytes::default(), value }])
+    }
+
     /// A script. The keys of at most one walk have room in it.
     fn script(&mut self, ops: usize) -> Step {
         let mut ops: Vec<_> = (0..ops).map(|_| self.script_op()).collect();
-        let walks = ops.iter_mut().filter(|op| matches!(op.kind, Kind::Walk | Kind::WalkDelete));
+        let walks =
+            ops.iter_mut().filter(|op| matches!(op.kind, Kind::Walk | Kind::WalkDelete | Kind::Drain));
         walks.skip(1).for_each(|op| op.kind = Kind::Lookup);
         Step::Script(ops)
     }
@@ -377,6 +407,11 @@ impl Source<'_> {
                 flags = self.rarely(1);
             }
             Kind::Query => flags = self.rng.u64(0..5),
+            Kind::Drain => (arg, flags) = (self.rng.u32(1..20), self.one_of(&[0, 0, 0, 1, 2, 4])),
+            Kind::OwnGet | Kind::OwnGetWith => {
+                arg = self.rng.u32(0..2);
+                flags = self.one_of(&[0, 1, 1, 1, 2, 3]);
+            }
             _ => {}
         }
         if matches!(kind, Kind::InnerLookup | Kind::InnerUpdate | Kind::InnerDelete) {
@@ -410,8 +445,10 @@ impl Source<'_> {
             }
             Shape::Queue => &[K::Push, K::Push, K::Push, K::Pop, K::Pop, K::Peek],
             Shape::Bloom => &[K::Push, K::Peek, K::Peek],
+            Shape::Ring if self.config.spec.map_type == MapType::UserRingbuf => &[K::Drain],
             Shape::Ring => &[K::Output, K::Output, K::ReserveSubmit, K::ReserveDiscard, K::Query],
             Shape::Nested => &[K::InnerLookup, K::InnerUpdate, K::InnerDelete],
+            Shape::Storage => &[K::OwnGet, K::OwnGet, K::OwnGetWith, K::OwnDelete],
         };
         // Walks of large maps are long.
         let kind = kinds.get(self.rng.usize(0..kinds.len())).copied().unwrap_or(Kind::Lookup);

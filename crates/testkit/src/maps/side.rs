@@ -1,10 +1,11 @@
 //! One engine's side of a comparison: the map, and what it answers.
 
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use bpf_arena::typed::set_initial;
-use bpf_arena::{App, Engine, Map, MapError, RingError};
-use bpf_object::{MapSpec, Object};
+use bpf_arena::{App, Engine, Map, MapError, PacketRun, RingError};
+use bpf_object::{Btf, MapSpec, MapType, Object, ProgType, TypeId};
 
 use super::config::{Config, Shape};
 use super::sequence::{Bytes, HostOp, Kind, SCRIPT_VALUE_BYTES, ScriptOp, Step};
@@ -85,6 +86,17 @@ impl Scripts {
         Ok(Self { object })
     }
 
+    /// The types of the object.
+    pub(super) fn btf(&self) -> Option<&Arc<Btf>> {
+        self.object.btf.as_ref()
+    }
+
+    /// The types that a local storage with such values has, of its keys and of its values.
+    pub(super) fn lent(&self, value_size: u32) -> Option<(Option<TypeId>, Option<TypeId>)> {
+        let of = self.object.maps.iter().find(|map| map.name == format!("stored_{value_size}"))?;
+        Some((of.key_btf, of.value_btf))
+    }
+
     /// The object with this map as its subject.
     pub(super) fn with(&self, config: &Config) -> Result<Arc<Object>, SideError> {
         let mut object = self.object.clone();
@@ -95,6 +107,11 @@ impl Scripts {
         if config.locked {
             let locked = spec_of("locked", &maps).ok_or_else(|| missing("locked"))?;
             (spec.key_btf, spec.value_btf) = (locked.key_btf, locked.value_btf);
+        }
+        if config.shape == Shape::Storage {
+            // The older ones need no types.
+            let types = self.lent(spec.value_size).filter(|_| spec.flags != 0);
+            (spec.key_btf, spec.value_btf) = types.unwrap_or_default();
         }
         if config.shape == Shape::Nested {
             spec.inner = Some(Box::new(spec_of("inner_a", &maps).ok_or_else(|| missing("inner_a"))?));
@@ -124,6 +141,8 @@ pub(super) struct Side {
     script: Map,
     program: Option<&'static str>,
     key_bytes: usize,
+    /// What the host knows the thread by whose storage a program uses; and what keeps the number good.
+    own_key: Option<(Bytes, Option<OwnedFd>)>,
 }
 
 impl Side {
@@ -131,6 +150,15 @@ impl Side {
         let only: Vec<&str> = config.program.into_iter().collect();
         let failed =
             |engine, error: &dyn std::fmt::Display| SideError::Load { engine, error: error.to_string() };
+        let own_key = match engine {
+            _ if config.spec.map_type != MapType::TaskStorage => None,
+            Engine::User(_) => Some((Bytes(sys::host::thread_id().to_ne_bytes().to_vec()), None)),
+            _ => {
+                let thread = sys::host::thread_descriptor();
+                let thread = thread.map_err(|error| SideError::Run(error.to_string()))?;
+                Some((Bytes(thread.as_raw_fd().to_ne_bytes().to_vec()), Some(thread)))
+            }
+        };
         let app = match engine {
             Engine::User(engine) => {
                 engine.only(&only).load(object).map_err(|error| failed("user engine", &error))?
@@ -144,7 +172,7 @@ impl Side {
         let (subject, script) = (map("subject")?, map(".bss")?);
         let inner = vec![map("inner_a")?, map("inner_b")?, map("inner_other")?];
         let key_bytes = config.spec.key_size as usize;
-        Ok(Self { app, subject, inner, script, program: config.program, key_bytes })
+        Ok(Self { app, subject, inner, script, program: config.program, key_bytes, own_key })
     }
 
     /// Bytes of a value as the host has it.
@@ -160,13 +188,18 @@ impl Side {
         }
     }
 
+    /// The number by which this side knows the owner at hand, for a storage; the key itself for other maps.
+    fn key<'k>(&'k self, key: &'k Bytes) -> &'k [u8] {
+        self.own_key.as_ref().map_or(key, |(own, _)| own)
+    }
+
     fn host(&self, op: &HostOp) -> Answer {
         let map = &self.subject;
         match op {
-            HostOp::Lookup { key, flags } => value(map.lookup_with(key, *flags)),
-            HostOp::Update { key, value, flags } => done(map.update_with(key, value, *flags)),
-            HostOp::Delete { key } => done(map.delete(key)),
-            HostOp::LookupAndDelete { key, flags } => value(map.lookup_and_delete(key, *flags)),
+            HostOp::Lookup { key, flags } => value(map.lookup_with(self.key(key), *flags)),
+            HostOp::Update { key, value, flags } => done(map.update_with(self.key(key), value, *flags)),
+            HostOp::Delete { key } => done(map.delete(self.key(key))),
+            HostOp::LookupAndDelete { key, flags } => value(map.lookup_and_delete(self.key(key), *flags)),
             HostOp::MayContain { value } => match map.may_contain(value) {
                 Ok(found) => Answer::Found(found),
                 Err(error) => Answer::Done(error.errno()),
@@ -285,7 +318,15 @@ impl Side {
         self.script.write_at(0, &bytes).map_err(|error| failed(&error))?;
         let program = self.program.ok_or_else(|| failed(&"no program"))?;
         let program = self.app.program(program).map_err(|error| failed(&error))?;
-        program.run(&mut ()).map_err(|error| failed(&error))?;
+        let ran = match program.spec().kind.prog_type {
+            Some(ProgType::SchedCls | ProgType::CgroupSkb) => {
+                let (ctx, data_out) = (&mut [][..], &mut [][..]);
+                let mut run = PacketRun { ctx, data: &[0; 60], data_out, repeat: 1, flags: 0 };
+                program.run_packet(&mut run).map(|_| ())
+            }
+            _ => program.run(&mut ()).map(|_| ()),
+        };
+        ran.map_err(|error| failed(&error))?;
         self.script.read_at(0, &mut bytes).map_err(|error| failed(&error))?;
         let answers = ops.iter().enumerate().map(|(number, op)| {
             let at = OPS_AT + number * OP_BYTES + RESULT_AT;
