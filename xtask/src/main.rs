@@ -1,5 +1,6 @@
 //! Tasks a developer repeats: `cargo xtask TASK`.
 
+mod aarch64;
 mod bench;
 mod conformance;
 mod fuzz;
@@ -21,6 +22,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Tests machine code for AArch64 under emulation.
+    Aarch64(aarch64::Args),
     /// Measures, side by side in one run.
     Bench(bench::Args),
     /// Runs the kernel's own BPF selftests on every engine and compares with what is expected.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
+        Task::Aarch64(args) => aarch64::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Conformance(args) => conformance::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),

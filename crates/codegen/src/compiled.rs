@@ -160,8 +160,8 @@ pub enum Import {
     /// The helper with this number on a map that the code knows: `r1` is its index in
     /// [`Program::maps`](bpf_object::Program::maps), the other arguments are the helper's. A lookup's map has no maps inside.
     OnMap(u32),
-    /// Checked arena load, for arenas without fault support: `r1` window offset, `r3` instruction, result the
-    /// zero-extended value, 0 if the page is missing.
+    /// Checked arena load, for arenas without fault support: `r1` window offset, `r3` instruction, `r4` not 0 for
+    /// `load_acquire`, result the zero-extended value, 0 if the page is missing.
     ArenaLoad(Size),
     /// Guarded load of a kernel's memory: `r1` address, result the zero-extended value, 0 if nothing is there.
     GuardedLoad(Size),
@@ -170,7 +170,8 @@ pub enum Import {
     /// Load of a packet's bytes (`ld_abs`, `ld_ind`): `r1` offset in the packet as a signed number. The result is the value in
     /// host order, at most 32 bits; with a bit above those set there is no such byte, and the function returns 0.
     PacketLoad(Size),
-    /// Checked arena store: `r1` window offset, `r2` value (its low bytes are stored), `r3` instruction.
+    /// Checked arena store: `r1` window offset, `r2` value (its low bytes are stored), `r3` instruction, `r4` not 0
+    /// for `store_release`.
     ArenaStore(Size),
     /// Arena read-modify-write: `r1` window offset, `r2` operand, `r3` instruction, `r4` expected value (for
     /// compare-exchange), `r5` what to return when the page is missing. The result is the old value, zero-extended.

@@ -450,7 +450,7 @@ impl<'r> Invocation<'r> {
     pub(crate) fn arena_load(&mut self, at: i64, size: Size, order: Order, insn: InsnIdx) -> u64 {
         let value = self.image.maps.window().and_then(|w| window::load(w, at, size, order));
         value.unwrap_or_else(|| {
-            self.fault(AccessKind::Load, at, size, insn);
+            self.fault(AccessKind::Load, at, size, order, insn);
             0
         })
     }
@@ -458,7 +458,7 @@ impl<'r> Invocation<'r> {
     /// Arena store at a window offset: dropped, and a fault, if the page is missing.
     pub(crate) fn arena_store(&mut self, at: i64, size: Size, value: u64, order: Order, insn: InsnIdx) {
         if self.image.maps.window().and_then(|w| window::store(w, at, size, value, order)).is_none() {
-            self.fault(AccessKind::Store, at, size, insn);
+            self.fault(AccessKind::Store, at, size, order, insn);
         }
     }
 
@@ -466,13 +466,17 @@ impl<'r> Invocation<'r> {
     pub(crate) fn arena_atomic(&mut self, at: i64, size: Size, operation: Rmw, insn: InsnIdx) -> Option<u64> {
         let old = self.image.maps.window().and_then(|w| window::atomic(w, at, size, operation));
         if old.is_none() {
-            self.fault(AccessKind::Atomic, at, size, insn);
+            self.fault(AccessKind::Atomic, at, size, Order::Ordered, insn);
         }
         old
     }
 
     /// Where an access of which a part is missing meets nothing: what a processor reports too.
-    fn first_missing(&self, at: i64, size: Size) -> i64 {
+    fn first_missing(&self, at: i64, size: Size, order: Order) -> i64 {
+        // That the access is not aligned matters first there, where alignment matters.
+        if order == Order::Ordered && cfg!(target_arch = "aarch64") {
+            return at;
+        }
         let last_page = (at + i64::from(size.bytes()) - 1) & !0xfff;
         let begins_present = || {
             let window = self.image.maps.window();
@@ -482,11 +486,11 @@ impl<'r> Invocation<'r> {
     }
 
     /// Records an arena fault.
-    pub(crate) fn fault(&mut self, kind: AccessKind, at: i64, size: Size, insn: InsnIdx) {
+    fn fault(&mut self, kind: AccessKind, at: i64, size: Size, order: Order, insn: InsnIdx) {
         self.faults.total += 1;
         if self.faults.records.len() < self.image.options.fault_records {
             let chain = std::iter::once(insn).chain(self.calls.iter().rev().copied()).collect();
-            let at = self.first_missing(at, size);
+            let at = self.first_missing(at, size, order);
             let after = sys::fault::count_so_far();
             let loaded = Arc::clone(self.loaded);
             self.faults.records.push(RawFault { loaded, kind, at, size, chain, after });

@@ -219,15 +219,19 @@ fn loop_budget(invocation: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, T
 
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
 fn load(invocation: &mut Invocation<'_>, args: [u64; 5], size: Size) -> Result<u64, TrapKind> {
-    let [at, _, insn, _, _] = args;
-    Ok(invocation.arena_load(at.cast_signed(), size, Order::Ordered, InsnIdx(low32(insn))))
+    let [at, _, insn, synchronizing, _] = args;
+    Ok(invocation.arena_load(at.cast_signed(), size, order(synchronizing), InsnIdx(low32(insn))))
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
 fn store(invocation: &mut Invocation<'_>, args: [u64; 5], size: Size) -> Result<u64, TrapKind> {
-    let [at, value, insn, _, _] = args;
-    invocation.arena_store(at.cast_signed(), size, value, Order::Ordered, InsnIdx(low32(insn)));
+    let [at, value, insn, synchronizing, _] = args;
+    invocation.arena_store(at.cast_signed(), size, value, order(synchronizing), InsnIdx(low32(insn)));
     Ok(0)
+}
+
+fn order(synchronizing: u64) -> Order {
+    if synchronizing == 0 { Order::Relaxed } else { Order::Ordered }
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]

@@ -63,11 +63,9 @@ impl Lower<'_, '_> {
             Way::Native { address, flags } => self.native_load(size, sign_extend, flags, address),
             Way::Runtime { window_offset } => {
                 let [zero, index] = self.constants(at);
+                let synchronizing = self.synchronizing(order);
                 let import = Import::ArenaLoad(size);
-                let value = self.runtime_call(import, [window_offset, zero, index, zero, zero]);
-                if order == Order::Synchronizing {
-                    self.order_runtime_access();
-                }
+                let value = self.runtime_call(import, [window_offset, zero, index, synchronizing, zero]);
                 let value = self.truncate(size, value);
                 self.extend(size, sign_extend, value)
             }
@@ -169,11 +167,9 @@ impl Lower<'_, '_> {
             }
             Way::Runtime { window_offset } => {
                 let [zero, index] = self.constants(at);
+                let synchronizing = self.synchronizing(order);
                 let import = Import::ArenaStore(size);
-                if order == Order::Synchronizing {
-                    self.order_runtime_access();
-                }
-                self.runtime_call(import, [window_offset, value, index, zero, zero]);
+                self.runtime_call(import, [window_offset, value, index, synchronizing, zero]);
             }
             Way::Guarded { address } => {
                 let [zero, index] = self.constants(at);
@@ -285,6 +281,11 @@ impl Lower<'_, '_> {
         let value = self.get(var);
         let value = self.truncate(size, value);
         if size == Size::DW { value } else { self.b.ins().uextend(types::I64, value) }
+    }
+
+    /// What the runtime is told of the order of an access.
+    fn synchronizing(&mut self, order: Order) -> Value {
+        self.b.ins().iconst(types::I64, i64::from(order == Order::Synchronizing))
     }
 
     /// 0 and the index of the instruction, arguments of runtime calls.

@@ -41,13 +41,6 @@ impl Lower<'_, '_> {
         });
     }
 
-    /// Lets the runtime's access, which orders nothing, be an acquire (behind it) or a release (in front of it).
-    pub(super) fn order_runtime_access(&mut self) {
-        if self.unit.machine != Machine::X86_64 {
-            self.b.ins().fence();
-        }
-    }
-
     /// A read-modify-write; the result is what was there, as wide as the place.
     pub(super) fn native_atomic(
         &mut self,
