@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use isa::{Code, EncodeError, Endian, InsnIdx};
 use sys::bpf::{
-    BpfError, Capability, CapabilitySet, Errno, LogMode, MAP_TYPE_ARENA, Map, MapMemory, MapOptions,
-    ObjectKind, Prog, ProgSpec, TestRun, VerifierLog, object_ids,
+    BpfError, Capability, CapabilitySet, Errno, LogMode, MAP_TYPE_ARENA, Map, MapMemory, MapOptions, Prog,
+    ProgSpec, TestRun, VerifierLog,
 };
 
 const BPF_PROG_TYPE_SYSCALL: u32 = 31;
@@ -31,15 +31,10 @@ pub enum OracleError {
     Map(Errno),
 }
 
-/// The first capability that is missing to use the oracle, or the system call itself where an emulator has none; `None` if it
-/// can be used.
+/// The first capability that is missing to use the oracle; `None` if it can be used.
 #[must_use]
-pub fn missing_capability() -> Option<&'static str> {
-    if let Some(missing) = CapabilitySet::effective().first_missing(&[Capability::Bpf, Capability::Perfmon]) {
-        return Some(missing.name());
-    }
-    let answer = object_ids(ObjectKind::Link);
-    answer.is_err_and(|error| matches!(error, BpfError::Call { errno: Errno::NOSYS, .. })).then_some("bpf(2)")
+pub fn missing_capability() -> Option<Capability> {
+    CapabilitySet::effective().first_missing(&[Capability::Bpf, Capability::Perfmon])
 }
 
 /// An arena in the kernel, mapped here.

@@ -182,4 +182,13 @@ pub(crate) fn flush_code(start: u64, len: u64) {
     }
     // SAFETY: only caches of the range are affected.
     unsafe { __clear_cache(start, start + len) };
+    // Another thread may have fetched what was at these addresses before. A kernel that cannot make it forget that (before
+    // Linux 4.16) says so, and there is nothing else to be done: such a thread is hardly still there after system calls.
+    for command in [
+        libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE,
+        libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE,
+    ] {
+        // SAFETY: the call accesses no memory of ours.
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) };
+    }
 }
