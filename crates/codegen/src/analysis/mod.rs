@@ -5,6 +5,7 @@
 
 mod dominators;
 mod edges;
+mod induction;
 mod live;
 mod loops;
 mod vars;
@@ -14,6 +15,7 @@ mod tests;
 
 pub(crate) use dominators::Dominators;
 pub(crate) use edges::Edges;
+pub(crate) use induction::{Induction, Inductions};
 pub(crate) use live::Liveness;
 pub(crate) use loops::{Loop, LoopId, Loops};
 pub(crate) use vars::VarSet;

@@ -10,6 +10,7 @@ mod inline;
 mod narrow;
 mod selects;
 mod slots;
+mod unroll;
 
 use crate::flow::Body;
 use crate::limits;
@@ -28,11 +29,13 @@ pub enum Pass {
     Selects,
     /// Knows which values have nothing in their upper halves, and leaves out what would clear them.
     Narrow,
+    /// Several iterations of innermost loops in a row.
+    Unroll,
 }
 
 impl Pass {
     /// All of them, in the order they run.
-    pub const ALL: [Self; 4] = [Self::Inline, Self::Slots, Self::Selects, Self::Narrow];
+    pub const ALL: [Self; 5] = [Self::Inline, Self::Slots, Self::Selects, Self::Narrow, Self::Unroll];
 
     /// Its name, for options and tables.
     #[must_use]
@@ -42,6 +45,7 @@ impl Pass {
             Self::Slots => "slots",
             Self::Narrow => "narrow",
             Self::Selects => "selects",
+            Self::Unroll => "unroll",
         }
     }
 
@@ -65,6 +69,7 @@ impl Pass {
             Self::Slots => each(slots::run, bodies),
             Self::Narrow => each(narrow::run, bodies),
             Self::Selects => each(selects::run, bodies),
+            Self::Unroll => each(unroll::run, bodies),
         }
     }
 }

@@ -1,0 +1,73 @@
+//! Several iterations of an innermost loop in a row.
+//!
+//! ```text
+//!     gate:  enough iterations left to go, enough in the budget?   no: rolled
+//!     four copies of the body, without may_goto                    back to gate
+//!     rolled: the loop as it was
+//! ```
+//!
+//! The loop budget is looked at once for all copies; who leaves in their midst gives back what was not used, so that every
+//! iteration is counted exactly once. A test for the end of the loop that compares a variable which grows by a constant with
+//! something that does not change is done once for all copies too. Everything else stays in each copy, in its order.
+//!
+//! Loops with calls and long ones are left alone: nothing would be gained.
+
+mod copy;
+mod count;
+mod shape;
+
+use crate::analysis::{Dominators, Edges, Loop, Loops};
+use crate::flow::{Block, Body, End, Op};
+use shape::Shape;
+
+/// Operations of the longest bodies that are laid out two, four, and eight times.
+const TWICE: usize = 40;
+const FOUR_TIMES: usize = 20;
+const EIGHT_TIMES: usize = 6;
+/// A function of fewer operations may grow as if it had so many.
+const SMALL: usize = 96;
+
+/// Unrolls; the result is how many loops.
+pub(super) fn run(body: &mut Body) -> u32 {
+    let edges = Edges::of(body);
+    let dominators = Dominators::of(&edges);
+    let loops = Loops::of(body, &edges, &dominators);
+    let mut chosen: Vec<&Loop> = loops.iter().map(|(_, l)| l).filter(|l| l.inner.is_empty()).collect();
+    // What is deepest is executed most often.
+    chosen.sort_by_key(|l| core::cmp::Reverse(l.depth));
+    // The function may become twice as long.
+    let mut room = body.steps().max(SMALL);
+    let mut changes = 0;
+    for l in chosen {
+        let Some(shape) = Shape::of(body, &edges, l) else { continue };
+        let Some(copies) = copies(body, &shape) else { continue };
+        let growth = shape.size * copies as usize;
+        let Some(left) = room.checked_sub(growth) else { continue };
+        let exit = count::find(body, &edges, &dominators, &shape, copies);
+        // Without a budget and without a test that can be left out, all that is saved is a jump.
+        if shape.iterations == 0 && exit.is_none() {
+            continue;
+        }
+        room = left;
+        copy::unroll(body, &edges, &shape, copies, exit);
+        changes += 1;
+    }
+    changes
+}
+
+/// How many copies are worth it.
+fn copies(body: &Body, shape: &Shape) -> Option<u32> {
+    let mut blocks = shape.blocks.iter().filter_map(|id| body.block(*id));
+    let worth = |block: &Block| {
+        !block.cold
+            && block.steps.iter().all(|step| !matches!(step.op, Op::Call { .. } | Op::LoadPacket { .. }))
+            && !matches!(block.end, End::Trap | End::Exit(_))
+    };
+    match shape.size {
+        _ if !blocks.all(worth) => None,
+        0..=EIGHT_TIMES => Some(8),
+        ..=FOUR_TIMES => Some(4),
+        ..=TWICE => Some(2),
+        _ => None,
+    }
+}
