@@ -134,9 +134,9 @@ pub(crate) enum End {
     /// Takes an iteration from the budget and goes to `next`. With none left, the runtime is asked for more; if it gives none, to
     /// `taken`.
     MayGoto { budget: Budget, taken: BlockId, next: BlockId },
-    /// Takes as many iterations from the budget and goes to `enough`; if it has not as many, takes none, asks nobody, and goes to
-    /// `short`. A budget never holds more than [`LOOPS_PER_LOOK`](crate::abi::LOOPS_PER_LOOK) at once, so that the run can be ended:
-    /// more cannot be afforded.
+    /// Takes as many iterations from the budget and goes to `enough`. With fewer left, the runtime is asked for more; if it gives
+    /// none, or too few, takes none and goes to `short`. A budget never holds much more than
+    /// [`LOOPS_PER_LOOK`](crate::abi::LOOPS_PER_LOOK) at once, so that the run can be ended: more cannot be afforded.
     Afford { budget: Budget, iterations: u32, enough: BlockId, short: BlockId },
     /// Return of a value.
     Exit(Var),

@@ -29,7 +29,7 @@ impl Lower<'_, '_> {
             }
             End::Afford { budget, iterations, enough, short } => {
                 let (enough, short) = (self.label(at, enough)?, self.label(at, short)?);
-                self.afford(budget, iterations, enough, short);
+                self.afford(at, budget, iterations, enough, short);
             }
             End::Exit(value) => {
                 let result = self.get(value);
@@ -64,19 +64,64 @@ impl Lower<'_, '_> {
         self.b.ins().icmp(code, a, b)
     }
 
-    /// Counts one iteration down and goes to `next`. When none is left, it takes more of those that the runtime has given, or asks for
-    /// them if there are none or the run is to end; if there are no more, goes to `taken`.
+    /// Counts one iteration down and goes to `next`. When none is left, more are [taken](Self::more); if there are no more, goes to
+    /// `taken`.
     fn may_goto(&mut self, at: InsnIdx, budget: Budget, taken: ir::Block, next: ir::Block) {
-        let Some(&Counter { left, state }) = self.budgets.get(budget.index()) else {
+        let Some(&counter) = self.budgets.get(budget.index()) else {
             self.b.ins().trap(UNREACHED_TRAP);
             return;
         };
-        let [count, look, ask, more, take] = [(); 5].map(|()| self.b.create_block());
-        let budget = left.get(&mut self.b);
-        self.b.ins().brif(budget, count, &[], look, &[]);
+        let [count, look] = [(); 2].map(|()| self.b.create_block());
+        let left = counter.left.get(&mut self.b);
+        self.b.ins().brif(left, count, &[], look, &[]);
 
         self.b.switch_to_block(look);
         self.b.set_cold_block(look);
+        self.more(at, counter, taken);
+        self.b.ins().jump(count, &[]);
+
+        self.b.switch_to_block(count);
+        self.count(counter, -1);
+        self.b.ins().jump(next, &[]);
+    }
+
+    /// Counts several iterations down and goes to `enough`. When too few are left, more are [taken](Self::more); if there are still
+    /// too few, counts none and goes to `short`.
+    fn afford(
+        &mut self,
+        at: InsnIdx,
+        budget: Budget,
+        iterations: u32,
+        enough: ir::Block,
+        short: ir::Block,
+    ) {
+        let Some(&counter) = self.budgets.get(budget.index()) else {
+            self.b.ins().trap(UNREACHED_TRAP);
+            return;
+        };
+        let iterations = i64::from(iterations);
+        let [count, look] = [(); 2].map(|()| self.b.create_block());
+        let left = counter.left.get(&mut self.b);
+        let spent = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, left, iterations);
+        self.b.ins().brif(spent, look, &[], count, &[]);
+
+        self.b.switch_to_block(look);
+        self.b.set_cold_block(look);
+        self.more(at, counter, short);
+        let left = counter.left.get(&mut self.b);
+        let spent = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, left, iterations);
+        self.b.ins().brif(spent, short, &[], count, &[]);
+
+        self.b.switch_to_block(count);
+        self.count(counter, -iterations);
+        self.b.ins().jump(enough, &[]);
+    }
+
+    /// Takes more of the iterations that the runtime has given, or asks for them if there are none or the run is to end; if there
+    /// are no more, goes to `refused`.
+    fn more(&mut self, at: InsnIdx, counter: Counter, refused: ir::Block) {
+        let Counter { left, state } = counter;
+        let [ask, more, take] = [(); 3].map(|()| self.b.create_block());
         let word = self.stop_word();
         let before = state.get(&mut self.b);
         let given = self.b.ins().band_imm_s(before, LOOPS_MASK.cast_signed());
@@ -88,7 +133,7 @@ impl Lower<'_, '_> {
         let before = state.get(&mut self.b);
         let insn = self.b.ins().iconst(types::I64, i64::from(at.0));
         let answer = self.cold_call(Import::LoopBudget, [before, insn]);
-        self.b.ins().brif(answer, more, &[], taken, &[]);
+        self.b.ins().brif(answer, more, &[], refused, &[]);
 
         self.b.switch_to_block(more);
         self.b.set_cold_block(more);
@@ -101,16 +146,17 @@ impl Lower<'_, '_> {
         let given = self.b.ins().band_imm_s(before, LOOPS_MASK.cast_signed());
         let most = self.b.ins().iconst(types::I64, LOOPS_PER_LOOK.cast_signed());
         let taking = self.b.ins().umin(given, most);
-        left.set(&mut self.b, taking);
+        let kept = left.get(&mut self.b);
+        let sum = self.b.ins().iadd(kept, taking);
+        left.set(&mut self.b, sum);
         let after = self.b.ins().isub(before, taking);
         state.set(&mut self.b, after);
-        self.b.ins().jump(count, &[]);
+    }
 
-        self.b.switch_to_block(count);
-        let budget = left.get(&mut self.b);
-        let budget = self.b.ins().iadd_imm_s(budget, -1);
-        left.set(&mut self.b, budget);
-        self.b.ins().jump(next, &[]);
+    fn count(&mut self, counter: Counter, by: i64) {
+        let left = counter.left.get(&mut self.b);
+        let left = self.b.ins().iadd_imm_s(left, by);
+        counter.left.set(&mut self.b, left);
     }
 
     /// The run's stop word, as it is now.
@@ -122,29 +168,10 @@ impl Lower<'_, '_> {
         self.b.ins().atomic_load(types::I64, context_memory(), address)
     }
 
-    /// Counts several iterations down and goes to `enough`, or counts none and goes to `short`.
-    fn afford(&mut self, budget: Budget, iterations: u32, enough: ir::Block, short: ir::Block) {
-        let Some(&Counter { left, .. }) = self.budgets.get(budget.index()) else {
-            self.b.ins().trap(UNREACHED_TRAP);
-            return;
-        };
-        let before = left.get(&mut self.b);
-        let after = self.b.ins().iadd_imm_s(before, -i64::from(iterations));
-        // A budget is far from 1 << 63.
-        let spent = self.b.ins().icmp_imm_s(IntCC::SignedLessThan, after, 0);
-        let count = self.b.create_block();
-        self.b.ins().brif(spent, short, &[], count, &[]);
-        self.b.switch_to_block(count);
-        left.set(&mut self.b, after);
-        self.b.ins().jump(enough, &[]);
-    }
-
     /// Iterations that were counted and not used.
     pub(super) fn credit(&mut self, budget: Budget, iterations: u32) {
-        if let Some(&Counter { left, .. }) = self.budgets.get(budget.index()) {
-            let before = left.get(&mut self.b);
-            let after = self.b.ins().iadd_imm_s(before, i64::from(iterations));
-            left.set(&mut self.b, after);
+        if let Some(&counter) = self.budgets.get(budget.index()) {
+            self.count(counter, i64::from(iterations));
         }
     }
 

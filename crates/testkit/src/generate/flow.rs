@@ -5,7 +5,7 @@ use isa::{AluOp, CallTarget, Code, Cond, Imm64, Insn, InsnIdx, JumpForm, Operand
 use super::{COUNTER, CTX, Generator, load, mov, store};
 
 /// How deep branches nest.
-const DEPTH: usize = 3;
+pub(super) const DEPTH: usize = 3;
 /// Statements inside a branch or loop.
 const INNER: usize = 4;
 const GET_PRANDOM_U32: u32 = 7;
@@ -24,6 +24,18 @@ impl Body {
     pub(super) fn slots(&self) -> i16 {
         let slots: u32 = self.insns.iter().map(Insn::slots).sum();
         i16::try_from(slots).unwrap_or(i16::MAX)
+    }
+
+    /// Where the next instruction will be: its number and its slot.
+    pub(super) fn place(&self) -> (usize, i16) {
+        (self.insns.len(), self.slots())
+    }
+
+    /// Changes the instruction of this number.
+    pub(super) fn change(&mut self, index: usize, change: impl FnOnce(Insn) -> Insn) {
+        if let Some(insn) = self.insns.get_mut(index) {
+            *insn = change(*insn);
+        }
     }
 
     pub(super) fn append(&mut self, other: Self) {
@@ -78,6 +90,7 @@ impl Generator {
                 24 | 25 => self.pointer_statement(body),
                 26 => self.spill_statement(body),
                 27..=29 if depth < DEPTH => self.branch(body, number, depth),
+                30 if !self.loops && self.rng.bool() => self.counted_loop(body, number, depth),
                 30 if !self.loops => self.bounded_loop(body, number, depth),
                 31 => self.call(body, number),
                 _ if self.endless => self.stack_statement(body),

@@ -53,7 +53,7 @@ impl Generator {
     /// An access by the arena pointer or by one made for it. Offsets may lead out of the page and of the arena.
     pub(super) fn arena_statement(&mut self, body: &mut Body) {
         let size = self.choose(&SIZES);
-        let base = if self.rng.bool() { ARENA } else { self.choose(&SCALARS[1..]) };
+        let base = if self.rng.bool() { ARENA } else { self.pointer_reg() };
         if base != ARENA {
             self.arena_address(body, base);
         }
@@ -76,6 +76,12 @@ impl Generator {
             // A scalar again.
             body.push(mov(base, Operand::Imm(self.imm())));
         }
+    }
+
+    /// A register for an arena pointer of a statement; not `r0`, which compare-and-exchange reads.
+    fn pointer_reg(&mut self) -> Reg {
+        let reg = self.choose(&SCALARS[1..]);
+        if self.held { self.choose(&Reg::ARGS) } else { reg }
     }
 
     /// The arena pointer to the stack or back.

@@ -9,6 +9,7 @@
 //! else, jumps go forward or are loops with a bound, and what the kernel forbids outright is never chosen.
 
 mod flow;
+mod loops;
 mod memory;
 mod scalar;
 mod shapes;
@@ -102,6 +103,7 @@ impl Case {
             loops: false,
             endless: false,
             whole_slots: false,
+            held: false,
         };
         let (code, functions) = generator.program();
         let mut ctx = vec![0; CTX_BYTES];
@@ -154,6 +156,8 @@ struct Generator {
     endless: bool,
     /// Whether stack slots are only accessed as a whole, as variables are.
     whole_slots: bool,
+    /// Whether that loop counts in `r6` and `r7`, which statements leave alone.
+    held: bool,
 }
 
 impl Generator {
@@ -233,8 +237,10 @@ impl Generator {
         }
     }
 
+    /// A register that a statement may use as it likes.
     fn scalar_reg(&mut self) -> Reg {
-        self.choose(&SCALARS)
+        let reg = self.choose(&SCALARS);
+        if self.held && reg >= Reg::R6 { self.choose(&Reg::ARGS) } else { reg }
     }
 
     /// One of the values, of which there must be one.

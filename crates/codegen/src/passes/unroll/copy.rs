@@ -23,22 +23,28 @@ pub(super) fn unroll(body: &mut Body, edges: &Edges, shape: &Shape, copies: u32,
     let first = copier.label(Place { copy: 0, block: header });
     copier.work_off();
     let mut end = End::Jump(first);
+    // Whoever is told where the run was ended is told of a may_goto.
+    let asks = |id: &&BlockId| body.block(**id).is_some_and(|b| matches!(b.end, End::MayGoto { .. }));
+    let asking = shape.blocks.iter().find(asks).and_then(|id| body.block(*id)).map_or(at, |b| b.at);
+    let mut gate_at = at;
     if shape.iterations > 0 {
         let iterations = shape.iterations * copies;
         end = End::Afford { budget: shape.budget, iterations, enough: first, short: rolled };
+        gate_at = asking;
     }
     if let Some(test) = test {
         let taken = match end {
             End::Jump(to) => to,
-            end => body.push(Block { end, ..jump(rolled) }),
+            end => body.push(Block { end, at: asking, ..jump(rolled) }),
         };
         end = End::Branch { test, taken, next: rolled };
+        gate_at = at;
     }
     if gate != header {
         let steps = front.into_iter().map(|op| Step { at, op }).collect();
         set(body, header, Block { steps, ..jump(gate) });
     }
-    set(body, gate, Block { end, ..jump(rolled) });
+    set(body, gate, Block { end, at: gate_at, ..jump(rolled) });
     // The rolled loop goes on until it is done: it has few iterations left.
     for id in shape.blocks.iter().skip(1).copied().chain([rolled]) {
         if let Some(block) = body.block_mut(id) {
