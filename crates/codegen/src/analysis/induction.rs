@@ -46,7 +46,8 @@ impl Inductions {
         let mut found = Vec::new();
         for &id in blocks {
             let each_time = latches.iter().all(|latch| dominators.dominates(edges, id, *latch));
-            for (step, Step { op, .. }) in body.block(id).into_iter().flat_map(|b| b.steps.iter().enumerate()) {
+            for (step, Step { op, .. }) in body.block(id).into_iter().flat_map(|b| b.steps.iter().enumerate())
+            {
                 op.writes(|var| *writes.entry(var).or_insert(0) += 1);
                 if let (true, Some((var, by, width))) = (each_time, addition(op)) {
                     found.push(Induction { var, by, width, block: id, step });
@@ -79,7 +80,13 @@ impl Inductions {
 impl Induction {
     /// Whether the addition of an iteration is done before the operation of this number of a block of the loop, or before its
     /// end, if the number is that of its operations.
-    pub(crate) fn is_done(&self, edges: &Edges, dominators: &Dominators, block: BlockId, step: usize) -> bool {
+    pub(crate) fn is_done(
+        &self,
+        edges: &Edges,
+        dominators: &Dominators,
+        block: BlockId,
+        step: usize,
+    ) -> bool {
         if block == self.block {
             return step > self.step;
         }

@@ -87,14 +87,7 @@ impl Lower<'_, '_> {
 
     /// Counts several iterations down and goes to `enough`. When too few are left, more are [taken](Self::more); if there are still
     /// too few, counts none and goes to `short`.
-    fn afford(
-        &mut self,
-        at: InsnIdx,
-        budget: Budget,
-        iterations: u32,
-        enough: ir::Block,
-        short: ir::Block,
-    ) {
+    fn afford(&mut self, at: InsnIdx, budget: Budget, iterations: u32, enough: ir::Block, short: ir::Block) {
         let Some(&counter) = self.budgets.get(budget.index()) else {
             self.b.ins().trap(UNREACHED_TRAP);
             return;

@@ -2,51 +2,54 @@
 
 use std::collections::HashMap;
 
+use super::Candidate;
 use super::count::{CountedExit, Limit};
-use super::shape::Shape;
-use crate::analysis::Edges;
+use super::rebase::Rebase;
 use crate::flow::{At, Block, BlockId, Body, End, Op, Src, Step, Test};
 
 /// Unrolls a loop. The header's number becomes that of what is in front of the copies, so that nobody who enters the loop
 /// need be led elsewhere.
-pub(super) fn unroll(body: &mut Body, edges: &Edges, shape: &Shape, copies: u32, exit: Option<CountedExit>) {
-    let header = shape.header();
-    let Some(first) = body.block(header).cloned() else { return };
-    let at = first.at;
-    let cold = first.cold;
-    let jump = |to| Block { steps: Vec::new(), at, end: End::Jump(to), cold };
-    let rolled = body.push(first);
-    let Some((front, test)) = front(body, exit) else { return };
-    let gate = if front.is_empty() { header } else { body.push(jump(rolled)) };
+pub(super) fn unroll(body: &mut Body, l: Candidate<'_>, exit: Option<CountedExit>) {
+    let header = l.shape.header();
+    let Some(original) = body.block(header).cloned() else { return };
+    let rebase = Rebase::of(body, l);
+    let Some(front) = Front::of(body, &rebase, exit) else { return };
+    let at = original.at;
+    let block = |end| Block { steps: Vec::new(), at, end, cold: original.cold };
+    let rolled = body.push(original.clone());
+    let gate = if front.once.is_empty() { header } else { body.push(block(End::Trap)) };
     let labels = HashMap::new();
-    let mut copier = Copier { body, edges, shape, copies, exit, gate, at, labels, work: Vec::new() };
-    let first = copier.label(Place { copy: 0, block: header });
+    let mut copier = Copier { body, l, exit, rebase: &rebase, gate, at, labels, work: Vec::new() };
+    let mut enter = copier.label(Place { copy: 0, block: header });
     copier.work_off();
-    let mut end = End::Jump(first);
-    // Whoever is told where the run was ended is told of a may_goto.
-    let asks = |id: &&BlockId| body.block(**id).is_some_and(|b| matches!(b.end, End::MayGoto { .. }));
-    let asking = shape.blocks.iter().find(asks).and_then(|id| body.block(*id)).map_or(at, |b| b.at);
-    let mut gate_at = at;
-    if shape.iterations > 0 {
-        let iterations = shape.iterations * copies;
-        end = End::Afford { budget: shape.budget, iterations, enough: first, short: rolled };
-        gate_at = asking;
+    let save = |op| Step { at, op };
+    if let Some(first) = body.block_mut(enter) {
+        first.steps.splice(0..0, rebase.saves().into_iter().map(save));
     }
-    if let Some(test) = test {
-        let taken = match end {
-            End::Jump(to) => to,
-            end => body.push(Block { end, at: asking, ..jump(rolled) }),
-        };
-        end = End::Branch { test, taken, next: rolled };
-        gate_at = at;
+    if l.shape.iterations > 0 {
+        let (budget, iterations) = (l.shape.budget, l.shape.iterations * l.copies);
+        let end = End::Afford { budget, iterations, enough: enter, short: rolled };
+        // Whoever is told where the run was ended is told of a may_goto.
+        let mut blocks = l.shape.blocks.iter().filter_map(|id| body.block(*id));
+        let asks = blocks.find(|b| matches!(b.end, End::MayGoto { .. })).map_or(at, |b| b.at);
+        enter = body.push(Block { at: asks, ..block(end) });
+    }
+    for (ops, test) in front.each_round {
+        let steps = ops.into_iter().map(save).collect();
+        let end = End::Branch { test, taken: enter, next: rolled };
+        enter = body.push(Block { steps, ..block(end) });
+    }
+    // The block that was pushed last is the gate itself.
+    if let Some(first) = body.block_mut(enter).map(|first| std::mem::replace(first, block(End::Trap))) {
+        body.blocks.pop();
+        set(body, gate, first);
     }
     if gate != header {
-        let steps = front.into_iter().map(|op| Step { at, op }).collect();
-        set(body, header, Block { steps, ..jump(gate) });
+        let steps = front.once.into_iter().map(save).collect();
+        set(body, header, Block { steps, ..block(End::Jump(gate)) });
     }
-    set(body, gate, Block { end, at: gate_at, ..jump(rolled) });
     // The rolled loop goes on until it is done: it has few iterations left.
-    for id in shape.blocks.iter().skip(1).copied().chain([rolled]) {
+    for id in l.shape.blocks.iter().skip(1).copied().chain([rolled]) {
         if let Some(block) = body.block_mut(id) {
             block.end.each_successor_mut(|to| {
                 if *to == header {
@@ -64,15 +67,32 @@ fn set(body: &mut Body, id: BlockId, block: Block) {
     }
 }
 
-/// What is computed in front of the loop, and the test for a round of all copies.
-fn front(body: &mut Body, exit: Option<CountedExit>) -> Option<(Vec<Op>, Option<Test>)> {
-    let Some(enough) = exit.map(|exit| exit.enough) else { return Some((Vec::new(), None)) };
-    let test = |b| Test { width: enough.width, cond: enough.cond, a: enough.var, b };
-    if let Limit::Constant(limit) = enough.limit {
-        return Some((Vec::new(), Some(test(Src::Imm(limit)))));
+/// What is done before the copies.
+struct Front {
+    /// When the loop is entered.
+    once: Vec<Op>,
+    /// What must hold for a round of all copies, the last one first.
+    each_round: Vec<(Vec<Op>, Test)>,
+}
+
+impl Front {
+    fn of(body: &mut Body, rebase: &Rebase, exit: Option<CountedExit>) -> Option<Self> {
+        let mut once = Vec::new();
+        let mut each_round = rebase.tests(body)?;
+        if let Some(CountedExit { enough, .. }) = exit {
+            let b = match enough.limit {
+                Limit::Constant(limit) => Src::Imm(limit),
+                Limit::Computed { .. } => {
+                    let (limit, scratch) = (body.new_var()?, body.new_var()?);
+                    once = enough.limit.compute(enough.width, limit, scratch);
+                    Src::Var(limit)
+                }
+            };
+            let test = Test { width: enough.width, cond: enough.cond, a: enough.var, b };
+            each_round.push((Vec::new(), test));
+        }
+        Some(Self { once, each_round })
     }
-    let (limit, scratch) = (body.new_var()?, body.new_var()?);
-    Some((enough.limit.compute(enough.width, limit, scratch), Some(test(Src::Var(limit)))))
 }
 
 /// A block of a copy.
@@ -85,10 +105,9 @@ struct Place {
 /// Makes the copies, block by block as they are needed.
 struct Copier<'a> {
     body: &'a mut Body,
-    edges: &'a Edges,
-    shape: &'a Shape,
-    copies: u32,
+    l: Candidate<'a>,
     exit: Option<CountedExit>,
+    rebase: &'a Rebase,
     gate: BlockId,
     /// Of the header.
     at: At,
@@ -120,12 +139,12 @@ impl Copier<'_> {
 
     /// A block, and those that are always executed directly behind it.
     fn fill(&mut self, mut place: Place) -> Option<Block> {
-        let mut filled = self.original(place.block)?.clone();
+        let mut filled = self.copy(place)?;
         while let Some(to) = self.only_successor(place)
             && let Some(next) = self.inside(place, to)
             && self.has_one_way_in(to)
         {
-            let block = self.original(next.block)?.clone();
+            let block = self.copy(next)?;
             filled.steps.extend(block.steps);
             filled.at = block.at;
             filled.end = block.end;
@@ -142,6 +161,15 @@ impl Copier<'_> {
         Some(filled)
     }
 
+    /// A block of a copy, leading where the block of the loop does.
+    fn copy(&self, place: Place) -> Option<Block> {
+        let mut block = self.original(place.block)?.clone();
+        for (number, step) in block.steps.iter_mut().enumerate() {
+            self.rebase.rewrite(self.l, &mut step.op, place.copy, place.block, number);
+        }
+        Some(block)
+    }
+
     /// A block of the loop as it was.
     fn original(&self, id: BlockId) -> Option<&Block> {
         self.body.block(id)
@@ -153,7 +181,7 @@ impl Copier<'_> {
             End::Jump(to) | End::MayGoto { next: to, .. } => Some(to),
             End::Branch { .. } => {
                 let exit = self.exit.filter(|exit| exit.block == place.block)?;
-                (!exit.last_tests || place.copy + 1 < self.copies).then_some(exit.inside)
+                (!exit.last_tests || place.copy + 1 < self.l.copies).then_some(exit.inside)
             }
             End::Afford { .. } | End::Exit(_) | End::Trap => None,
         }
@@ -161,18 +189,18 @@ impl Copier<'_> {
 
     /// The place that a block of the loop leads to; `None` where it leads out of the copies.
     fn inside(&self, from: Place, to: BlockId) -> Option<Place> {
-        if to == self.shape.header() {
+        if to == self.l.shape.header() {
             let copy = from.copy + 1;
-            return (copy < self.copies).then_some(Place { copy, block: to });
+            return (copy < self.l.copies).then_some(Place { copy, block: to });
         }
-        self.shape.contains(to).then_some(Place { copy: from.copy, block: to })
+        self.l.shape.contains(to).then_some(Place { copy: from.copy, block: to })
     }
 
     /// Whether a block of a copy, not of the first if it is the header, has one predecessor.
     fn has_one_way_in(&self, id: BlockId) -> bool {
-        match id == self.shape.header() {
-            true => self.shape.latches.len() == 1,
-            false => self.edges.single_predecessor(id).is_some(),
+        match id == self.l.shape.header() {
+            true => self.l.shape.latches.len() == 1,
+            false => self.l.edges.single_predecessor(id).is_some(),
         }
     }
 
@@ -181,17 +209,17 @@ impl Copier<'_> {
         if let Some(place) = self.inside(from, to) {
             return self.label(place);
         }
-        if to == self.shape.header() {
+        if to == self.l.shape.header() {
             return self.gate;
         }
-        let taken = self.shape.taken(from.block).unwrap_or(0);
-        let used = self.shape.iterations * from.copy + taken;
-        let iterations = (self.shape.iterations * self.copies).saturating_sub(used);
+        let taken = self.l.shape.taken(from.block).unwrap_or(0);
+        let used = self.l.shape.iterations * from.copy + taken;
+        let iterations = (self.l.shape.iterations * self.l.copies).saturating_sub(used);
         if iterations == 0 {
             return to;
         }
         let at = self.body.block(from.block).map_or(self.at, |b| b.at);
-        let op = Op::Credit { budget: self.shape.budget, iterations };
+        let op = Op::Credit { budget: self.l.shape.budget, iterations };
         self.body.push(Block { steps: vec![Step { at, op }], at, end: End::Jump(to), cold: false })
     }
 }

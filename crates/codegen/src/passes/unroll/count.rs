@@ -2,8 +2,7 @@
 
 use isa::{AluOp, Cond, Width};
 
-use super::shape::Shape;
-use crate::analysis::{Dominators, Edges, Inductions};
+use super::Candidate;
 use crate::flow::{BlockId, Body, End, Op, Src, Test, Var};
 
 /// An exit of the loop that is left out where it is known not to be taken for a while.
@@ -53,14 +52,8 @@ impl Limit {
 }
 
 /// The first exit of the loop whose tests can be done at once for `copies` iterations.
-pub(super) fn find(
-    body: &Body,
-    edges: &Edges,
-    dominators: &Dominators,
-    shape: &Shape,
-    copies: u32,
-) -> Option<CountedExit> {
-    let inductions = Inductions::of(body, edges, dominators, &shape.blocks, &shape.latches);
+pub(super) fn find(body: &Body, l: Candidate<'_>) -> Option<CountedExit> {
+    let Candidate { edges, dominators, shape, inductions, copies } = l;
     shape.blocks.iter().find_map(|&id| {
         let block = body.block(id)?;
         let End::Branch { test, taken, next } = block.end else { return None };

@@ -14,9 +14,10 @@
 
 mod copy;
 mod count;
+mod rebase;
 mod shape;
 
-use crate::analysis::{Dominators, Edges, Loop, Loops};
+use crate::analysis::{Dominators, Edges, Inductions, Loop, Loops};
 use crate::flow::{Block, Body, End, Op};
 use shape::Shape;
 
@@ -26,6 +27,17 @@ const FOUR_TIMES: usize = 20;
 const EIGHT_TIMES: usize = 6;
 /// A function of fewer operations may grow as if it had so many.
 const SMALL: usize = 96;
+
+/// A loop that may be unrolled, and what is known of it.
+#[derive(Clone, Copy)]
+struct Candidate<'a> {
+    edges: &'a Edges,
+    dominators: &'a Dominators,
+    shape: &'a Shape,
+    inductions: &'a Inductions,
+    /// How often its body is to be laid out.
+    copies: u32,
+}
 
 /// Unrolls; the result is how many loops.
 pub(super) fn run(body: &mut Body) -> u32 {
@@ -43,13 +55,16 @@ pub(super) fn run(body: &mut Body) -> u32 {
         let Some(copies) = copies(body, &shape) else { continue };
         let growth = shape.size * copies as usize;
         let Some(left) = room.checked_sub(growth) else { continue };
-        let exit = count::find(body, &edges, &dominators, &shape, copies);
+        let inductions = Inductions::of(body, &edges, &dominators, &shape.blocks, &shape.latches);
+        let (edges, dominators) = (&edges, &dominators);
+        let l = Candidate { edges, dominators, shape: &shape, inductions: &inductions, copies };
+        let exit = count::find(body, l);
         // Without a budget and without a test that can be left out, all that is saved is a jump.
         if shape.iterations == 0 && exit.is_none() {
             continue;
         }
         room = left;
-        copy::unroll(body, &edges, &shape, copies, exit);
+        copy::unroll(body, l, exit);
         changes += 1;
     }
     changes
