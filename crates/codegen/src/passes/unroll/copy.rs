@@ -16,37 +16,43 @@ pub(super) fn unroll(body: &mut Body, l: Candidate<'_>, exit: Option<CountedExit
     let Some(front) = Front::of(body, &rebase, exit) else { return };
     let at = original.at;
     let block = |end| Block { steps: Vec::new(), at, end, cold: original.cold };
+    let step = |op| Step { at, op };
     let rolled = body.push(original.clone());
-    let gate = if front.once.is_empty() { header } else { body.push(block(End::Trap)) };
+    // In front of the loop, the test of the bound, the other tests, the first copy: the header's number goes to the first.
+    let bounded = if front.once.is_empty() { header } else { body.push(block(End::Trap)) };
+    let gate = match front.bound {
+        Some(test) => {
+            let gate = body.push(block(End::Trap));
+            set(body, bounded, block(End::Branch { test, taken: gate, next: rolled }));
+            gate
+        }
+        None => bounded,
+    };
+    let around = Around { gate, bounded, rolled, bound: front.bound };
     let labels = HashMap::new();
-    let mut copier = Copier { body, l, exit, rebase: &rebase, gate, at, labels, work: Vec::new() };
+    let mut copier = Copier { body, l, exit, rebase: &rebase, around, at, labels, work: Vec::new() };
     let mut enter = copier.label(Place { copy: 0, block: header });
     copier.work_off();
-    let save = |op| Step { at, op };
     if let Some(first) = body.block_mut(enter) {
-        first.steps.splice(0..0, rebase.saves().into_iter().map(save));
+        first.steps.splice(0..0, rebase.saves().into_iter().map(step));
     }
+    let mut last = block(End::Jump(enter));
     if l.shape.iterations > 0 {
         let (budget, iterations) = (l.shape.budget, l.shape.iterations * l.copies);
-        let end = End::Afford { budget, iterations, enough: enter, short: rolled };
+        last.end = End::Afford { budget, iterations, enough: enter, short: rolled };
         // Whoever is told where the run was ended is told of a may_goto.
         let mut blocks = l.shape.blocks.iter().filter_map(|id| body.block(*id));
-        let asks = blocks.find(|b| matches!(b.end, End::MayGoto { .. })).map_or(at, |b| b.at);
-        enter = body.push(Block { at: asks, ..block(end) });
+        last.at = blocks.find(|b| matches!(b.end, End::MayGoto { .. })).map_or(at, |b| b.at);
     }
     for (ops, test) in front.each_round {
-        let steps = ops.into_iter().map(save).collect();
-        let end = End::Branch { test, taken: enter, next: rolled };
-        enter = body.push(Block { steps, ..block(end) });
+        enter = body.push(last);
+        last = block(End::Branch { test, taken: enter, next: rolled });
+        last.steps = ops.into_iter().map(step).collect();
     }
-    // The block that was pushed last is the gate itself.
-    if let Some(first) = body.block_mut(enter).map(|first| std::mem::replace(first, block(End::Trap))) {
-        body.blocks.pop();
-        set(body, gate, first);
-    }
-    if gate != header {
-        let steps = front.once.into_iter().map(save).collect();
-        set(body, header, Block { steps, ..block(End::Jump(gate)) });
+    set(body, gate, last);
+    if bounded != header {
+        let steps = front.once.into_iter().map(step).collect();
+        set(body, header, Block { steps, ..block(End::Jump(bounded)) });
     }
     // The rolled loop goes on until it is done: it has few iterations left.
     for id in l.shape.blocks.iter().skip(1).copied().chain([rolled]) {
@@ -71,14 +77,16 @@ fn set(body: &mut Body, id: BlockId, block: Block) {
 struct Front {
     /// When the loop is entered.
     once: Vec<Op>,
-    /// What must hold for a round of all copies, the last one first.
+    /// What tells that the loop has as many iterations left as there are copies.
+    bound: Option<Test>,
+    /// What else must hold for a round of all copies, the last one first.
     each_round: Vec<(Vec<Op>, Test)>,
 }
 
 impl Front {
     fn of(body: &mut Body, rebase: &Rebase, exit: Option<CountedExit>) -> Option<Self> {
-        let mut once = Vec::new();
-        let mut each_round = rebase.tests(body)?;
+        let (mut once, mut bound) = (Vec::new(), None);
+        let each_round = rebase.tests(body)?;
         if let Some(CountedExit { enough, .. }) = exit {
             let b = match enough.limit {
                 Limit::Constant(limit) => Src::Imm(limit),
@@ -88,11 +96,23 @@ impl Front {
                     Src::Var(limit)
                 }
             };
-            let test = Test { width: enough.width, cond: enough.cond, a: enough.var, b };
-            each_round.push((Vec::new(), test));
+            bound = Some(Test { width: enough.width, cond: enough.cond, a: enough.var, b });
         }
-        Some(Self { once, each_round })
+        Some(Self { once, bound, each_round })
     }
+}
+
+/// What is around the copies.
+#[derive(Clone, Copy)]
+struct Around {
+    /// The tests before a round of all copies, but for that of the bound.
+    gate: BlockId,
+    /// All of them.
+    bounded: BlockId,
+    /// The loop as it was.
+    rolled: BlockId,
+    /// What holds behind the test of the bound.
+    bound: Option<Test>,
 }
 
 /// A block of a copy.
@@ -108,7 +128,7 @@ struct Copier<'a> {
     l: Candidate<'a>,
     exit: Option<CountedExit>,
     rebase: &'a Rebase,
-    gate: BlockId,
+    around: Around,
     /// Of the header.
     at: At,
     labels: HashMap<Place, BlockId>,
@@ -155,10 +175,30 @@ impl Copier<'_> {
             None => {
                 let mut end = filled.end;
                 end.each_successor_mut(|to| *to = self.resolve(place, *to));
-                end
+                self.straight_back(place, end)
             }
         };
         Some(filled)
+    }
+
+    /// The end of the last copy. If it tests whether the loop ends, it tests whether there is another round instead: that
+    /// implies that the loop goes on.
+    fn straight_back(&mut self, place: Place, end: End) -> End {
+        let header = self.l.shape.header();
+        let (Some(exit), Some(test)) = (self.exit, self.around.bound) else { return end };
+        if exit.block != place.block || exit.inside != header {
+            return end;
+        }
+        let Around { gate, bounded, rolled, .. } = self.around;
+        let mut otherwise = end;
+        otherwise.each_successor_mut(|to| {
+            if *to == bounded {
+                *to = rolled;
+            }
+        });
+        let at = self.body.block(place.block).map_or(self.at, |b| b.at);
+        let next = self.body.push(Block { steps: Vec::new(), at, end: otherwise, cold: false });
+        End::Branch { test, taken: gate, next }
     }
 
     /// A block of a copy, leading where the block of the loop does.
@@ -210,7 +250,7 @@ impl Copier<'_> {
             return self.label(place);
         }
         if to == self.l.shape.header() {
-            return self.gate;
+            return self.around.bounded;
         }
         let taken = self.l.shape.taken(from.block).unwrap_or(0);
         let used = self.l.shape.iterations * from.copy + taken;

@@ -24,9 +24,9 @@ use shape::Shape;
 /// Operations of the longest bodies that are laid out two, four, and eight times.
 const TWICE: usize = 40;
 const FOUR_TIMES: usize = 20;
-const EIGHT_TIMES: usize = 6;
+const EIGHT_TIMES: usize = 4;
 /// A function of fewer operations may grow as if it had so many.
-const SMALL: usize = 96;
+const SMALL: usize = 256;
 
 /// A loop that may be unrolled, and what is known of it.
 #[derive(Clone, Copy)]
