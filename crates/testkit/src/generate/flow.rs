@@ -5,7 +5,7 @@ use isa::{AluOp, CallTarget, Code, Cond, Imm64, Insn, InsnIdx, JumpForm, Operand
 use super::{COUNTER, CTX, Generator, load, mov, store};
 
 /// How deep branches nest.
-pub(super) const DEPTH: usize = 3;
+const DEPTH: usize = 3;
 /// Statements inside a branch or loop.
 const INNER: usize = 4;
 const GET_PRANDOM_U32: u32 = 7;
@@ -90,7 +90,7 @@ impl Generator {
                 24 | 25 => self.pointer_statement(body),
                 26 => self.spill_statement(body),
                 27..=29 if depth < DEPTH => self.branch(body, number, depth),
-                30 if !self.loops && self.rng.bool() => self.counted_loop(body, number, depth),
+                30 if !self.loops && self.rng.bool() => self.counted_loop(body),
                 30 if !self.loops => self.bounded_loop(body, number, depth),
                 31 => self.call(body, number),
                 _ if self.endless => self.stack_statement(body),

@@ -3,6 +3,7 @@
 use isa::{AluOp, Cond, Insn, JumpForm, Operand, Reg, Size, Width};
 
 use super::flow::Body;
+use super::shapes::SIZES;
 use super::{ARENA, CTX, Generator, load, mov};
 
 /// No call takes these away.
@@ -21,7 +22,7 @@ struct Count {
 
 impl Generator {
     /// A loop that counts in a register. Its budget ends it if nothing else does.
-    pub(super) fn counted_loop(&mut self, body: &mut Body, number: usize, depth: usize) {
+    pub(super) fn counted_loop(&mut self, body: &mut Body) {
         let budgeted = self.rng.u8(..4) != 0;
         let count = if budgeted { self.unknown_count(body) } else { self.known_count(body) };
         // Known to no verifier, or it would follow each sum.
@@ -40,18 +41,25 @@ impl Generator {
             exits.push(inner.place());
             inner.push(Insn::MayGoto { offset: 0 });
         }
+        // Each condition doubles what a verifier has to look at in each round.
+        let mut conditions = 1;
         for _ in 0..1 + self.rng.usize(..3) {
             match self.rng.u8(..8) {
                 0..=2 => self.walk_statement(&mut inner),
                 3 => self.indexed_statement(&mut inner),
-                4 => self.conditional(&mut inner),
-                5 if budgeted => {
+                4 if conditions > 0 => {
+                    conditions -= 1;
+                    self.conditional(&mut inner);
+                }
+                5 if budgeted && conditions > 0 => {
+                    conditions -= 1;
                     exits.push(inner.place());
                     let (width, cond) = (self.width(), self.choose(&Cond::ALL));
                     let (dst, src) = (self.scalar_reg(), self.operand());
                     inner.push(Insn::Branch { width, cond, dst, src, offset: 0 });
                 }
-                _ => self.statements(&mut inner, number, 1, super::flow::DEPTH.max(depth)),
+                6 => self.ctx_statement(&mut inner),
+                _ => self.arena_statement(&mut inner),
             }
         }
         if self.rng.bool() {
@@ -100,7 +108,7 @@ impl Generator {
 
     /// An access where the arena pointer is, which may be summed up.
     fn walk_statement(&mut self, body: &mut Body) {
-        let (size, offset) = (self.choose(&super::memory::SIZES), 8 * self.rng.i16(-2..4));
+        let (size, offset) = (self.choose(&SIZES), 8 * self.rng.i16(-2..4));
         let (value, sum) = (self.choose(&Reg::ARGS), SUM);
         if self.rng.bool() {
             body.push(super::store(size, ARENA, offset, Operand::Reg(value)));
@@ -114,7 +122,7 @@ impl Generator {
     /// An access to the element that the counter numbers.
     fn indexed_statement(&mut self, body: &mut Body) {
         let (value, pointer, index) = (Reg::R3, Reg::R1, Reg::R2);
-        let size = self.choose(&super::memory::SIZES);
+        let size = self.choose(&SIZES);
         let shift = Operand::Imm(size.bytes().trailing_zeros().cast_signed());
         body.push(mov(pointer, Operand::Reg(ARENA)));
         body.push(mov(index, Operand::Reg(COUNTER)));
