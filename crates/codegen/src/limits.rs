@@ -13,11 +13,11 @@ pub(crate) const STACK_BYTES: u64 = 512 << 10;
 
 /// A function of more instructions is compiled with [`Effort::Linear`]. Straight code of this length takes the good register
 /// allocator about half a second.
-const FULL_EFFORT_INSNS: usize = 32_768;
+pub(crate) const FULL_EFFORT_INSNS: usize = 32_768;
 
 /// A function of more blocks is compiled with [`Effort::Linear`]: the good register allocator takes up to a second for
 /// as many blocks that jump to one another at random, and ever more for each further one.
-const FULL_EFFORT_BLOCKS: usize = 2_048;
+pub(crate) const FULL_EFFORT_BLOCKS: usize = 2_048;
 
 /// Bytes of machine code of a whole program. Offsets are 32-bit and calls reach 2 GiB; a program at the kernel's
 /// limit of instructions stays far below.

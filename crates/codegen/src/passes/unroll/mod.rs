@@ -19,6 +19,7 @@ mod shape;
 
 use crate::analysis::{Dominators, Edges, Inductions, Loop, Loops};
 use crate::flow::{Block, Body, End, Op};
+use crate::limits;
 use shape::Shape;
 
 /// Operations of the longest bodies that are laid out two, four, and eight times.
@@ -27,6 +28,9 @@ const FOUR_TIMES: usize = 20;
 const EIGHT_TIMES: usize = 4;
 /// A function of fewer operations may grow as if it had so many.
 const SMALL: usize = 256;
+
+/// Unrolling a loop makes fewer blocks: each end of a block in each copy at most two, and a few in front.
+const MOST_BLOCKS: usize = 256;
 
 /// A loop that may be unrolled, and what is known of it.
 #[derive(Clone, Copy)]
@@ -47,10 +51,14 @@ pub(super) fn run(body: &mut Body) -> u32 {
     let mut chosen: Vec<&Loop> = loops.iter().map(|(_, l)| l).filter(|l| l.inner.is_empty()).collect();
     // What is deepest is executed most often.
     chosen.sort_by_key(|l| core::cmp::Reverse(l.depth));
-    // The function may become twice as long.
-    let mut room = body.steps().max(SMALL);
+    // The function may become twice as long, but not so long that the backend would take less care.
+    let steps = body.steps();
+    let mut room = steps.max(SMALL).min(limits::FULL_EFFORT_INSNS.saturating_sub(steps));
     let mut changes = 0;
     for l in chosen {
+        if body.blocks.len() + MOST_BLOCKS > limits::FULL_EFFORT_BLOCKS {
+            break;
+        }
         let Some(shape) = Shape::of(body, &edges, l) else { continue };
         let Some(copies) = copies(body, &shape) else { continue };
         let growth = shape.size * copies as usize;
