@@ -20,14 +20,7 @@ pub(super) fn unroll(body: &mut Body, l: Candidate<'_>, exit: Option<CountedExit
     let rolled = body.push(original.clone());
     // In front of the loop, the test of the bound, the other tests, the first copy: the header's number goes to the first.
     let bounded = if front.once.is_empty() { header } else { body.push(block(End::Trap)) };
-    let gate = match front.bound {
-        Some(test) => {
-            let gate = body.push(block(End::Trap));
-            set(body, bounded, block(End::Branch { test, taken: gate, next: rolled }));
-            gate
-        }
-        None => bounded,
-    };
+    let gate = if front.bound.is_some() { body.push(block(End::Trap)) } else { bounded };
     let around = Around { gate, bounded, rolled, bound: front.bound };
     let labels = HashMap::new();
     let mut copier = Copier { body, l, exit, rebase: &rebase, around, at, labels, work: Vec::new() };
@@ -49,7 +42,11 @@ pub(super) fn unroll(body: &mut Body, l: Candidate<'_>, exit: Option<CountedExit
         last = block(End::Branch { test, taken: enter, next: rolled });
         last.steps = ops.into_iter().map(step).collect();
     }
+    // The header itself is overwritten now that it has been copied.
     set(body, gate, last);
+    if let Some(test) = front.bound {
+        set(body, bounded, block(End::Branch { test, taken: gate, next: rolled }));
+    }
     if bounded != header {
         let steps = front.once.into_iter().map(step).collect();
         set(body, header, Block { steps, ..block(End::Jump(bounded)) });
