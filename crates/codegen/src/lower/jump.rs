@@ -126,7 +126,12 @@ impl Lower<'_, '_> {
         let before = state.get(&mut self.b);
         let insn = self.b.ins().iconst(types::I64, i64::from(at.0));
         let answer = self.cold_call(Import::LoopBudget, [before, insn]);
-        self.b.ins().brif(answer, more, &[], refused, &[]);
+        // What is to be moved on the way there is cold, too.
+        let give_up = self.b.create_block();
+        self.b.ins().brif(answer, more, &[], give_up, &[]);
+        self.b.switch_to_block(give_up);
+        self.b.set_cold_block(give_up);
+        self.b.ins().jump(refused, &[]);
 
         self.b.switch_to_block(more);
         self.b.set_cold_block(more);

@@ -7,6 +7,7 @@
 //! one, or let a load see what a store wrote without going to memory (a page may be missing, and then it gives 0).
 
 mod inline;
+mod layout;
 mod narrow;
 mod selects;
 mod slots;
@@ -31,11 +32,14 @@ pub enum Pass {
     Narrow,
     /// Several iterations of innermost loops in a row.
     Unroll,
+    /// Puts blocks into an order in which loops have few jumps.
+    Layout,
 }
 
 impl Pass {
     /// All of them, in the order they run.
-    pub const ALL: [Self; 5] = [Self::Inline, Self::Slots, Self::Selects, Self::Narrow, Self::Unroll];
+    pub const ALL: [Self; 6] =
+        [Self::Inline, Self::Slots, Self::Selects, Self::Narrow, Self::Unroll, Self::Layout];
 
     /// Its name, for options and tables.
     #[must_use]
@@ -46,6 +50,7 @@ impl Pass {
             Self::Narrow => "narrow",
             Self::Selects => "selects",
             Self::Unroll => "unroll",
+            Self::Layout => "layout",
         }
     }
 
@@ -70,6 +75,7 @@ impl Pass {
             Self::Narrow => each(narrow::run, bodies),
             Self::Selects => each(selects::run, bodies),
             Self::Unroll => each(unroll::run, bodies),
+            Self::Layout => each(layout::run, bodies),
         }
     }
 }
