@@ -100,3 +100,31 @@ fn order(body: &Body) -> Vec<BlockId> {
     order.reverse();
     order
 }
+
+/// Removes the blocks that nothing leads to; the others get new numbers, in the same order.
+pub(crate) fn drop_unreached(body: &mut Body) {
+    let edges = Edges::of(body);
+    if edges.order().len() == body.blocks.len() {
+        return;
+    }
+    let mut kept = 0;
+    let numbers: Vec<_> = (0..body.blocks.len())
+        .map(|index| {
+            let number = BlockId::new(kept);
+            kept += usize::from(edges.place(BlockId::new(index)).is_some());
+            number
+        })
+        .collect();
+    let mut index = 0;
+    body.blocks.retain(|_| {
+        index += 1;
+        edges.place(BlockId::new(index - 1)).is_some()
+    });
+    for block in &mut body.blocks {
+        block.end.each_successor_mut(|to| {
+            if let Some(number) = numbers.get(to.index()) {
+                *to = *number;
+            }
+        });
+    }
+}

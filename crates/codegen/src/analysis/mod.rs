@@ -14,7 +14,7 @@ mod vars;
 mod tests;
 
 pub(crate) use dominators::Dominators;
-pub(crate) use edges::Edges;
+pub(crate) use edges::{Edges, drop_unreached};
 pub(crate) use induction::{Induction, Inductions};
 pub(crate) use live::Liveness;
 pub(crate) use loops::{Loop, LoopId, Loops};

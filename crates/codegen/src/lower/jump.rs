@@ -103,7 +103,11 @@ impl Lower<'_, '_> {
         self.more(at, counter, short);
         let left = counter.left.get(&mut self.b);
         let spent = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, left, iterations);
-        self.b.ins().brif(spent, short, &[], count, &[]);
+        let too_few = self.b.create_block();
+        self.b.ins().brif(spent, too_few, &[], count, &[]);
+        self.b.switch_to_block(too_few);
+        self.b.set_cold_block(too_few);
+        self.b.ins().jump(short, &[]);
 
         self.b.switch_to_block(count);
         self.count(counter, -iterations);

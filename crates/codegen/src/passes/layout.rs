@@ -13,7 +13,7 @@
 
 use isa::{AluOp, Cond};
 
-use crate::analysis::{Dominators, Edges, LoopId, Loops};
+use crate::analysis::{self, Dominators, Edges, LoopId, Loops};
 use crate::flow::{Block, BlockId, Body, End, Op, Src, Step, Test};
 
 /// The most operations before the test of a loop that are worth having twice.
@@ -24,7 +24,7 @@ pub(super) fn run(body: &mut Body) -> u32 {
     let inverted = invert_loops(body);
     mark_cold(body);
     let changed = Shape::of(body).improve(body);
-    compact(body);
+    analysis::drop_unreached(body);
     inverted + changed
 }
 
@@ -155,33 +155,5 @@ fn mark_cold(body: &mut Body) {
         if never && let Some(block) = body.block_mut(id) {
             block.cold = true;
         }
-    }
-}
-
-/// Removes the blocks that nothing leads to.
-fn compact(body: &mut Body) {
-    let edges = Edges::of(body);
-    if edges.order().len() == body.blocks.len() {
-        return;
-    }
-    let mut kept = 0;
-    let numbers: Vec<_> = (0..body.blocks.len())
-        .map(|index| {
-            let number = BlockId::new(kept);
-            kept += usize::from(edges.place(BlockId::new(index)).is_some());
-            number
-        })
-        .collect();
-    let mut index = 0;
-    body.blocks.retain(|_| {
-        index += 1;
-        edges.place(BlockId::new(index - 1)).is_some()
-    });
-    for block in &mut body.blocks {
-        block.end.each_successor_mut(|to| {
-            if let Some(number) = numbers.get(to.index()) {
-                *to = *number;
-            }
-        });
     }
 }

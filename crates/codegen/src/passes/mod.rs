@@ -1,7 +1,7 @@
 //! Passes: each makes the bodies of a program a little better and leaves what they do exactly as it is.
 //!
 //! A pass has a room of its own here, says what it assumes, and can be turned off ([`PassSet`]), so that it can be compared
-//! with the interpreter, and measured, alone. Passes run in the order of [`Pass::ALL`].
+//! with the interpreter, and measured, alone. Passes run in the order of [`ORDER`].
 //!
 //! What no pass may do to accesses of an arena, of map values and of whatever other threads see: merge, drop, repeat or invent
 //! one, or let a load see what a store wrote without going to memory (a page may be missing, and then it gives 0).
@@ -11,6 +11,7 @@ mod layout;
 mod narrow;
 mod selects;
 mod slots;
+mod tidy;
 mod unroll;
 
 use crate::flow::Body;
@@ -26,6 +27,8 @@ pub enum Pass {
     Inline,
     /// Keeps in variables what the program keeps on its stack.
     Slots,
+    /// Clears away what others made or left behind.
+    Tidy,
     /// Computes both sides of small branches and selects the results.
     Selects,
     /// Knows which values have nothing in their upper halves, and leaves out what would clear them.
@@ -37,9 +40,9 @@ pub enum Pass {
 }
 
 impl Pass {
-    /// All of them, in the order they run.
-    pub const ALL: [Self; 6] =
-        [Self::Inline, Self::Slots, Self::Selects, Self::Narrow, Self::Unroll, Self::Layout];
+    /// All of them, in the order they run (first).
+    pub const ALL: [Self; 7] =
+        [Self::Inline, Self::Slots, Self::Tidy, Self::Selects, Self::Narrow, Self::Unroll, Self::Layout];
 
     /// Its name, for options and tables.
     #[must_use]
@@ -48,6 +51,7 @@ impl Pass {
             Self::Inline => "inline",
             Self::Slots => "slots",
             Self::Narrow => "narrow",
+            Self::Tidy => "tidy",
             Self::Selects => "selects",
             Self::Unroll => "unroll",
             Self::Layout => "layout",
@@ -73,12 +77,19 @@ impl Pass {
             Self::Inline => inline::run(bodies, source),
             Self::Slots => each(slots::run, bodies),
             Self::Narrow => each(narrow::run, bodies),
+            Self::Tidy => each(tidy::run, bodies),
             Self::Selects => each(selects::run, bodies),
             Self::Unroll => each(unroll::run, bodies),
             Self::Layout => each(layout::run, bodies),
         }
     }
 }
+
+/// The order in which passes run.
+const ORDER: [Pass; 8] = {
+    use Pass::{Inline, Layout, Narrow, Selects, Slots, Tidy, Unroll};
+    [Inline, Slots, Tidy, Selects, Tidy, Narrow, Unroll, Layout]
+};
 
 /// A choice of passes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,9 +147,10 @@ impl Changes {
 /// Runs the chosen passes over the functions of a program.
 pub(crate) fn run(bodies: &mut Vec<Body>, source: Source<'_>, chosen: PassSet) -> Changes {
     let mut changes = Changes::default();
-    for (pass, count) in Pass::ALL.into_iter().zip(&mut changes.0) {
-        if chosen.contains(pass) {
-            *count = pass.run(bodies, source);
+    for pass in ORDER.into_iter().filter(|pass| chosen.contains(*pass)) {
+        let count = pass.run(bodies, source);
+        if let Some(total) = changes.0.get_mut(pass as usize) {
+            *total += count;
         }
     }
     changes
