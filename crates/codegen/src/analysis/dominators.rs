@@ -3,12 +3,10 @@
 use super::Edges;
 use crate::flow::BlockId;
 
-/// Per block, the last other block that every way to it goes through (Cooper, Harvey and Kennedy).
+/// Which block dominates which.
 #[derive(Clone, Debug)]
 pub(crate) struct Dominators {
-    /// By place in the order of edges, as places.
-    parents: Vec<usize>,
-    /// By place: the block's number in a walk down the tree of dominators, and the last number below it. Of two blocks the one
+    /// By place in the order of edges: the block's number in a walk down the tree of dominators, and the last number below it. Of two blocks the one
     /// whose span holds the other's dominates it.
     spans: Vec<(usize, usize)>,
 }
@@ -16,9 +14,7 @@ pub(crate) struct Dominators {
 impl Dominators {
     /// Of the blocks that can be reached.
     pub(crate) fn of(edges: &Edges) -> Self {
-        let parents = parents(edges);
-        let spans = spans(&parents);
-        Self { parents, spans }
+        Self { spans: spans(&parents(edges)) }
     }
 
     /// Whether every way to `b` goes through `a`; each block dominates itself. Of blocks that cannot be reached, nothing is
@@ -30,14 +26,9 @@ impl Dominators {
             _ => false,
         }
     }
-
-    /// The last other block that every way to a block goes through; `None` of the entry and of what cannot be reached.
-    pub(crate) fn parent(&self, edges: &Edges, id: BlockId) -> Option<BlockId> {
-        let place = edges.place(id).filter(|place| *place != 0)?;
-        edges.order().get(*self.parents.get(place)?).copied()
-    }
 }
 
+/// By place, the last other block that every way to a block goes through (Cooper, Harvey and Kennedy).
 fn parents(edges: &Edges) -> Vec<usize> {
     const UNKNOWN: usize = usize::MAX;
     let mut parents = vec![UNKNOWN; edges.order().len()];

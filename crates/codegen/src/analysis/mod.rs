@@ -1,7 +1,6 @@
 //! What passes ask about a body: how blocks are connected, what is in loops, which values are still needed.
 //!
 //! Nothing here follows changes: a pass that changes blocks asks anew.
-#![allow(dead_code, unused_imports, reason = "the passes that ask come one after the other")]
 
 mod dominators;
 mod edges;

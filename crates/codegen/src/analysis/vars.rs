@@ -50,12 +50,6 @@ impl VarSet {
         }
     }
 
-    /// The variables in it, by number.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Var> + '_ {
-        let bits = |word: u64| (0..64u16).filter(move |bit| word >> bit & 1 != 0);
-        (0u16..).zip(&self.0).flat_map(move |(index, word)| bits(*word).map(move |bit| Var(index * 64 + bit)))
-    }
-
     /// From the variables needed behind an operation to those needed before it.
     pub(crate) fn step_back(&mut self, op: &Op) {
         op.each_var(|var, how| {

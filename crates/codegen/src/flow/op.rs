@@ -114,8 +114,6 @@ pub(crate) enum Op {
     ZeroExtend { from: Size, dst: Var, src: Var },
     /// `dst =` the low `bits` of `src`, the bytes in the other order.
     SwapBytes { bits: SwapBits, dst: Var, src: Var },
-    /// `dst = src` rotated to the left.
-    Rotate { width: Width, dst: Var, src: Var, by: Src },
     /// `dst = test ? yes : no`, of 64 bits.
     Select { dst: Var, test: Test, yes: Src, no: Src },
     /// `dst = test ? 1 : 0`.
@@ -221,7 +219,6 @@ impl Op {
             | Self::SignExtend { .. }
             | Self::ZeroExtend { .. }
             | Self::SwapBytes { .. }
-            | Self::Rotate { .. }
             | Self::Select { .. }
             | Self::Compare { .. }
             | Self::ToUser { .. }
@@ -265,11 +262,6 @@ impl Op {
             }
             Self::Mov { dst, src, .. } => {
                 read(src, &mut each);
-                each(dst, Write);
-            }
-            Self::Rotate { dst, src, by, .. } => {
-                each(src, Read);
-                read(by, &mut each);
                 each(dst, Write);
             }
             Self::Select { dst, test, yes, no } => {

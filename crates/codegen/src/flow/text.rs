@@ -132,9 +132,6 @@ impl Display for Op {
                 };
                 write!(f, "{dst} = swap{bits}({src})")
             }
-            Self::Rotate { width, dst, src, by } => {
-                write!(f, "{} = rotate({}, {})", Part(dst, width), Part(src, width), Operand(by, width))
-            }
             Self::Select { dst, test, yes, no } => {
                 write!(f, "{dst} = {test} ? {} : {}", Operand(yes, WIDE), Operand(no, WIDE))
             }

@@ -68,13 +68,6 @@ impl Lower<'_, '_> {
         self.set(dst, value);
     }
 
-    pub(super) fn rotate(&mut self, width: Width, dst: Var, src: Var, by: Src) {
-        let value = self.get_low(width, src);
-        let by = self.operand(width, by);
-        let value = self.b.ins().rotl(value, by);
-        self.set_low(width, dst, value);
-    }
-
     pub(super) fn select(&mut self, dst: Var, test: Test, yes: Src, no: Src) {
         let condition = self.condition(test);
         let (yes, no) = (self.operand(Width::W64, yes), self.operand(Width::W64, no));

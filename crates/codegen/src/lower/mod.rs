@@ -284,7 +284,6 @@ impl<'a, 'f> Lower<'a, 'f> {
                 self.set(dst, value);
             }
             Op::SwapBytes { bits, dst, src } => self.swap_bytes(bits, dst, src),
-            Op::Rotate { width, dst, src, by } => self.rotate(width, dst, src, by),
             Op::Select { dst, test, yes, no } => self.select(dst, test, yes, no),
             Op::Compare { dst, test } => self.compare(dst, test),
             Op::ToUser { dst, src } => self.to_user(dst, src),

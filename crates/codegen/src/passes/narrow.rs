@@ -75,7 +75,6 @@ impl Known {
             | Op::Neg { width: Width::W32, .. }
             | Op::Mov { width: Width::W32, .. }
             | Op::SignExtend { width: Width::W32, .. }
-            | Op::Rotate { width: Width::W32, .. }
             | Op::ZeroExtend { from: Size::B | Size::H | Size::W, .. }
             | Op::Compare { .. } => true,
             Op::Mov { src, .. } => self.source(src),

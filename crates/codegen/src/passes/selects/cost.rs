@@ -27,7 +27,6 @@ fn cost(op: &Op) -> u32 {
         Op::Alu { op: AluOp::Div | AluOp::SDiv | AluOp::Mod | AluOp::SMod, .. } => NEVER,
         Op::Alu { op: AluOp::Mul, .. } => 3,
         Op::Alu { op: AluOp::Lsh | AluOp::Rsh | AluOp::Arsh, b: Src::Var(_), .. }
-        | Op::Rotate { by: Src::Var(_), .. }
         | Op::Select { .. }
         | Op::Compare { .. } => 2,
         Op::ToUser { .. } => 4,

@@ -110,10 +110,7 @@ impl Known {
             }
         });
         match op {
-            Op::Alu { b, .. }
-            | Op::Rotate { by: b, .. }
-            | Op::Mov { src: b, .. }
-            | Op::Store { src: b, .. } => {
+            Op::Alu { b, .. } | Op::Mov { src: b, .. } | Op::Store { src: b, .. } => {
                 changes += self.improve_operand(b);
             }
             Op::Compare { test, .. } => changes += self.improve_operand(&mut test.b),
