@@ -8,7 +8,7 @@ use cranelift_frontend::FunctionBuilderContext;
 use crate::flow::Body;
 use crate::machine::{Effort, Machine};
 use crate::source::Source;
-use crate::{CompileError, Compiled, Options, limits, link, lower, passes};
+use crate::{CompileError, Compiled, Options, Pass, limits, link, lower, passes};
 
 /// Compiles a program.
 pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled, CompileError> {
@@ -18,7 +18,9 @@ pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled,
     for subprogram in reached(source) {
         bodies.push(Body::build(source, subprogram)?);
     }
-    let changes = passes::run(&mut bodies, source, options.passes);
+    // Functions of the host may stand for those that the pass knows.
+    let chosen = if options.calls_all { options.passes.without(Pass::Calls) } else { options.passes };
+    let changes = passes::run(&mut bodies, source, chosen);
     let mut backend = Backend::new(machine)?;
     let unit = lower::Unit::new(source, options, machine, backend.full.frontend_config());
     let mut imports = lower::Imports::default();

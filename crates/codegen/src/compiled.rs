@@ -157,6 +157,9 @@ pub enum Import {
     /// taken of it; `r2`: the index of the instruction. The result is 0 to leave the loop; otherwise its low bits
     /// ([`LOOPS_MASK`](crate::abi::LOOPS_MASK), never 0) are how many iterations the function is given, this one among them.
     LoopBudget,
+    /// Called where the stop word is [`STOP`](crate::abi::STOP) in code that stands for a function of the runtime which looks whether
+    /// the run is to end: `r1` is the instruction. The result is 0 if it may go on.
+    MustEnd,
     /// The helper with this number on a map that the code knows: `r1` is its index in
     /// [`Program::maps`](bpf_object::Program::maps), the other arguments are the helper's. A lookup's map has no maps inside.
     OnMap(u32),

@@ -138,6 +138,7 @@ pub(crate) fn import(import: Import, program: &Program, hosted: &Hosted) -> Opti
         Import::Kfunc(index) => kfunc(&program.externs.get(index as usize)?.name).map(|row| row.entry),
         Import::OnMap(number) => on_map(number),
         Import::LoopBudget => Some(callee!("may_goto", loop_budget).1),
+        Import::MustEnd => Some(callee!("must end", must_end).1),
         Import::ArenaLoad(size) => Some(match size {
             Size::B => callee!("arena load", |run, args| load(run, args, Size::B)).1,
             Size::H => callee!("arena load", |run, args| load(run, args, Size::H)).1,
@@ -215,6 +216,11 @@ fn arena_atomic<const NARROW: bool>(op: AtomicOp) -> RuntimeFn {
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
 fn loop_budget(invocation: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     Ok(invocation.loop_budget(args[0], InsnIdx(low32(args[1]))))
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]
+fn must_end(invocation: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
+    Ok(invocation.end_at(Some(InsnIdx(low32(args[0])))).into())
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "the type of every function of the runtime")]

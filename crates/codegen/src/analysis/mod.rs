@@ -4,6 +4,7 @@
 
 mod dominators;
 mod edges;
+mod frames;
 mod induction;
 mod live;
 mod loops;
@@ -14,6 +15,7 @@ mod tests;
 
 pub(crate) use dominators::Dominators;
 pub(crate) use edges::{Edges, drop_unreached};
+pub(crate) use frames::{FrameAddresses, FrameState, followed};
 pub(crate) use induction::{Induction, Inductions};
 pub(crate) use live::Liveness;
 pub(crate) use loops::{Loop, LoopId, Loops};

@@ -58,6 +58,15 @@ impl Slots {
         slots
     }
 
+    /// Of a slot that pointers reached: nothing does any more.
+    pub(crate) fn make_private(&mut self, slot: i32) {
+        let before = self.addressed.len();
+        self.addressed.retain(|addressed| *addressed != slot);
+        if self.addressed.len() < before && !self.direct.contains(&slot) {
+            self.direct.push(slot);
+        }
+    }
+
     /// Takes over those of a callee whose frame begins `stack` bytes below.
     pub(crate) fn join(&mut self, callee: &Self, stack: u32) {
         let Ok(below) = i32::try_from(stack) else { return };
@@ -138,6 +147,8 @@ pub(crate) enum End {
     /// none, or too few, takes none and goes to `short`. A budget never holds much more than
     /// [`LOOPS_PER_LOOK`](crate::abi::LOOPS_PER_LOOK) at once, so that the run can be ended: more cannot be afforded.
     Afford { budget: Budget, iterations: u32, enough: BlockId, short: BlockId },
+    /// To `next`, unless the run is to end: then to `taken`.
+    Look { taken: BlockId, next: BlockId },
     /// Return of a value.
     Exit(Var),
     /// Where verification says that execution never comes.
@@ -163,7 +174,9 @@ impl End {
     pub(crate) fn successors(&self) -> impl Iterator<Item = BlockId> + use<> {
         let (first, second) = match *self {
             Self::Jump(to) => (Some(to), None),
-            Self::Branch { taken, next, .. } | Self::MayGoto { taken, next, .. } => (Some(taken), Some(next)),
+            Self::Branch { taken, next, .. }
+            | Self::MayGoto { taken, next, .. }
+            | Self::Look { taken, next } => (Some(taken), Some(next)),
             Self::Afford { enough, short, .. } => (Some(enough), Some(short)),
             Self::Exit(_) | Self::Trap => (None, None),
         };
@@ -174,7 +187,9 @@ impl End {
     pub(crate) fn each_successor_mut(&mut self, mut each: impl FnMut(&mut BlockId)) {
         match self {
             Self::Jump(to) => each(to),
-            Self::Branch { taken, next, .. } | Self::MayGoto { taken, next, .. } => {
+            Self::Branch { taken, next, .. }
+            | Self::MayGoto { taken, next, .. }
+            | Self::Look { taken, next } => {
                 each(taken);
                 each(next);
             }
@@ -191,7 +206,7 @@ impl End {
         match self {
             Self::Branch { test, .. } => test.each_var_mut(each),
             Self::Exit(value) => each(value),
-            Self::Jump(_) | Self::MayGoto { .. } | Self::Afford { .. } | Self::Trap => {}
+            Self::Jump(_) | Self::MayGoto { .. } | Self::Afford { .. } | Self::Look { .. } | Self::Trap => {}
         }
     }
 

@@ -27,6 +27,10 @@ impl Lower<'_, '_> {
                 let (taken, next) = (self.label(at, taken)?, self.label(at, next)?);
                 self.may_goto(at, budget, taken, next);
             }
+            End::Look { taken, next } => {
+                let (taken, next) = (self.label(at, taken)?, self.label(at, next)?);
+                self.look(at, taken, next);
+            }
             End::Afford { budget, iterations, enough, short } => {
                 let (enough, short) = (self.label(at, enough)?, self.label(at, short)?);
                 self.afford(at, budget, iterations, enough, short);
@@ -159,6 +163,18 @@ impl Lower<'_, '_> {
         let left = counter.left.get(&mut self.b);
         let left = self.b.ins().iadd_imm_s(left, by);
         counter.left.set(&mut self.b, left);
+    }
+
+    /// Goes to `next` unless the run is to end, which the runtime is asked only if somebody wants it.
+    fn look(&mut self, at: InsnIdx, taken: ir::Block, next: ir::Block) {
+        let ask = self.b.create_block();
+        let word = self.stop_word();
+        self.b.ins().brif(word, ask, &[], next, &[]);
+        self.b.switch_to_block(ask);
+        self.b.set_cold_block(ask);
+        let insn = self.b.ins().iconst(types::I64, i64::from(at.0));
+        let answer = self.cold_call(Import::MustEnd, [insn, insn]);
+        self.b.ins().brif(answer, taken, &[], next, &[]);
     }
 
     /// The run's stop word, as it is now.

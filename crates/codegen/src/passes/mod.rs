@@ -6,6 +6,7 @@
 //! What no pass may do to accesses of an arena, of map values and of whatever other threads see: merge, drop, repeat or invent
 //! one, or let a load see what a store wrote without going to memory (a page may be missing, and then it gives 0).
 
+mod calls;
 mod inline;
 mod layout;
 mod narrow;
@@ -25,6 +26,8 @@ use crate::source::Source;
 pub enum Pass {
     /// Puts subprograms in the place of their calls.
     Inline,
+    /// Puts operations in the place of calls of the runtime.
+    Calls,
     /// Keeps in variables what the program keeps on its stack.
     Slots,
     /// Clears away what others made or left behind.
@@ -41,14 +44,23 @@ pub enum Pass {
 
 impl Pass {
     /// All of them, in the order they run (first).
-    pub const ALL: [Self; 7] =
-        [Self::Inline, Self::Slots, Self::Tidy, Self::Selects, Self::Narrow, Self::Unroll, Self::Layout];
+    pub const ALL: [Self; 8] = [
+        Self::Inline,
+        Self::Calls,
+        Self::Slots,
+        Self::Tidy,
+        Self::Selects,
+        Self::Narrow,
+        Self::Unroll,
+        Self::Layout,
+    ];
 
     /// Its name, for options and tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Inline => "inline",
+            Self::Calls => "calls",
             Self::Slots => "slots",
             Self::Narrow => "narrow",
             Self::Tidy => "tidy",
@@ -70,17 +82,18 @@ impl Pass {
 
     /// Runs it; the result is how often it changed something.
     fn run(self, bodies: &mut Vec<Body>, source: Source<'_>) -> u32 {
-        let each = |pass: fn(&mut Body) -> u32, bodies: &mut [Body]| {
+        let each = |pass: &dyn Fn(&mut Body) -> u32, bodies: &mut [Body]| {
             bodies.iter_mut().filter(|body| limits::effort(body) == Effort::Full).map(pass).sum()
         };
         match self {
             Self::Inline => inline::run(bodies, source),
-            Self::Slots => each(slots::run, bodies),
-            Self::Narrow => each(narrow::run, bodies),
-            Self::Tidy => each(tidy::run, bodies),
-            Self::Selects => each(selects::run, bodies),
-            Self::Unroll => each(unroll::run, bodies),
-            Self::Layout => each(layout::run, bodies),
+            Self::Calls => each(&|body| calls::run(body, source), bodies),
+            Self::Slots => each(&slots::run, bodies),
+            Self::Narrow => each(&narrow::run, bodies),
+            Self::Tidy => each(&tidy::run, bodies),
+            Self::Selects => each(&selects::run, bodies),
+            Self::Unroll => each(&unroll::run, bodies),
+            Self::Layout => each(&layout::run, bodies),
         }
     }
 }

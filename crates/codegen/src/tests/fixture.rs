@@ -5,13 +5,16 @@
 //! subprogram; its line's comment may say `callback`, `global`, `stack N`, bytes, and `addressed N`, the slot at -N that a pointer
 //! reaches. A line `; entry: ...` says the same of the first function.
 
-use bpf_object::{Linkage, Program, Subprogram};
+use bpf_object::{Extern, ExternKind, Linkage, Program, Subprogram};
 use isa::{Assembly, CallTarget, Insn, InsnIdx, Reg};
 use verifier::{FrameFacts, InsnFacts, Memory};
 
 use crate::flow::Body;
 use crate::source::Source;
 use crate::{CompileError, Compiled, Options, Pass, PassSet};
+
+/// The kernel functions of all programs.
+const KFUNCS: [&str; 4] = ["some_kfunc", "bpf_iter_num_new", "bpf_iter_num_next", "bpf_iter_num_destroy"];
 
 /// A program and its claimed facts.
 pub(super) struct Fixture {
@@ -23,7 +26,10 @@ pub(super) struct Fixture {
 impl Fixture {
     /// Reads a text.
     pub(super) fn parse(text: &str) -> Self {
-        let kfunc = |name: &str| (name == "some_kfunc").then_some(CallTarget::Kfunc { btf_id: 0, module: 0 });
+        let kfunc = |name: &str| {
+            let index = KFUNCS.iter().position(|known| *known == name)?;
+            Some(CallTarget::Kfunc { btf_id: index as i32, module: 0 })
+        };
         let assembly = isa::assemble_with(text, &kfunc).expect("the fixture assembles");
         let comments: Vec<&str> = text.lines().map(|l| l.split_once(';').map_or("", |(_, c)| c)).collect();
         let facts = (0..assembly.code.len())
@@ -33,6 +39,7 @@ impl Fixture {
             })
             .collect();
         let mut program = Program::from_code("test", "syscall", assembly.code.clone());
+        program.externs = KFUNCS.map(external).into();
         let frames = functions(text, &assembly, &mut program.subprograms);
         Self { program, facts, frames }
     }
@@ -61,6 +68,10 @@ impl Fixture {
     pub(super) fn compile_checked(&self) -> Result<Compiled, CompileError> {
         crate::compile::compile(self.source(), &Options { checked_arena: true, ..Options::default() })
     }
+}
+
+fn external(name: &str) -> Extern {
+    Extern { name: name.to_owned(), kind: ExternKind::Function, weak: false, btf: None }
 }
 
 fn facts(insn: Option<Insn>, comment: &str) -> InsnFacts {
