@@ -1,13 +1,13 @@
 //! Which variables are addresses of the function's own stack.
 
 use super::Edges;
-use crate::flow::{BlockId, Body, Op, Src, Var};
-use isa::{AluOp, Width};
+use crate::flow::{BlockId, Body, Op, Src, Use, Var};
+use isa::{AluOp, Reg, Width};
 
 /// What is known of a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
-    /// Nothing was seen yet.
+    /// Nothing was seen yet, or it has no particular value.
     Unseen,
     /// It is `r10` plus so many bytes.
     At(i32),
@@ -45,7 +45,12 @@ impl FrameAddresses {
             return addresses;
         }
         if let Some(entry) = addresses.entries.first_mut() {
-            entry.fill(Known::Other);
+            for (var, column) in (0..).map(Var).zip(&addresses.columns) {
+                let column = usize::from(*column).checked_sub(1).and_then(|column| entry.get_mut(column));
+                if let Some(known) = column.filter(|_| Reg::ARGS.map(Var::from).contains(&var)) {
+                    *known = Known::Other;
+                }
+            }
         }
         let mut work: Vec<_> = edges.order().iter().rev().copied().collect();
         let mut waits = vec![true; body.blocks.len()];
@@ -121,7 +126,11 @@ impl FrameState<'_> {
             let offset = i64::from(self.offset(src)?).checked_add(add)?;
             Some((dst, i32::try_from(offset).ok()?))
         });
-        op.writes(|var| self.set(var, Known::Other));
+        op.each_var(|var, how| match how {
+            Use::Read => {}
+            Use::Write => self.set(var, Known::Other),
+            Use::Clobber => self.set(var, Known::Unseen),
+        });
         if let Some((dst, offset)) = result {
             self.set(dst, Known::At(offset));
         }

@@ -58,6 +58,11 @@ impl Slots {
         slots
     }
 
+    /// Those that pointers reach, or functions that are given some.
+    pub(crate) fn addressed(&self) -> &[i32] {
+        &self.addressed
+    }
+
     /// Of a slot that pointers reached: nothing does any more.
     pub(crate) fn make_private(&mut self, slot: i32) {
         let before = self.addressed.len();

@@ -6,6 +6,7 @@
 //! What no pass may do to accesses of an arena, of map values and of whatever other threads see: merge, drop, repeat or invent
 //! one, or let a load see what a store wrote without going to memory (a page may be missing, and then it gives 0).
 
+mod callbacks;
 mod calls;
 mod inline;
 mod layout;
@@ -15,7 +16,9 @@ mod slots;
 mod tidy;
 mod unroll;
 
-use crate::flow::Body;
+use isa::Imm64;
+
+use crate::flow::{Body, Op, Step};
 use crate::limits;
 use crate::machine::Effort;
 use crate::source::Source;
@@ -24,6 +27,8 @@ use crate::source::Source;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Pass {
+    /// Has the program call the callbacks of `bpf_loop` itself.
+    Callbacks,
     /// Puts subprograms in the place of their calls.
     Inline,
     /// Puts operations in the place of calls of the runtime.
@@ -44,7 +49,8 @@ pub enum Pass {
 
 impl Pass {
     /// All of them, in the order they run (first).
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
+        Self::Callbacks,
         Self::Inline,
         Self::Calls,
         Self::Slots,
@@ -59,6 +65,7 @@ impl Pass {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Callbacks => "callbacks",
             Self::Inline => "inline",
             Self::Calls => "calls",
             Self::Slots => "slots",
@@ -86,8 +93,12 @@ impl Pass {
             bodies.iter_mut().filter(|body| limits::effort(body) == Effort::Full).map(pass).sum()
         };
         match self {
+            Self::Callbacks => each(&|body| callbacks::run(body, source), bodies),
             Self::Inline => inline::run(bodies, source),
-            Self::Calls => each(&|body| calls::run(body, source), bodies),
+            Self::Calls => {
+                let has_callbacks = bodies.iter().any(takes_addresses);
+                each(&|body| calls::run(body, source, has_callbacks), bodies)
+            }
             Self::Slots => each(&slots::run, bodies),
             Self::Narrow => each(&narrow::run, bodies),
             Self::Tidy => each(&tidy::run, bodies),

@@ -13,8 +13,8 @@ use isa::{CallTarget, Width};
 use numbers::Numbers;
 use verifier::Memory;
 
-/// Expands calls; the result is how many.
-pub(super) fn run(body: &mut Body, source: Source<'_>) -> u32 {
+/// Expands calls, in a program whose functions may be called back or not; the result is how many.
+pub(super) fn run(body: &mut Body, source: Source<'_>, has_callbacks: bool) -> u32 {
     let externs = &source.program().externs;
     let of_name = |op: &Op| match *op {
         Op::Call { target: CallTarget::Kfunc { btf_id, .. }, .. } => {
@@ -22,23 +22,27 @@ pub(super) fn run(body: &mut Body, source: Source<'_>) -> u32 {
         }
         _ => None,
     };
-    if !externs.iter().any(|e| Numbers::from_name(&e.name).is_some()) {
-        return 0;
-    }
-    // Those of one block come from its end to its beginning, so that the places of the others stay.
-    let calls = find(body, of_name);
-    let Some(vars) = body.new_var().zip(body.new_var()).filter(|_| !calls.is_empty()) else { return 0 };
     let mut changes = 0;
-    for call in &calls {
+    if externs.iter().any(|e| Numbers::from_name(&e.name).is_some()) {
+        changes = expand(body, &find(body, of_name));
+    }
+    changes + private::mark(body, has_callbacks)
+}
+
+/// Puts operations in the place of calls. Those of one block come from its end to its beginning, so that the places of the others
+/// stay.
+fn expand(body: &mut Body, calls: &[Found]) -> u32 {
+    let Some(vars) = Some(calls).filter(|c| !c.is_empty()).and_then(|_| body.new_var().zip(body.new_var()))
+    else {
+        return 0;
+    };
+    let mut changes = 0;
+    for call in calls {
         if let Some(expansion) = Expansion::new(body, call, vars) {
             expansion.run(call.what);
             changes += 1;
         }
     }
-    let mut iterators: Vec<_> = calls.iter().filter_map(|call| call.on_stack).collect();
-    iterators.sort_unstable();
-    iterators.dedup();
-    private::mark(body, &iterators, source.frames().iter().any(|frame| frame.callback));
     changes
 }
 

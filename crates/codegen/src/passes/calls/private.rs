@@ -1,7 +1,8 @@
-//! Iterators on the stack that nothing but the function's own loads and stores reaches any more.
+//! Slots of the stack that nothing but the function's own loads and stores reaches any more.
 //!
-//! Verification says of their slots that kernel functions reach them. Once those are operations, accesses through copies of `r10`
-//! become accesses through `r10` itself; if no other pointer to the stack can reach an iterator then, its slot is a private one.
+//! Verification says of a slot that something else reaches it if a kernel function does, or a subprogram that is given a pointer. Once
+//! those are operations of the function, accesses through copies of `r10` become accesses through `r10` itself; a slot that no
+//! other pointer to the stack can reach then is a private one.
 //!
 //! What a pointer can reach that is passed to a helper or kernel function: what lies above it. One that goes anywhere else (memory, a
 //! subprogram or callback, arithmetic with numbers that are not constants) may reach all of the stack.
@@ -10,20 +11,33 @@ use isa::CallTarget;
 use verifier::Memory;
 
 use crate::analysis::{Edges, FrameAddresses, FrameState, Liveness, followed};
-use crate::flow::{BlockId, Body, End, Op, Src, Var};
+use crate::flow::{BlockId, Body, End, Op, Place, Src, Var};
 
-/// Bytes of an iterator, and of a slot.
+/// Bytes of a slot.
 const BYTES: i32 = 8;
 
-/// Has the iterators at these offsets from `r10` be private, as far as they are.
-pub(super) fn mark(body: &mut Body, iterators: &[i32], has_callbacks: bool) {
+/// Has slots be private that are; the result is how many were not before.
+pub(super) fn mark(body: &mut Body, has_callbacks: bool) -> u32 {
+    if body.slots.addressed().is_empty() {
+        return 0;
+    }
     let edges = Edges::of(body);
     let addresses = FrameAddresses::of(body, &edges);
-    address_by_frame(body, &addresses);
-    let reachable = reachable(body, &edges, &addresses, has_callbacks);
-    for &iterator in iterators.iter().filter(|offset| offset.saturating_add(BYTES) <= reachable.min(0)) {
-        body.slots.make_private(iterator);
+    let reachable = reachable(body, &edges, &addresses, has_callbacks).min(0);
+    let is_private = |slot: &i32| slot.saturating_add(BYTES) <= reachable;
+    let private: Vec<_> = body.slots.addressed().iter().copied().filter(is_private).collect();
+    if !private.is_empty() {
+        address_by_frame(body, &addresses);
     }
+    private.iter().for_each(|slot| body.slots.make_private(*slot));
+    u32::try_from(private.len()).unwrap_or(u32::MAX)
+}
+
+/// Where a place is from `r10`, if that is known.
+fn on_stack(place: &Place, state: &FrameState<'_>) -> Option<i32> {
+    let base =
+        state.offset(place.base).filter(|_| place.index.is_none() && place.memory == Memory::Proven)?;
+    base.checked_add(place.offset)
 }
 
 /// Has accesses through copies of `r10` go through `r10`.
@@ -32,10 +46,7 @@ fn address_by_frame(body: &mut Body, addresses: &FrameAddresses) {
         let mut state = addresses.at(BlockId::new(index));
         for step in &mut block.steps {
             if let Some(place) = step.op.place_mut()
-                && place.base != Var::FRAME
-                && place.index.is_none()
-                && place.memory == Memory::Proven
-                && let Some(offset) = state.offset(place.base).and_then(|base| base.checked_add(place.offset))
+                && let Some(offset) = on_stack(place, &state)
             {
                 (place.base, place.offset) = (Var::FRAME, offset);
             }
@@ -81,14 +92,14 @@ fn reached_by(op: &Op, state: &mut FrameState<'_>, has_callbacks: bool) -> Optio
     let before = lowest;
     // A store's value, a selection's sides, whatever is computed with an address: not followed.
     let goes_nowhere = match op {
-        Op::Load { place, .. } => place.is_own_stack(),
+        Op::Load { place, .. } => on_stack(place, state).is_some(),
         Op::Store { place, src, .. } => {
             let stored = matches!(src, Src::Var(var) if state.offset(*var).is_some());
-            !stored && (place.is_own_stack() || before.is_none())
+            !stored && (on_stack(place, state).is_some() || before.is_none())
         }
         Op::Atomic { place, src, expected, .. } => {
             let stored = [Some(*src), *expected].into_iter().flatten().any(|var| state.offset(var).is_some());
-            !stored && (place.is_own_stack() || before.is_none())
+            !stored && (on_stack(place, state).is_some() || before.is_none())
         }
         Op::Compare { .. } => true,
         _ => false,

@@ -1,5 +1,7 @@
 //! Who calls whom, and who is not called any more.
 
+use std::collections::HashSet;
+
 use isa::{CallTarget, Imm64};
 
 use crate::flow::{Body, Op, Step};
@@ -37,8 +39,12 @@ impl Graph {
                 *count += 1;
             }
         }
-        let entered =
-            |body: &Body| source.frames().get(body.subprogram).is_none_or(|f| f.callback || f.later);
+        let addresses = bodies.iter().flat_map(|b| &b.blocks).flat_map(|b| &b.steps).filter_map(|step| {
+            let Op::Address { of: Imm64::Func(to), .. } = step.op else { return None };
+            source.subprogram_at(step.at.insn, to)
+        });
+        let taken: HashSet<_> = addresses.collect();
+        let entered = |b: &Body| taken.contains(&b.subprogram) || is_entered(source, b.subprogram);
         graph.sole_call = bodies.iter().zip(counts).map(|(b, count)| count == 1 && !entered(b)).collect();
         graph.bottom_up = graph.post_order();
         graph
@@ -87,10 +93,15 @@ impl Graph {
     }
 }
 
-/// Drops the bodies that nothing enters: neither calls nor addresses lead there from the entry, or from what the runtime enters.
+/// Whether the runtime enters a subprogram without being given its address: the entry, what is called later. (The callback for
+/// exceptions is another, but nothing is inlined into programs that throw.)
+fn is_entered(source: Source<'_>, subprogram: usize) -> bool {
+    subprogram == 0 || source.frames().get(subprogram).is_none_or(|frame| frame.later)
+}
+
+/// Drops the bodies that nothing enters: neither calls nor addresses lead there from what the runtime enters.
 pub(super) fn drop_unused(bodies: &mut Vec<Body>, source: Source<'_>) {
-    let entered = |body: &Body| source.frames().get(body.subprogram).is_some_and(|f| f.callback || f.later);
-    let mut used: Vec<_> = bodies.iter().map(|body| body.subprogram == 0 || entered(body)).collect();
+    let mut used: Vec<_> = bodies.iter().map(|body| is_entered(source, body.subprogram)).collect();
     let mut work: Vec<_> = (0..bodies.len()).filter(|index| used.get(*index) == Some(&true)).collect();
     while let Some(body) = work.pop().and_then(|index| bodies.get(index)) {
         for step in body.blocks.iter().flat_map(|block| &block.steps) {
