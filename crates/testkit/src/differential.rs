@@ -7,7 +7,7 @@ use bpf_arena::arena::{PageCount, UserAddr};
 use bpf_arena::{Engine, Fault, Instance, LoadError, LoopLimit, MapError, MapSet, UpdateMode, UserEngine};
 use bpf_object::{BPF_F_MMAPABLE, Extern, ExternKind, Linkage, MapSpec, MapType, Program, Subprogram};
 use codegen::{Changes, PassSet};
-use isa::{CallTarget, Code, Imm64, Insn, InsnIdx, JumpForm};
+use isa::{AtomicOp, CallTarget, Code, Imm64, Insn, InsnIdx, JumpForm};
 use verifier::verify;
 
 use crate::generate::{ARENA_PAGES, ARRAY_ENTRIES, ARRAY_VALUE_BYTES, Case, KFUNCS};
@@ -88,6 +88,8 @@ pub struct Bench {
     compiler: UserEngine,
     maps: MapSet,
     specs: Arc<[MapSpec]>,
+    /// Whether arena accesses are checked in software.
+    checked: bool,
 }
 
 /// What agreeing runs left, and how often each pass changed the program on the way.
@@ -122,7 +124,8 @@ impl Bench {
     /// # Errors
     /// The arena cannot be had.
     pub fn checked(user_vm_start: u64) -> Result<Self, LoadError> {
-        Self::with_engine(Engine::user().checked_arena(), user_vm_start, 0)
+        let bench = Self::with_engine(Engine::user().checked_arena(), user_vm_start, 0)?;
+        Ok(Self { checked: true, ..bench })
     }
 
     fn with_engine(engine: UserEngine, user_vm_start: u64, flags: u32) -> Result<Self, LoadError> {
@@ -138,7 +141,7 @@ impl Bench {
         let mut program = Program::from_code("generated", "syscall", Code::new());
         program.maps = Arc::clone(&specs);
         let maps = compiler.maps(&program)?;
-        Ok(Self { interpreter: compiler.clone().interpreter(), compiler, maps, specs })
+        Ok(Self { interpreter: compiler.clone().interpreter(), compiler, maps, specs, checked: false })
     }
 
     /// Runs a case on both engines and gives what both left.
@@ -211,7 +214,7 @@ impl Bench {
         let mut ctx = case.ctx.clone();
         let outcome =
             instance.run(&mut ctx).map_err(|why| Failure::Stopped { engine, why: why.to_string() })?;
-        let faults = outcome.faults.iter().map(seen).collect();
+        let faults = outcome.faults.iter().map(|fault| seen(fault, case, self.checked)).collect();
         let mut left = Vec::new();
         for (key, _) in entries {
             left.extend(array.lookup(&key.to_le_bytes()).map_err(broken)?.unwrap_or_default());
@@ -298,8 +301,15 @@ pub fn arena_spec(user_vm_start: u64, flags: u32) -> MapSpec {
     }
 }
 
-fn seen(fault: &Fault) -> (String, u64, u8, Vec<InsnIdx>) {
-    let chain = fault.frames.iter().map(|frame| frame.insn).collect();
+fn seen(fault: &Fault, case: &Case, checked: bool) -> (String, u64, u8, Vec<InsnIdx>) {
+    // Compiled code has the runtime do some accesses, which does not know who called the function.
+    let by_runtime = |insn: Insn| {
+        let logical = |op| matches!(op, AtomicOp::Or | AtomicOp::And | AtomicOp::Xor);
+        checked || matches!(insn, Insn::Atomic { op, fetch: true, .. } if logical(op))
+    };
+    let known =
+        if fault.insn().and_then(|at| case.code.get(at)).is_none_or(by_runtime) { 1 } else { usize::MAX };
+    let chain = fault.frames.iter().take(known).map(|frame| frame.insn).collect();
     (format!("{:?}", fault.kind), fault.address.get(), fault.size, chain)
 }
 

@@ -220,7 +220,7 @@ impl Copier<'_> {
                 let exit = self.exit.filter(|exit| exit.block == place.block)?;
                 (!exit.last_tests || place.copy + 1 < self.l.copies).then_some(exit.inside)
             }
-            End::Afford { .. } | End::Exit(_) | End::Trap => None,
+            End::Afford { .. } | End::Look { .. } | End::Exit(_) | End::Trap => None,
         }
     }
 
