@@ -309,7 +309,12 @@ fn seen(fault: &Fault, case: &Case, checked: bool) -> (String, u64, u8, Vec<Insn
     };
     let known =
         if fault.insn().and_then(|at| case.code.get(at)).is_none_or(by_runtime) { 1 } else { usize::MAX };
-    let chain = fault.frames.iter().take(known).map(|frame| frame.insn).collect();
+    // Nor does it say through which helper a callback was entered.
+    let by_program = |at: &InsnIdx| {
+        let call = case.code.get(*at);
+        !matches!(call, Some(Insn::Call { target }) if !matches!(target, CallTarget::Local(_)))
+    };
+    let chain = fault.frames.iter().take(known).map(|frame| frame.insn).take_while(by_program).collect();
     (format!("{:?}", fault.kind), fault.address.get(), fault.size, chain)
 }
 
