@@ -31,7 +31,8 @@ pub(super) fn run(body: &mut Body, source: Source<'_>) -> u32 {
         index += 1;
         let found = (0..block.steps.len()).find_map(|call| Some((call, callback(block, call, source)?)));
         let Some((call, callback)) = found else { continue };
-        let Some(vars) = vars.or_else(|| Vars::new(body)) else { break };
+        vars = vars.or_else(|| Vars::new(body));
+        let Some(vars) = vars else { break };
         changes += u32::from(expand(body, id, call, &callback, vars).is_some());
     }
     changes

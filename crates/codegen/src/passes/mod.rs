@@ -110,10 +110,16 @@ impl Pass {
 }
 
 /// The order in which passes run.
-const ORDER: [Pass; 8] = {
-    use Pass::{Inline, Layout, Narrow, Selects, Slots, Tidy, Unroll};
-    [Inline, Slots, Tidy, Selects, Tidy, Narrow, Unroll, Layout]
+const ORDER: [Pass; 10] = {
+    use Pass::{Callbacks, Calls, Inline, Layout, Narrow, Selects, Slots, Tidy, Unroll};
+    [Callbacks, Inline, Calls, Slots, Tidy, Selects, Tidy, Narrow, Unroll, Layout]
 };
+
+/// Whether a body has the address of a function.
+fn takes_addresses(body: &Body) -> bool {
+    let is_function = |step: &Step| matches!(step.op, Op::Address { of: Imm64::Func(_), .. });
+    body.blocks.iter().any(|block| block.steps.iter().any(is_function))
+}
 
 /// A choice of passes.
 #[derive(Clone, Copy, PartialEq, Eq)]

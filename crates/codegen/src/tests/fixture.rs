@@ -61,7 +61,7 @@ impl Fixture {
 
     /// Every call a call.
     pub(super) fn compile_with_calls(&self) -> Result<Compiled, CompileError> {
-        let passes = PassSet::ALL.without(Pass::Inline);
+        let passes = PassSet::ALL.without(Pass::Inline).without(Pass::Calls).without(Pass::Callbacks);
         crate::compile::compile(self.source(), &Options { passes, ..Options::default() })
     }
 
