@@ -22,12 +22,11 @@ use crate::flow::{Block, Body, End, Op};
 use crate::limits;
 use shape::Shape;
 
-/// Operations of the longest bodies that are laid out two, four, and eight times.
-const TWICE: usize = 40;
-const FOUR_TIMES: usize = 20;
-const EIGHT_TIMES: usize = 4;
+/// Operations of the longest bodies that are laid out twice and four times.
+const TWICE: usize = 32;
+const FOUR_TIMES: usize = 16;
 /// A function of fewer operations may grow as if it had so many.
-const SMALL: usize = 256;
+const SMALL: usize = 96;
 
 /// Unrolling a loop makes fewer blocks: each end of a block in each copy at most two, and a few in front.
 const MOST_BLOCKS: usize = 256;
@@ -49,11 +48,14 @@ pub(super) fn run(body: &mut Body) -> u32 {
     let dominators = Dominators::of(&edges);
     let loops = Loops::of(body, &edges, &dominators);
     let mut chosen: Vec<&Loop> = loops.iter().map(|(_, l)| l).filter(|l| l.inner.is_empty()).collect();
-    // What is deepest is executed most often.
+    // What is deepest is executed most often; beside loops in loops, what is done once is not worth the time to compile it.
     chosen.sort_by_key(|l| core::cmp::Reverse(l.depth));
-    // The function may become twice as long, but not so long that the backend would take less care.
+    if chosen.first().is_some_and(|l| l.depth > 1) {
+        chosen.retain(|l| l.depth > 1);
+    }
+    // The function may become half as long again, but not so long that the backend would take less care.
     let steps = body.steps();
-    let mut room = steps.max(SMALL).min(limits::FULL_EFFORT_INSNS.saturating_sub(steps));
+    let mut room = (steps / 2).max(SMALL).min(limits::FULL_EFFORT_INSNS.saturating_sub(steps));
     let mut changes = 0;
     for l in chosen {
         if body.blocks.len() + MOST_BLOCKS > limits::FULL_EFFORT_BLOCKS {
@@ -88,7 +90,6 @@ fn copies(body: &Body, shape: &Shape) -> Option<u32> {
     };
     match shape.size {
         _ if !blocks.all(worth) => None,
-        0..=EIGHT_TIMES => Some(8),
         ..=FOUR_TIMES => Some(4),
         ..=TWICE => Some(2),
         _ => None,
