@@ -26,7 +26,7 @@ use shape::Shape;
 const TWICE: usize = 32;
 const FOUR_TIMES: usize = 16;
 /// A function of fewer operations may grow as if it had so many.
-const SMALL: usize = 96;
+const SMALL: usize = 128;
 
 /// Unrolling a loop makes fewer blocks: each end of a block in each copy at most two, and a few in front.
 const MOST_BLOCKS: usize = 256;
@@ -48,8 +48,11 @@ pub(super) fn run(body: &mut Body) -> u32 {
     let dominators = Dominators::of(&edges);
     let loops = Loops::of(body, &edges, &dominators);
     let mut chosen: Vec<&Loop> = loops.iter().map(|(_, l)| l).filter(|l| l.inner.is_empty()).collect();
-    // What is deepest is executed most often; beside loops in loops, what is done once is not worth the time to compile it.
-    chosen.sort_by_key(|l| core::cmp::Reverse(l.depth));
+    // What is deepest is executed most often, and what is short gains most; beside loops in loops, what is done once is not worth
+    // the time to compile it.
+    let steps_of =
+        |l: &Loop| -> usize { l.own.iter().filter_map(|id| body.block(*id)).map(|b| b.steps.len()).sum() };
+    chosen.sort_by_cached_key(|l| (core::cmp::Reverse(l.depth), steps_of(l)));
     if chosen.first().is_some_and(|l| l.depth > 1) {
         chosen.retain(|l| l.depth > 1);
     }
