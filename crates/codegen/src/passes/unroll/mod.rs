@@ -72,8 +72,7 @@ pub(super) fn run(body: &mut Body) -> u32 {
         let (edges, dominators) = (&edges, &dominators);
         let l = Candidate { edges, dominators, shape: &shape, inductions: &inductions, copies };
         let exit = count::find(body, l);
-        // Without a budget and without a test that can be left out, all that is saved is a jump.
-        if shape.iterations == 0 && exit.is_none() {
+        if !goes_on(body, &shape, exit.is_some()) {
             continue;
         }
         room = left;
@@ -81,6 +80,22 @@ pub(super) fn run(body: &mut Body) -> u32 {
         changes += 1;
     }
     changes
+}
+
+/// Whether a loop can be expected to have more than a few iterations, or those to be so short that counting them matters.
+///
+/// A counted loop that ends early when it has found something in an array can; one that ends where two things differ often does
+/// so at once, and what is asked before several iterations would not pay. In a loop that is not counted each copy still tests
+/// for its end, so that little is gained unless it is arithmetic alone.
+fn goes_on(body: &Body, shape: &Shape, counted: bool) -> bool {
+    let blocks = shape.blocks.iter().filter_map(|id| body.block(*id));
+    let loads = blocks.flat_map(|b| &b.steps).filter(|step| matches!(step.op, Op::Load { .. })).count();
+    match shape.exits {
+        1 if counted => true,
+        1 => shape.iterations > 0 && loads == 0,
+        2 => counted && loads <= 1,
+        _ => false,
+    }
 }
 
 /// How many copies are worth it.

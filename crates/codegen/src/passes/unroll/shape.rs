@@ -19,6 +19,8 @@ pub(super) struct Shape {
     pub(super) budget: Budget,
     /// How many each iteration takes.
     pub(super) iterations: u32,
+    /// Conditions that leave it.
+    pub(super) exits: usize,
     /// Number of operations, with those that end blocks.
     pub(super) size: usize,
     /// Per block: how many were taken on the way from the header to its beginning.
@@ -38,6 +40,7 @@ impl Shape {
             latches: l.latches.clone(),
             budget: Budget::OWN,
             iterations: 0,
+            exits: 0,
             size: 0,
             taken: HashMap::from([(l.header, 0)]),
         };
@@ -46,6 +49,8 @@ impl Shape {
         for id in shape.blocks.clone() {
             let block = body.block(id)?;
             shape.size += block.steps.len() + usize::from(!matches!(block.end, End::Jump(_)));
+            let leaves = matches!(block.end, End::Branch { .. });
+            shape.exits += usize::from(leaves && block.end.successors().any(|to| !l.own.contains(&to)));
             let before = shape.taken(id)?;
             let behind = before + u32::from(matches!(block.end, End::MayGoto { .. }));
             for to in block.end.successors().filter(|to| l.own.contains(to)) {
