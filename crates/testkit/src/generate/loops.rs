@@ -41,18 +41,14 @@ impl Generator {
             exits.push(inner.place());
             inner.push(Insn::MayGoto { offset: 0 });
         }
-        // Each condition doubles what a verifier has to look at in each round.
-        let mut conditions = 1;
+        // Conditions that do not leave the loop would double what a verifier has to look at in each round.
+        let mut may_leave = budgeted;
         for _ in 0..1 + self.rng.usize(..3) {
             match self.rng.u8(..8) {
                 0..=2 => self.walk_statement(&mut inner),
                 3 => self.indexed_statement(&mut inner),
-                4 if conditions > 0 => {
-                    conditions -= 1;
-                    self.conditional(&mut inner);
-                }
-                5 if budgeted && conditions > 0 => {
-                    conditions -= 1;
+                4 | 5 if may_leave => {
+                    may_leave = false;
                     exits.push(inner.place());
                     let (width, cond) = (self.width(), self.choose(&Cond::ALL));
                     let (dst, src) = (self.scalar_reg(), self.operand());
@@ -133,16 +129,6 @@ impl Generator {
             false => super::store(size, pointer, 0, Operand::Reg(value)),
         });
         body.push(mov(pointer, Operand::Reg(index)));
-    }
-
-    /// A statement that is done in some rounds.
-    fn conditional(&mut self, body: &mut Body) {
-        let mut inner = Body::default();
-        self.walk_statement(&mut inner);
-        let (width, cond, dst, src) =
-            (self.width(), self.choose(&Cond::ALL), self.scalar_reg(), self.operand());
-        body.push(Insn::Branch { width, cond, dst, src, offset: inner.slots() });
-        body.append(inner);
     }
 }
 
