@@ -4,6 +4,7 @@ mod aarch64;
 mod bench;
 mod conformance;
 mod fuzz;
+mod litmus;
 mod objects;
 mod perf;
 mod stress;
@@ -31,6 +32,8 @@ enum Task {
     /// Runs random programs and feeds random bytes: `exec`, `decode`, `object`, `verify`, `verifier`, `contained`,
     /// `maps`.
     Fuzz(fuzz::Args),
+    /// Runs litmus tests of the memory model on the interpreter and on compiled code.
+    Litmus(litmus::Args),
     /// Compiles every `*.bpf.c` into the `*.bpf.o` beside it.
     Objects(objects::Args),
     /// Samples a compiled program with Linux `perf` and checks that the samples have names and source lines.
@@ -55,6 +58,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Bench(args) => bench::run(&args),
         Task::Conformance(args) => conformance::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Litmus(args) => litmus::run(&args),
         Task::Objects(args) => objects::run(&args),
         Task::Perf(args) => perf::run(&args),
         Task::Stress(args) => stress::run(&args),

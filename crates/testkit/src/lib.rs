@@ -8,6 +8,7 @@ pub mod fuzz;
 pub mod generate;
 pub mod kernel;
 pub mod library;
+pub mod litmus;
 pub mod log_lines;
 pub mod maps;
 pub mod mutate;
