@@ -112,7 +112,7 @@ pub(crate) fn measure(source: &Source, plan: &Plan) -> anyhow::Result<Measured> 
         Some(iters) => iters,
         None => iters_for(plan.run, ctx, plan.clock, &mut native)?,
     };
-    let mut contest = Contest { ctx, clock: plan.clock, checksum: native.program.run(ctx)? };
+    let contest = Contest { ctx, clock: plan.clock, checksum: native.program.run(ctx)? };
     let mut sides = Vec::new();
     for contender in &plan.contenders {
         let mut side = Entrant::load(contender, source, plan);
@@ -170,7 +170,7 @@ struct Contest {
 
 impl Contest {
     /// Seconds of a run, whose answer has to be right.
-    fn time(&mut self, loaded: &mut Loaded) -> anyhow::Result<f64> {
+    fn time(&self, loaded: &mut Loaded) -> anyhow::Result<f64> {
         let start = self.clock.now();
         let checksum = loaded.program.run(self.ctx)?;
         let seconds = self.clock.now() - start;
@@ -198,5 +198,48 @@ impl<'p> Entrant<'p> {
             Err(reason) => (Code::default(), Some(reason)),
         };
         Side { name: self.contender.name.clone(), ratio: Spread::of(&self.ratios), skipped, code }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engines::Run;
+
+    /// Works for 50 us an iteration, and gives this answer.
+    struct Worker(u64);
+
+    impl Run for Worker {
+        fn run(&mut self, ctx: Ctx) -> anyhow::Result<u64> {
+            let start = Clock::Cpu.now();
+            while Clock::Cpu.now() - start < 50e-6 * ctx.iters as f64 {}
+            Ok(self.0)
+        }
+    }
+
+    fn worker(answer: u64) -> Loaded {
+        Loaded { program: Box::new(Worker(answer)), code: Code::default() }
+    }
+
+    #[test]
+    fn another_answer_than_native_gives_ends_the_benchmark() {
+        let ctx = Ctx { iters: 1, ..Ctx::default() };
+        let contest = Contest { ctx, clock: Clock::Cpu, checksum: 7 };
+        assert!(contest.time(&mut worker(7)).is_ok_and(|seconds| seconds >= 50e-6));
+        assert!(contest.time(&mut worker(8)).is_err());
+    }
+
+    #[test]
+    fn iterations_double_until_a_run_takes_as_long_as_wanted() {
+        let iters = iters_for(Duration::from_millis(1), Ctx::default(), Clock::Cpu, &mut worker(0)).unwrap();
+        assert!(iters == 16, "14 are 0.7 ms, {iters}");
+    }
+
+    #[test]
+    fn the_clock_of_the_thread_stands_still_while_it_sleeps() {
+        let (cpu, wall) = (Clock::Cpu.now(), Clock::Wall.now());
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(Clock::Wall.now() - wall >= 0.02);
+        assert!(Clock::Cpu.now() - cpu < 0.01);
     }
 }

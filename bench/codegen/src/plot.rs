@@ -25,15 +25,15 @@ pub(crate) fn draw(report: &Report, left_out: &str, path: &Path) -> anyhow::Resu
         .margin(12)
         .x_label_area_size(30)
         .y_label_area_size(40)
-        .build_cartesian_2d(0.0..groups as f64, 0.0..CUT)?;
+        .build_cartesian_2d(-0.5..groups as f64 - 0.5, 0.0..CUT)?;
     let program = |at: &f64| {
-        let group = at.floor() as usize;
+        let group = at.round() as usize;
         report.programs.get(group).map_or("geomean".to_owned(), |measured| measured.program.clone())
     };
     chart
         .configure_mesh()
         .disable_x_mesh()
-        .x_labels(groups)
+        .x_labels(groups + 2)
         .x_label_formatter(&program)
         .y_labels(7)
         .draw()?;
@@ -42,7 +42,7 @@ pub(crate) fn draw(report: &Report, left_out: &str, path: &Path) -> anyhow::Resu
         let color = Palette99::pick(index).to_rgba();
         let ratios = report.programs.iter().map(|measured| measured.ratio(name));
         let bars = ratios.chain([report.geomean(name)]).enumerate().filter_map(|(group, ratio)| {
-            let left = group as f64 + 0.1 + bar * index as f64;
+            let left = group as f64 - 0.4 + bar * index as f64;
             Some(Rectangle::new([(left, 0.0), (left + bar * 0.9, ratio?.min(CUT))], color.filled()))
         });
         chart
@@ -50,8 +50,25 @@ pub(crate) fn draw(report: &Report, left_out: &str, path: &Path) -> anyhow::Resu
             .label(name)
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 10, y + 5)], color.filled()));
     }
-    let native = PathElement::new(vec![(0.0, 1.0), (groups as f64, 1.0)], BLACK);
+    let native = PathElement::new(vec![(-0.5, 1.0), (groups as f64 - 0.5, 1.0)], BLACK);
     chart.draw_series([native])?;
     chart.configure_series_labels().border_style(BLACK.mix(0.3)).background_style(WHITE.mix(0.8)).draw()?;
     root.present().with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_picture_names_programs_and_contenders() {
+        let path = std::env::temp_dir().join(format!("bench-codegen-{}.svg", std::process::id()));
+        draw(&crate::report::tests::report(), "b", &path).unwrap();
+        let svg = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let texts = ["first", "second", "geomean", "a"];
+        let has = |text: &str| svg.lines().any(|line| line == text);
+        assert!(texts.into_iter().all(has), "{svg}");
+        assert!(!has("b"), "left out");
+    }
 }

@@ -117,3 +117,60 @@ pub(crate) fn table(header: impl IntoIterator<Item = String>) -> Table {
 pub(crate) fn as_f64(count: u64) -> f64 {
     count as f64
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::engines::Code;
+    use crate::measure::Side;
+    use crate::programs::Size;
+    use crate::stats::Spread;
+
+    /// A program with these ratios of `a` and `b`.
+    fn measured(program: &str, a: f64, b: Option<f64>) -> Measured {
+        let side = |name: &str, ratio: Option<f64>| Side {
+            name: name.to_owned(),
+            ratio: ratio.and_then(|ratio| Spread::of(&[ratio])),
+            skipped: ratio.is_none().then(|| "it is not here".to_owned()),
+            code: Code { bpf_insns: Some(100), compile_us: Some(250.0), bytes: Some(64) },
+        };
+        Measured {
+            program: program.to_owned(),
+            size: Size::default(),
+            checksum: 1,
+            native_ms: Spread { min: 1.0, lower: 1.0, median: 1.0, upper: 1.0, max: 1.0 },
+            native_code: Code::default(),
+            sides: vec![side("a", Some(a)), side("b", b)],
+        }
+    }
+
+    /// Two programs, of which `b` ran one.
+    pub(crate) fn report() -> Report {
+        let mean = |name: &str, ratio, programs| Mean { name: name.to_owned(), ratio, programs };
+        Report {
+            clock: Clock::Cpu,
+            rounds: 1,
+            geomeans: vec![mean("a", 2.0, 2), mean("b", 3.0, 1)],
+            programs: vec![measured("first", 1.0, Some(3.0)), measured("second", 4.0, None)],
+        }
+    }
+
+    #[test]
+    fn what_did_not_run_is_named_with_the_reason() {
+        let skipped: Vec<String> = report().skipped().collect();
+        assert_eq!(skipped, ["second without b: it is not here"]);
+    }
+
+    #[test]
+    fn tables_have_a_line_for_each_program() {
+        let ratios = report().ratios().to_string();
+        let lines: Vec<Vec<&str>> = ratios.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(
+            lines[2],
+            ["|", "first", "|", "1.0", "|", "1.00", "(1.00-1.00)", "|", "3.00", "(3.00-3.00)", "|"]
+        );
+        assert_eq!(lines[3], ["|", "second", "|", "1.0", "|", "4.00", "(4.00-4.00)", "|", "-", "|"]);
+        assert_eq!(lines[4], ["|", "geomean", "|", "|", "2.000", "|", "3.000", "|"]);
+        assert!(report().code().to_string().contains("2.5"), "250 us for 100 instructions");
+    }
+}

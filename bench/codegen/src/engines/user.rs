@@ -1,7 +1,7 @@
 //! Our own engine: compiled or interpreted.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bpf_arena::arena::{Arena, UserAddr};
@@ -9,6 +9,7 @@ use bpf_arena::bpf_object::MapType;
 use bpf_arena::{Instance, LoopLimit, Object, UserEngine, codegen, verifier};
 
 use super::{COMPILATIONS, Code, Loaded, Run};
+use crate::measure::Clock;
 use crate::programs::Ctx;
 
 struct User {
@@ -33,15 +34,15 @@ pub(super) fn load(path: &Path, options: Option<&codegen::Options>) -> anyhow::R
                 arena.faults_in_hardware(),
                 "userfaultfd is not permitted: arena accesses are checked in software"
             );
-            let mut least = Duration::MAX;
+            let mut least = f64::INFINITY;
             let mut bytes = 0;
             for _ in 0..COMPILATIONS {
-                let start = Instant::now();
+                let start = Clock::Cpu.now();
                 let compiled = codegen::compile(&verified, options)?;
-                least = least.min(start.elapsed());
+                least = least.min(Clock::Cpu.now() - start);
                 bytes = compiled.text.len() as u64;
             }
-            let compile_us = Some(least.as_secs_f64() * 1e6);
+            let compile_us = Some(least * 1e6);
             let code = Code { bytes: Some(bytes), bpf_insns: Some(program.code.len() as u64), compile_us };
             (bpf_arena::Code::compiled(&verified, options)?, code)
         }
