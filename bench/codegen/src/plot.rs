@@ -10,7 +10,7 @@ use crate::report::Report;
 /// Pixels.
 const GROUP_WIDTH: u32 = 110;
 const HEIGHT: u32 = 480;
-/// Ratios above are cut off, with their number in the bar's place: the interpreter would flatten all others.
+/// Bars are cut off here: a single slow program would flatten all others. The table has the figures.
 const CUT: f64 = 3.0;
 
 /// Draws ratios to native -O2 into an SVG file, without the contender named `left_out`.
