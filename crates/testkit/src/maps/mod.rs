@@ -31,7 +31,7 @@ use self::side::{Scripts, Side};
 const COMPILED_EVERY: u64 = 4;
 
 /// Threads that compare maps whose host side mostly waits.
-const WAITING: u64 = 16;
+const WAITING: usize = 16;
 
 /// Held by the one comparison that may run programs.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -90,11 +90,10 @@ pub fn compare(map_type: MapType, first_seed: u64, sequences: u64) -> Result<Com
         .log(bpf_arena::kernel::LogMode::Never);
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let configs = configs(map_type);
-    let lane = |lane: u64, lanes: usize| {
-        let seeds =
-            (first_seed..first_seed.saturating_add(sequences)).skip(usize::try_from(lane).unwrap_or(0));
+    let lane = |number: usize, lanes: usize| {
+        let seeds = first_seed..first_seed.saturating_add(sequences);
         let mut compared = Compared::default();
-        for seed in seeds.step_by(lanes) {
+        for seed in seeds.skip(number).step_by(lanes) {
             let mut rng = Rng::with_seed(seed);
             let Some(config) = configs.get(rng.usize(0..configs.len().max(1))) else { break };
             compared.operations += one(config, &scripts, &kernel, seed, &mut rng)?;
@@ -110,8 +109,7 @@ pub fn compare(map_type: MapType, first_seed: u64, sequences: u64) -> Result<Com
     // The kernel makes the host wait for programs that may still use the map that was replaced: all at the same time.
     let lane = &lane;
     std::thread::scope(|scope| {
-        let lanes: Vec<_> =
-            (0..WAITING).map(|number| scope.spawn(move || lane(number, WAITING as usize))).collect();
+        let lanes: Vec<_> = (0..WAITING).map(|number| scope.spawn(move || lane(number, WAITING))).collect();
         let join = |lane: std::thread::ScopedJoinHandle<'_, _>| {
             lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
