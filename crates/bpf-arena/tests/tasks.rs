@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bpf_arena::host::{Argument, Cgroup, Object, Task};
 use bpf_arena::typed::ArenaType;
-use bpf_arena::{App, RunError, UserEngine};
+use bpf_arena::{App, MapError, RunError, UserEngine};
 use bpf_object::Btf;
 use common::{EXECUTORS, object};
 
@@ -80,6 +80,8 @@ fn threads_are_tasks_with_storage_of_their_own() {
             let seen = visits.lookup(&this.to_le_bytes()).unwrap().unwrap();
             assert_eq!(seen.first(), Some(&2), "{executor}");
             assert_eq!(visits.lookup(&u32::MAX.to_le_bytes()), Ok(None), "{executor}");
+            let unknown = visits.update_with(&u32::MAX.to_le_bytes(), &[0; 8], 0);
+            assert_eq!(unknown, Err(MapError::NotFound), "{executor}");
             std::thread::scope(|scope| {
                 let other = scope.spawn(|| (value(app, "visit"), count(app, 1).1));
                 assert_eq!(

@@ -170,3 +170,70 @@ fn thousands_of_programs_and_maps_come_and_go() {
         );
     }
 }
+
+/// The negative of `EDEADLK` and `ETIMEDOUT`, as programs return them.
+const DEADLOCK: u32 = 35_u32.wrapping_neg();
+const TIMED_OUT: u32 = 110_u32.wrapping_neg();
+
+/// A global variable of 4 bytes in `.bss`.
+fn word(app: &bpf_arena::App, name: &str) -> (bpf_arena::Map, u64) {
+    let at = app.object().variable(name).unwrap().offset;
+    (app.map(".bss").unwrap().clone(), u64::from(at))
+}
+
+fn set(app: &bpf_arena::App, name: &str, value: u32) {
+    let (map, at) = word(app, name);
+    map.write_at(at, &value.to_le_bytes()).unwrap();
+}
+
+fn get(app: &bpf_arena::App, name: &str) -> u32 {
+    let (map, at) = word(app, name);
+    let mut bytes = [0; 4];
+    map.read_at(at, &mut bytes).unwrap();
+    u32::from_le_bytes(bytes)
+}
+
+fn lock(app: &bpf_arena::App, program: &str, locks: [u32; 2]) -> u32 {
+    app.program(program).unwrap().run(&mut { locks }).unwrap().return_value
+}
+
+#[test]
+fn resilient_locks_that_wait_for_each_other_are_refused() {
+    each_app("resilient.bpf.o", |executor, app| {
+        set(app, "holding", 0);
+        let results = std::thread::scope(|scope| {
+            let other = scope.spawn(|| lock(app, "embrace", [1, 0]));
+            [lock(app, "embrace", [0, 1]), other.join().unwrap()]
+        });
+        // Who is refused lets go of its lock, which the other may then get.
+        assert!(results.contains(&DEADLOCK), "{executor}: {results:x?}");
+        assert!(results.iter().all(|error| [0, DEADLOCK].contains(error)), "{executor}: {results:x?}");
+        assert_eq!(
+            [lock(app, "take", [0, 0]), lock(app, "take", [1, 0])],
+            [0, 0],
+            "{executor}: both are free"
+        );
+    });
+}
+
+#[test]
+fn a_resilient_lock_is_not_waited_for_for_ever() {
+    each_app("resilient.bpf.o", |executor, app| {
+        set(app, "holding", 0);
+        set(app, "released", 0);
+        std::thread::scope(|scope| {
+            let holder = scope.spawn(|| lock(app, "hold", [0, 0]));
+            while get(app, "holding") == 0 {
+                std::thread::yield_now();
+            }
+            let begin = std::time::Instant::now();
+            let refused = lock(app, "take", [0, 0]);
+            let waited = begin.elapsed();
+            set(app, "released", 1);
+            assert_eq!(holder.join().unwrap(), 0, "{executor}");
+            assert_eq!(refused, TIMED_OUT, "{executor}");
+            assert!(waited >= std::time::Duration::from_millis(250), "{executor}: after {waited:?}");
+        });
+        assert_eq!(lock(app, "take", [0, 0]), 0, "{executor}: it is free");
+    });
+}
