@@ -22,7 +22,7 @@ pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled,
     let (all, some) = (options.passes, options.passes.without(Pass::Calls).without(Pass::Callbacks));
     let chosen = if options.calls_all { some } else { all };
     let changes = passes::run(&mut bodies, source, chosen);
-    let mut backend = Backend::new(machine)?;
+    let mut backend = Backend::new(machine, options.baseline)?;
     let unit = lower::Unit::new(source, options, machine, backend.full.frontend_config());
     let mut imports = lower::Imports::default();
     let mut text = link::Text::new(machine);
@@ -61,6 +61,7 @@ fn reached(source: Source<'_>) -> impl Iterator<Item = usize> + '_ {
 /// The backend at work on one function after the other.
 struct Backend {
     machine: Machine,
+    baseline: bool,
     full: OwnedTargetIsa,
     /// Rarely needed, so made when it is.
     linear: Option<OwnedTargetIsa>,
@@ -68,9 +69,9 @@ struct Backend {
 }
 
 impl Backend {
-    fn new(machine: Machine) -> Result<Self, CompileError> {
-        let full = machine.backend(Effort::Full)?;
-        Ok(Self { machine, full, linear: None, context: Context::new() })
+    fn new(machine: Machine, baseline: bool) -> Result<Self, CompileError> {
+        let full = machine.backend(Effort::Full, baseline)?;
+        Ok(Self { machine, baseline, full, linear: None, context: Context::new() })
     }
 
     /// A function to lower into.
@@ -85,7 +86,7 @@ impl Backend {
             Effort::Full => &self.full,
             Effort::Linear => match self.linear.take() {
                 Some(made) => self.linear.insert(made),
-                None => self.linear.insert(self.machine.backend(Effort::Linear)?),
+                None => self.linear.insert(self.machine.backend(Effort::Linear, self.baseline)?),
             },
         };
         let refused = |error: &CodegenError| CompileError::Backend { subprogram, message: error.to_string() };

@@ -45,6 +45,8 @@ pub struct Options {
     pub checked_arena: bool,
     /// Call the runtime for every helper and kfunc, because the host has put a function of its own in the place of one.
     pub calls_all: bool,
+    /// Use only instructions that every machine of the kind has, so that the code is the same on all of them.
+    pub baseline: bool,
     /// The passes that improve the code; all of them if nothing else is said.
     pub passes: PassSet,
 }

@@ -13,7 +13,7 @@ use crate::CompileError;
 /// (`link.rs`), how it is written (`listing.rs`), and how it orders memory (`lower/mem.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Machine {
-    /// x86-64 with the baseline instruction set, so that the code is the same everywhere.
+    /// x86-64.
     X86_64,
     /// AArch64 with the baseline instruction set, and what is said here.
     Aarch64 {
@@ -33,8 +33,8 @@ impl Machine {
         }
     }
 
-    /// The backend for this machine.
-    pub(crate) fn backend(self, effort: Effort) -> Result<OwnedTargetIsa, CompileError> {
+    /// The backend for this machine, with what the one has that this runs on, or for every machine of the kind.
+    pub(crate) fn backend(self, effort: Effort, baseline: bool) -> Result<OwnedTargetIsa, CompileError> {
         let setup = |message: String| CompileError::Setup { message };
         let flags = flags(effort).map_err(|e| setup(e.to_string()))?;
         let name = match self {
@@ -44,6 +44,10 @@ impl Machine {
         let mut builder = lookup_by_name(name).map_err(|e| setup(e.to_string()))?;
         if self == (Self::Aarch64 { lse: true }) {
             builder.enable("has_lse").map_err(|e| setup(e.to_string()))?;
+        }
+        let extensions = if baseline { Vec::new() } else { bit_instructions() };
+        for feature in extensions {
+            builder.enable(feature).map_err(|e| setup(e.to_string()))?;
         }
         builder.finish(flags).map_err(|e| setup(e.to_string()))
     }
@@ -72,6 +76,23 @@ impl Machine {
             Self::Aarch64 { .. } => 0,
         }
     }
+}
+
+/// The extensions of x86-64 for work on bits that this machine has: shifts by any register, rotations into another one, counts.
+#[cfg(target_arch = "x86_64")]
+fn bit_instructions() -> Vec<&'static str> {
+    let extensions = [
+        ("has_bmi1", std::arch::is_x86_feature_detected!("bmi1")),
+        ("has_bmi2", std::arch::is_x86_feature_detected!("bmi2")),
+        ("has_lzcnt", std::arch::is_x86_feature_detected!("lzcnt")),
+        ("has_popcnt", std::arch::is_x86_feature_detected!("popcnt")),
+    ];
+    extensions.into_iter().filter(|(_, present)| *present).map(|(name, _)| name).collect()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn bit_instructions() -> Vec<&'static str> {
+    Vec::new()
 }
 
 #[cfg(target_arch = "aarch64")]

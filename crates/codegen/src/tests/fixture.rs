@@ -56,17 +56,20 @@ impl Fixture {
     }
 
     pub(super) fn compile(&self) -> Result<Compiled, CompileError> {
-        crate::compile::compile(self.source(), &Options::default())
+        crate::compile::compile(self.source(), &Options { baseline: true, ..Options::default() })
     }
 
     /// Every call a call.
     pub(super) fn compile_with_calls(&self) -> Result<Compiled, CompileError> {
         let passes = PassSet::ALL.without(Pass::Inline).without(Pass::Calls).without(Pass::Callbacks);
-        crate::compile::compile(self.source(), &Options { passes, ..Options::default() })
+        crate::compile::compile(self.source(), &Options { passes, baseline: true, ..Options::default() })
     }
 
     pub(super) fn compile_checked(&self) -> Result<Compiled, CompileError> {
-        crate::compile::compile(self.source(), &Options { checked_arena: true, ..Options::default() })
+        crate::compile::compile(
+            self.source(),
+            &Options { checked_arena: true, baseline: true, ..Options::default() },
+        )
     }
 }
 
