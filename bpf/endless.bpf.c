@@ -72,6 +72,7 @@ static long (*const bpf_user_ringbuf_drain)(void *map, void *callback, void *ctx
 
 struct object {
 	u64 number;
+	struct bpf_refcount count;
 };
 
 u64 started;

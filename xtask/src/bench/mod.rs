@@ -4,7 +4,9 @@
 //! what counts is the median of the ratios of one round.
 
 mod arena;
+mod cancel;
 mod codegen;
+mod load;
 mod maps;
 mod stats;
 mod verify;
@@ -26,6 +28,10 @@ enum What {
     Arena(arena::Args),
     /// Generated code, beside native code, the interpreter, the running kernel's JIT and wasmtime.
     Codegen(codegen::Args),
+    /// How long runs still take that are cancelled or reach their time limits, for every way of taking long.
+    Cancel(cancel::Args),
+    /// Where the time of loading a program goes, beside the running kernel's.
+    Load(load::Args),
     /// Lookups, updates and ring buffers from a program, on one and two threads, beside the running kernel's maps.
     Maps(maps::Args),
     /// Time, instructions, states and memory of verification, beside the running kernel's.
@@ -40,6 +46,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.what {
         What::Arena(args) => arena::run(args),
         What::Codegen(args) => codegen::run(args),
+        What::Cancel(args) => cancel::run(args),
+        What::Load(args) => load::run(args),
         What::Maps(args) => maps::run(args),
         What::Verify(args) => verify::run(args),
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use isa::Size;
 use verifier::fields::Tag;
@@ -11,6 +13,7 @@ use super::heap::{self, Layout, Object, heap};
 use super::list::{End, List};
 use super::tree::{Side, Tree};
 use crate::access::{Block, Place};
+use crate::{Cancel, LoopLimit, RunLimits};
 
 /// A number, a node of a tree, a node of a list.
 fn layout() -> &'static Layout {
@@ -144,8 +147,53 @@ fn written_over_links_end_operations() {
     }
 }
 
+/// Tests that count the objects of the process do so one after the other.
+fn counting() -> MutexGuard<'static, ()> {
+    static COUNTING: Mutex<()> = Mutex::new(());
+    COUNTING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[test]
+fn nothing_is_left_of_what_a_run_owned_that_leaves_its_program() {
+    let _alone = counting();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../bpf/endless.bpf.o");
+    let patience = LoopLimit::Time(Duration::from_secs(120));
+    for engine in [crate::Engine::user(), crate::Engine::user().interpreter()] {
+        let object = crate::Object::open(file).unwrap();
+        let app = object.load(engine.loop_limit(patience).only(&["hold", "wait"])).unwrap();
+        let before = heap::live_with(Tag::Refcount);
+        let started = |times: u64| {
+            while app.global::<u64>("started").unwrap() < times {
+                std::thread::yield_now();
+            }
+        };
+        std::thread::scope(|scope| {
+            let [mut holder, mut waiter] = ["hold", "wait"].map(|name| {
+                let cancel = Cancel::new();
+                let program = app.program(name).unwrap().limited(RunLimits::new().cancel(&cancel)).unwrap();
+                (cancel, Some(program))
+            });
+            let begin = |program: &mut Option<crate::Program>, times: u64| {
+                let program = program.take().unwrap();
+                let run = scope.spawn(move || program.run(&mut ()));
+                started(times);
+                run
+            };
+            let holds = begin(&mut holder.1, 1);
+            let waits = begin(&mut waiter.1, 2);
+            assert_eq!(heap::live_with(Tag::Refcount), before + 1, "it owns an object while it waits");
+            waiter.0.cancel();
+            assert!(waits.join().unwrap().is_err());
+            assert_eq!(heap::live_with(Tag::Refcount), before);
+            holder.0.cancel();
+            assert!(holds.join().unwrap().is_err());
+        });
+    }
+}
+
 #[test]
 fn nothing_is_left_of_an_app() {
+    let _alone = counting();
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../bpf/objects.bpf.o");
     let object = crate::Object::open(file).unwrap();
     let before = heap::live_with(Tag::Refcount);
