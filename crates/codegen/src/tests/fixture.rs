@@ -65,6 +65,11 @@ impl Fixture {
         crate::compile::compile(self.source(), &Options { passes, baseline: true, ..Options::default() })
     }
 
+    /// As the program says, by no pass.
+    pub(super) fn compile_plain(&self) -> Result<Compiled, CompileError> {
+        crate::compile::compile(self.source(), &Options { passes: PassSet::NONE, ..Options::default() })
+    }
+
     pub(super) fn compile_checked(&self) -> Result<Compiled, CompileError> {
         crate::compile::compile(
             self.source(),
