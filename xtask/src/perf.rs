@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use bpf_arena::codegen::{Pass, PassSet};
 use bpf_arena::{Engine, Object};
 use comfy_table::{CellAlignment, Table, presets};
 
@@ -98,6 +99,8 @@ fn busy(object: &Object, symbols: Symbols, folder: &Path, time: Duration) -> any
         Symbols::Map => Engine::user().perf_map(),
         Symbols::Jitdump => Engine::user().jitdump(folder),
     };
+    // Inlined functions have their callers' names.
+    let engine = engine.passes(PassSet::ALL.without(Pass::Inline));
     let app = object.load(engine.only(&[PROGRAM]))?;
     let program = app.program(PROGRAM)?;
     let begin = Instant::now();

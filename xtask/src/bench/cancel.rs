@@ -156,7 +156,7 @@ fn measure(app: &App, case: &Case, rounds: u32) -> anyhow::Result<[(&'static str
     }
     released.cancel();
     if let Some(holder) = holder {
-        holder.recv()?;
+        _ = holder.recv()?;
     }
     Ok([("cancel()", cancelled), ("time limit", limited)])
 }

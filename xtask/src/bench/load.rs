@@ -84,7 +84,8 @@ fn of_object(folder: &'static str, path: &Path, rounds: u32, rows: &mut Vec<Row>
         let (link, Ok(program)) = best(rounds, || object.link_with(&info.name, &options)) else { continue };
         let (verify, Ok(verified)) = best(rounds, || verifier::verify(&program, &env)) else { continue };
         let compile = |passes| {
-            let options = Options { passes, ..Options::default() };
+            let mut options = Options::default();
+            options.passes = passes;
             let (time, code) = best(rounds, || codegen::compile(&verified, &options));
             code.ok().map(|_| time)
         };
