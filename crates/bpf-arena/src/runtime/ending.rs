@@ -157,6 +157,7 @@ mod tests {
     }
 
     /// Nanoseconds between the questions of a loop whose iterations take so long, once it has settled.
+    #[allow(clippy::cast_possible_truncation, reason = "less than a second in nanoseconds")]
     fn settled(iteration: f64) -> u64 {
         let (mut pace, mut now, mut between) = (Pace::default(), 1_000_000_000, 0);
         for _ in 0..40 {

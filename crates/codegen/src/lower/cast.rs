@@ -12,7 +12,7 @@ use crate::flow::Var;
 
 impl Lower<'_, '_> {
     /// To the arena's space: a user address, the high half put above a low half that is not 0.
-    pub(super) fn to_user(&mut self, dst: Var, src: Var) {
+    pub(super) fn user_address(&mut self, dst: Var, src: Var) {
         let value = self.get(src);
         let low = self.b.ins().ireduce(types::I32, value);
         let low = self.b.ins().uextend(types::I64, low);

@@ -286,7 +286,7 @@ impl<'a, 'f> Lower<'a, 'f> {
             Op::SwapBytes { bits, dst, src } => self.swap_bytes(bits, dst, src),
             Op::Select { dst, test, yes, no } => self.select(dst, test, yes, no),
             Op::Compare { dst, test } => self.compare(dst, test),
-            Op::ToUser { dst, src } => self.to_user(dst, src),
+            Op::ToUser { dst, src } => self.user_address(dst, src),
             Op::Address { dst, of } => return self.load_address(at, dst, of),
             Op::Load { size, sign_extend, dst, place, order } => {
                 return self.load(at, size, sign_extend, dst, place, order);
