@@ -68,6 +68,15 @@ impl Step<'_> {
         Ok(Span { start, end, fixed })
     }
 
+    /// A function is given a value that it may take for an address without anyone looking at what is there: all of a stack that it
+    /// points into may be read.
+    pub(super) fn passes_unchecked(&mut self, value: &RegState) {
+        let RegType::PtrToStack { frame } = value.kind else { return };
+        if let Some(owner) = self.state.frame_at(frame).map(|f| f.subprog) {
+            self.facts.address_stack(owner, -i64::from(MAX_STACK), 0);
+        }
+    }
+
     fn span(&mut self, frame: u8, place: Place, pointer: &RegState) -> Result<Span, Reason> {
         let size = u64::from(place.size.bytes());
         self.stack_bounds(frame, place.reg, pointer, i64::from(place.offset), size, place.access)

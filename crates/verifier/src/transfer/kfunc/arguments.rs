@@ -38,7 +38,11 @@ impl Step<'_> {
                 continue;
             }
             match *arg {
-                Arg::Ignored | Arg::Program => {}
+                Arg::Ignored => {
+                    let value = *self.state.reg(reg);
+                    self.passes_unchecked(&value);
+                }
+                Arg::Program => {}
                 Arg::Number { constant, result_size, .. } => {
                     self.number_argument(call, reg, constant, result_size)?;
                 }
