@@ -230,7 +230,7 @@ fn a_budget_of_iterations_is_exact() {
     done:
         exit
     ";
-    for limit in [0, 1, 255, 256, 257, 4095, 4096, 4097, 65535, 65536, 70_000, 1_000_000] {
+    for limit in [0, 1, 255, 256, 257, 1000, 4095, 4096, 4097, 65535, 65536, 70_000, 200_000, 1_000_000] {
         let r0 = common::both_with(
             &program(text, vec![]),
             &[],

@@ -289,29 +289,6 @@ fn number_iterators() {
 }
 
 #[test]
-fn may_goto_leaves_when_the_budget_is_spent() {
-    let text = "
-        r0 = 0
-    again:
-        may_goto done
-        r0 += 1
-        r0 &= 0xffffff
-        goto again
-    done:
-        exit
-    ";
-    for limit in [0, 1, 1000, 65535, 65536, 200_000] {
-        let r0 = both_with(
-            &program(text, vec![]),
-            &[],
-            |engine| engine.loop_limit(LoopLimit::Iterations(limit)),
-            |outcome, _, _| outcome.unwrap().r0,
-        );
-        assert_eq!(r0, limit);
-    }
-}
-
-#[test]
 fn a_cancelled_run_ends() {
     let text = "
         r0 = 0

@@ -18,9 +18,11 @@ pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled,
     for subprogram in reached(source) {
         bodies.push(Body::build(source, subprogram)?);
     }
-    // Functions of the host may stand for those that these passes know.
-    let (all, some) = (options.passes, options.passes.without(Pass::Calls).without(Pass::Callbacks));
-    let chosen = if options.calls_all { some } else { all };
+    let mut chosen = options.passes;
+    if options.calls_all {
+        // Functions of the host may stand for those that these passes know.
+        chosen = chosen.without(Pass::Calls).without(Pass::Callbacks);
+    }
     let changes = passes::run(&mut bodies, source, chosen);
     let mut backend = Backend::new(machine, options.baseline)?;
     let unit = lower::Unit::new(source, options, machine, backend.full.frontend_config());

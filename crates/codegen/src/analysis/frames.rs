@@ -1,6 +1,6 @@
 //! Which variables are addresses of the function's own stack.
 
-use super::Edges;
+use super::{Edges, Worklist};
 use crate::flow::{BlockId, Body, Op, Src, Use, Var};
 use isa::{AluOp, Reg, Width};
 
@@ -52,23 +52,15 @@ impl FrameAddresses {
                 }
             }
         }
-        let mut work: Vec<_> = edges.order().iter().rev().copied().collect();
-        let mut waits = vec![true; body.blocks.len()];
-        while let Some(id) = work.pop() {
-            if let Some(waits) = waits.get_mut(id.index()) {
-                *waits = false;
-            }
+        let mut work = Worklist::forwards(body, edges);
+        while let Some(id) = work.next() {
             let Some(block) = body.block(id) else { continue };
             let mut state = addresses.at(id);
             block.steps.iter().for_each(|step| state.step(&step.op));
             let known = state.known;
             for to in block.end.successors() {
-                let more = addresses.entries.get_mut(to.index()).is_some_and(|entry| meet(entry, &known));
-                if let Some(waits) = waits.get_mut(to.index())
-                    && more
-                    && !std::mem::replace(waits, true)
-                {
-                    work.push(to);
+                if addresses.entries.get_mut(to.index()).is_some_and(|entry| meet(entry, &known)) {
+                    work.add(to);
                 }
             }
         }

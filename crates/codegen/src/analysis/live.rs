@@ -1,6 +1,6 @@
 //! Which variables still matter.
 
-use super::{Edges, VarSet};
+use super::{Edges, VarSet, Worklist};
 use crate::flow::{BlockId, Body};
 
 /// Per block, the variables whose values at its beginning may still be read.
@@ -17,24 +17,14 @@ impl Liveness {
         let mut live = Self { entries: vec![none.clone(); body.blocks.len()], none };
         // What a block needs of its own, and what it overwrites before anybody reads it.
         let local: Vec<_> = body.blocks.iter().map(|block| local(block, body.vars)).collect();
-        let mut waiting: Vec<_> = edges.order().to_vec();
-        let mut waits = vec![true; body.blocks.len()];
-        while let Some(id) = waiting.pop() {
-            if let Some(waits) = waits.get_mut(id.index()) {
-                *waits = false;
-            }
+        let mut work = Worklist::backwards(body, edges);
+        while let Some(id) = work.next() {
             let Some((reads, writes)) = local.get(id.index()) else { continue };
             let mut needed = live.behind(body, id);
             needed.subtract(writes);
             needed.extend(reads);
             if live.entries.get_mut(id.index()).is_some_and(|entry| entry.extend(&needed)) {
-                for &from in edges.predecessors(id) {
-                    if let Some(waits) = waits.get_mut(from.index())
-                        && !std::mem::replace(waits, true)
-                    {
-                        waiting.push(from);
-                    }
-                }
+                edges.predecessors(id).iter().for_each(|from| work.add(*from));
             }
         }
         live

@@ -9,6 +9,7 @@ mod induction;
 mod live;
 mod loops;
 mod vars;
+mod work;
 
 #[cfg(test)]
 mod tests;
@@ -20,3 +21,4 @@ pub(crate) use induction::{Induction, Inductions};
 pub(crate) use live::Liveness;
 pub(crate) use loops::{Loop, LoopId, Loops};
 pub(crate) use vars::VarSet;
+pub(crate) use work::Worklist;

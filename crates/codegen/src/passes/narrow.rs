@@ -7,7 +7,8 @@
 use isa::{AluOp, Size, Width};
 use verifier::Memory;
 
-use crate::flow::{BlockId, Body, Op, Src, Step, Var};
+use crate::analysis::{Edges, VarSet, Worklist};
+use crate::flow::{Body, Op, Src, Step, Var};
 
 /// Marks places and moves; the result is how many.
 pub(super) fn run(body: &mut Body) -> u32 {
@@ -23,48 +24,22 @@ pub(super) fn run(body: &mut Body) -> u32 {
 }
 
 /// The variables whose upper half is 0.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Known(Vec<u64>);
+#[derive(Clone, Debug)]
+struct Known(VarSet);
 
 impl Known {
-    fn new(vars: u16, all: bool) -> Self {
-        let word = if all { u64::MAX } else { 0 };
-        Self(vec![word; usize::from(vars).div_ceil(64)])
-    }
-
-    fn has(&self, var: Var) -> bool {
-        self.0.get(var.index() / 64).is_some_and(|word| word >> (var.index() % 64) & 1 != 0)
-    }
-
-    fn set(&mut self, var: Var, known: bool) {
-        if let Some(word) = self.0.get_mut(var.index() / 64) {
-            let bit = 1 << (var.index() % 64);
-            *word = if known { *word | bit } else { *word & !bit };
-        }
-    }
-
-    /// Keeps what the other knows too; whether that is less than before.
-    fn meet(&mut self, other: &Self) -> bool {
-        let mut less = false;
-        for (word, other) in self.0.iter_mut().zip(&other.0) {
-            less |= *word & !other != 0;
-            *word &= other;
-        }
-        less
-    }
-
     fn source(&self, src: Src) -> bool {
         match src {
-            Src::Var(var) => self.has(var),
+            Src::Var(var) => self.0.contains(var),
             Src::Imm(imm) => u32::try_from(imm).is_ok(),
         }
     }
 
     fn step(&mut self, step: &Step) {
         let known = self.result(&step.op);
-        step.op.writes(|var| self.set(var, false));
-        if let Some(var) = step.op.result() {
-            self.set(var, known);
+        step.op.writes(|var| _ = self.0.remove(var));
+        if let Some(var) = step.op.result().filter(|_| known) {
+            self.0.insert(var);
         }
     }
 
@@ -83,18 +58,18 @@ impl Known {
             Op::Load { size, sign_extend, .. } => size != Size::DW && !sign_extend,
             Op::Atomic { size, .. } => size == Size::W,
             Op::SwapBytes { bits, .. } => bits != isa::SwapBits::B64,
-            Op::ZeroExtend { src, .. } => self.has(src),
+            Op::ZeroExtend { src, .. } => self.0.contains(src),
             _ => false,
         }
     }
 
     fn wide_alu(&self, op: AluOp, a: Var, b: Src) -> bool {
         match op {
-            AluOp::And => self.has(a) || self.source(b),
-            AluOp::Or | AluOp::Xor => self.has(a) && self.source(b),
-            AluOp::Rsh => self.has(a) || matches!(b, Src::Imm(32..=63)),
+            AluOp::And => self.0.contains(a) || self.source(b),
+            AluOp::Or | AluOp::Xor => self.0.contains(a) && self.source(b),
+            AluOp::Rsh => self.0.contains(a) || matches!(b, Src::Imm(32..=63)),
             // The quotient is no more than the dividend; the remainder is no more than either, or the dividend.
-            AluOp::Div | AluOp::Mod => self.has(a),
+            AluOp::Div | AluOp::Mod => self.0.contains(a),
             _ => false,
         }
     }
@@ -102,23 +77,20 @@ impl Known {
 
 /// What is known at the beginning of each block.
 fn entries(body: &Body) -> Vec<Known> {
-    let mut entries: Vec<_> = body.blocks.iter().map(|_| Known::new(body.vars, true)).collect();
+    let mut entries = vec![Known(VarSet::full(body.vars)); body.blocks.len()];
     if let Some(entry) = entries.first_mut() {
-        *entry = Known::new(body.vars, false);
+        *entry = Known(VarSet::empty(body.vars));
     }
-    let mut work = vec![BlockId::ENTRY];
-    let mut seen = vec![false; body.blocks.len()];
-    while let Some(id) = work.pop() {
-        let (Some(block), Some(seen_before)) = (body.block(id), seen.get_mut(id.index())) else { continue };
-        *seen_before = true;
-        let Some(mut known) = entries.get(id.index()).cloned() else { continue };
+    let edges = Edges::of(body);
+    let mut work = Worklist::forwards(body, &edges);
+    while let Some(id) = work.next() {
+        let (Some(block), Some(mut known)) = (body.block(id), entries.get(id.index()).cloned()) else {
+            continue;
+        };
         block.steps.iter().for_each(|step| known.step(step));
         for next in block.end.successors() {
-            let Some(entry) = entries.get_mut(next.index()) else { continue };
-            let less = entry.meet(&known);
-            let unseen = seen.get(next.index()) == Some(&false);
-            if (less || unseen) && !work.contains(&next) {
-                work.push(next);
+            if entries.get_mut(next.index()).is_some_and(|entry| entry.0.retain(&known.0)) {
+                work.add(next);
             }
         }
     }
@@ -128,16 +100,16 @@ fn entries(body: &Body) -> Vec<Known> {
 /// Whether something could be left out.
 fn improve(op: &mut Op, known: &Known) -> bool {
     match op {
-        Op::ZeroExtend { from: Size::W, dst, src } if known.has(*src) => {
+        Op::ZeroExtend { from: Size::W, dst, src } if known.0.contains(*src) => {
             *op = Op::Mov { width: Width::W64, dst: *dst, src: Src::Var(*src) };
             true
         }
-        Op::Mov { width: width @ Width::W32, src: Src::Var(src), .. } if known.has(*src) => {
+        Op::Mov { width: width @ Width::W32, src: Src::Var(src), .. } if known.0.contains(*src) => {
             *width = Width::W64;
             true
         }
         Op::Load { place, .. } | Op::Store { place, .. } | Op::Atomic { place, .. }
-            if place.memory == Memory::Arena && place.index.is_none() && known.has(place.base) =>
+            if place.memory == Memory::Arena && place.index.is_none() && known.0.contains(place.base) =>
         {
             let new = !place.clear;
             place.clear = true;
