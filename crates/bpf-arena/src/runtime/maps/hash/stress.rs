@@ -143,3 +143,31 @@ fn readers_find_what_is_there_while_its_neighbours_are_recycled() {
     });
     assert!(found.load(Ordering::Relaxed) > 0);
 }
+
+#[test]
+fn readers_find_entries_of_one_chain_that_are_replaced_in_turns() {
+    // The same few elements go around, so that the chain soon begins again as it began when a reader came.
+    let map = &create(MapType::Hash, 2, 0);
+    let bucket = |key: u64| map.table.hash(&Key::new(Place::over(&mut key.to_le_bytes()))) & 1;
+    let keys: Vec<u64> = (0..).filter(|key| bucket(*key) == 0).take(2).collect();
+    let store = |key: &u64| map.update(&key.to_le_bytes(), &value_of(*key, 1), 0).unwrap();
+    keys.iter().for_each(store);
+    let done = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    for key in &keys {
+                        let found = map.find_and_use(Place::over(&mut key.to_le_bytes()));
+                        assert!(found.is_some(), "{key}");
+                    }
+                }
+            });
+        }
+        let end = Instant::now() + DURATION;
+        while Instant::now() < end {
+            (0..64).for_each(|_| keys.iter().for_each(store));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}

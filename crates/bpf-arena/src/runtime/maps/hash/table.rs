@@ -2,13 +2,13 @@
 //!
 //! Readers take no lock. Elements are recycled while readers look at them, so a reader may be led from one chain into
 //! another; each chain therefore ends in the number of its bucket, and who arrives at another's end starts again. So does who
-//! found nothing in a chain that has got another beginning meanwhile. A reader
+//! found nothing in a chain that something was taken out of meanwhile: the bucket counts that. A reader
 //! compares the number and the key of what it meets, in this order, and a writer sets them in the opposite one.
 //!
 //! Writers of one bucket exclude each other. What they write is:
 //!
 //! ```text
-//! bucket    +0 link of the first element     +4 lock
+//! bucket    +0 link of the first element     +4 lock, and how often an element was taken out
 //! element   +0 link of the next, +4 hash     +8 what the pool or the list of recent use keeps there
 //!           key, filled up with zeroes to a multiple of 8        value
 //! ```
@@ -32,6 +32,8 @@ const WORD: u64 = 8;
 const LINK_WORDS: usize = 1;
 /// Bytes of an element's link and hash.
 pub(super) const LINK_BYTES: u64 = 8;
+/// The bit of a bucket's lock that says that it is held; the others count what was taken out.
+const HELD: u32 = 1;
 /// Attempts to take a lock before the thread gives up its time slice.
 const SPINS: u32 = 64;
 
@@ -156,11 +158,11 @@ impl Table {
     #[inline]
     pub(super) fn find(&self, hash: u32, key: &Key<'_>) -> Option<Element> {
         let number = hash & self.mask;
-        let link_of_bucket = self.bucket(number)?;
+        let (first, lock) = self.bucket(number)?;
         let words = self.elements.words();
         loop {
-            let first = Link(link_of_bucket.load(Acquire));
-            let mut link = first;
+            let removals = lock.load(Acquire) & !HELD;
+            let mut link = Link(first.load(Acquire));
             while let Some(element) = link.element() {
                 let (header, key_words) = self.element(words, element)?;
                 let header = header.load(Acquire);
@@ -170,8 +172,9 @@ impl Table {
                 link = Link(low(header));
             }
             // An entry that is being replaced may be missed: the new element was put before where this walk began, and the old
-            // one taken out before it came there. (The kernel's readers do miss it.)
-            let unchanged = || first == Link(link_of_bucket.load(Acquire));
+            // one taken out before it came there. (The kernel's readers do miss it.) Who passed by the old one has read a link
+            // that was written after the removal was counted.
+            let unchanged = || removals == lock.load(Acquire) & !HELD;
             if (link.0 == 0 || link == Link::end_of(number)) && unchanged() {
                 return None;
             }
@@ -182,10 +185,13 @@ impl Table {
     #[inline]
     pub(super) fn lock(&self, hash: u32) -> Option<Bucket<'_>> {
         let number = hash & self.mask;
-        let (link, lock) = (self.bucket(number)?, self.buckets.halves().get(2 * number as usize + 1)?);
-        let take = || lock.compare_exchange(0, 1, Acquire, Relaxed).is_ok();
+        let (link, lock) = self.bucket(number)?;
+        let take = || {
+            let word = lock.load(Relaxed);
+            word & HELD == 0 && lock.compare_exchange(word, word | HELD, Acquire, Relaxed).is_ok()
+        };
         if !take() {
-            wait_until(|| lock.load(Relaxed) == 0 && take());
+            wait_until(take);
         }
         Some(Bucket { table: self, link, lock, number })
     }
@@ -197,7 +203,7 @@ impl Table {
 
     /// The first element of a bucket.
     pub(super) fn first_in(&self, bucket: u32) -> Option<Element> {
-        Link(self.bucket(bucket)?.load(Acquire)).element()
+        Link(self.bucket(bucket)?.0.load(Acquire)).element()
     }
 
     /// The element behind this one in its chain.
@@ -259,10 +265,13 @@ impl Table {
         }
     }
 
-    /// The link of a bucket; its lock is behind it.
+    /// The link of a bucket and its lock.
     #[inline]
-    fn bucket(&self, number: u32) -> Option<&AtomicU32> {
-        self.buckets.halves().get(2 * number as usize)
+    fn bucket(&self, number: u32) -> Option<(&AtomicU32, &AtomicU32)> {
+        match self.buckets.halves().get(2 * number as usize..)? {
+            [link, lock, ..] => Some((link, lock)),
+            _ => None,
+        }
     }
 
     /// Link and hash of an element.
@@ -317,6 +326,8 @@ impl Bucket<'_> {
         for at in self.elements() {
             if at == element {
                 let next = self.table.link(element);
+                // Only who holds the lock writes it. Readers that see what is written below see this too.
+                self.lock.store(self.lock.load(Relaxed).wrapping_add(2 * HELD), Release);
                 match before {
                     None => self.link.store(next.0, Release),
                     Some(before) => self.table.write_header(before, self.table.hash_of(before), next),
@@ -335,7 +346,7 @@ impl Bucket<'_> {
 
 impl Drop for Bucket<'_> {
     fn drop(&mut self) {
-        self.lock.store(0, Release);
+        self.lock.store(self.lock.load(Relaxed) & !HELD, Release);
     }
 }
 
