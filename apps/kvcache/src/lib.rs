@@ -1,0 +1,4 @@
+//! A memcached-compatible cache that lives in a BPF arena.
+
+pub mod fast;
+pub mod store;
