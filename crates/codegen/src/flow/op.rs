@@ -122,6 +122,9 @@ pub(crate) enum Op {
     ToUser { dst: Var, src: Var },
     /// `dst =` an address that is known when the program is loaded (never [`Imm64::Const`]).
     Address { dst: Var, of: Imm64 },
+    /// `dst =` the address of the value with the number `key` in an array, of this CPU if it has one for each. `key` has nothing in
+    /// its upper half; past the end the address is none to use.
+    Element { dst: Var, map: u32, key: Var },
     /// `dst = *(size *)place`.
     Load { size: Size, sign_extend: bool, dst: Var, place: Place, order: Order },
     /// `*(size *)place = src`.
@@ -222,7 +225,8 @@ impl Op {
             | Self::Select { .. }
             | Self::Compare { .. }
             | Self::ToUser { .. }
-            | Self::Address { .. } => true,
+            | Self::Address { .. }
+            | Self::Element { .. } => true,
             Self::Load { .. }
             | Self::Store { .. }
             | Self::Atomic { .. }
@@ -256,7 +260,8 @@ impl Op {
             | Self::SignExtend { dst, src, .. }
             | Self::ZeroExtend { dst, src, .. }
             | Self::SwapBytes { dst, src, .. }
-            | Self::ToUser { dst, src } => {
+            | Self::ToUser { dst, src }
+            | Self::Element { dst, key: src, .. } => {
                 each(src, Read);
                 each(dst, Write);
             }

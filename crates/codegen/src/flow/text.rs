@@ -142,6 +142,7 @@ impl Display for Op {
                 Imm64::MapIdxValue { map, offset } => write!(f, "{dst} = value of map {map} +{offset}"),
                 other => write!(f, "{dst} = {other:?}"),
             },
+            Self::Element { dst, map, key } => write!(f, "{dst} = element {key} of map {map}"),
             Self::Load { size, sign_extend, dst, place, order } => {
                 let sign = if sign_extend { 's' } else { 'u' };
                 write!(f, "{dst} = {}{sign}{} {place}", ordered(order, "acquire "), size.bits())

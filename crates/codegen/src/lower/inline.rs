@@ -1,24 +1,23 @@
-//! Helpers that are a few instructions where they are called (lookups in arrays, and the number of the CPU), or a shorter call
-//! (what programs do most with maps that the code knows).
+//! Helpers that are an instruction where they are called (the number of the CPU) or a shorter call (what programs do most with
+//! maps that the code knows), and values of arrays.
 //!
 //! What they know of a map is its specification, which is part of the program; where its values lie is the context's.
 
 use std::mem::offset_of;
 
-use bpf_object::{MapSpec, MapType};
-use cranelift_codegen::ir::condcodes::IntCC;
+use bpf_object::MapType;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
-use isa::{CallTarget, Size};
+use isa::{CallTarget, InsnIdx};
 
-use super::{Lower, constant_memory, field, proven_memory};
-use crate::Import;
+use super::{Lower, constant_memory, field};
 use crate::abi::{self, VmContext};
 use crate::flow::Var;
+use crate::{CompileError, Import};
 
 /// Numbers of helpers (`enum bpf_func_id`).
-const MAP_LOOKUP_ELEM: u32 = 1;
-const MAP_UPDATE_ELEM: u32 = 2;
-const MAP_DELETE_ELEM: u32 = 3;
+pub(crate) const MAP_LOOKUP_ELEM: u32 = 1;
+pub(crate) const MAP_UPDATE_ELEM: u32 = 2;
+pub(crate) const MAP_DELETE_ELEM: u32 = 3;
 const GET_SMP_PROCESSOR_ID: u32 = 8;
 const RINGBUF_OUTPUT: u32 = 130;
 const RINGBUF_RESERVE: u32 = 131;
@@ -39,16 +38,17 @@ impl Lower<'_, '_> {
             CallTarget::Helper(GET_SMP_PROCESSOR_ID) => Some(self.cpu()),
             CallTarget::Helper(MAP_LOOKUP_ELEM) => {
                 let index = map?;
-                let program = self.unit.source.program();
-                let map = program.maps.get(index as usize)?;
-                match map.map_type {
-                    MapType::Array if map.key_size == 4 => self.array_lookup(index, map, key, false),
-                    MapType::PercpuArray if map.key_size == 4 => self.array_lookup(index, map, key, true),
-                    MapType::Hash | MapType::PercpuHash | MapType::LruHash | MapType::LruPercpuHash => {
-                        Some(self.call_on_map(MAP_LOOKUP_ELEM, index, [key, key, key]))
-                    }
-                    _ => None,
-                }
+                let map = self.unit.source.program().maps.get(index as usize)?;
+                let has_values = matches!(
+                    map.map_type,
+                    MapType::Array
+                        | MapType::PercpuArray
+                        | MapType::Hash
+                        | MapType::PercpuHash
+                        | MapType::LruHash
+                        | MapType::LruPercpuHash
+                );
+                has_values.then(|| self.call_on_map(MAP_LOOKUP_ELEM, index, [key, key, key]))
             }
             CallTarget::Helper(number @ MAP_DELETE_ELEM) => {
                 Some(self.call_on_map(number, map?, [key, key, key]))
@@ -76,22 +76,30 @@ impl Lower<'_, '_> {
         self.runtime_call(Import::OnMap(helper), [index, b, c, d, d])
     }
 
-    /// The address of a value of an array, 0 past its end.
-    fn array_lookup(&mut self, index: u32, map: &MapSpec, key: Var, per_cpu: bool) -> Option<Value> {
-        let stride = i64::try_from(abi::value_stride(map.value_size)).ok()?;
-        let area = i64::try_from(abi::per_cpu_area(map.value_size, map.max_entries)).ok()?;
-        let mut base = self.map_entry(offset_of!(VmContext, map_values), index)?;
+    /// The address of a value of an array.
+    pub(super) fn element(
+        &mut self,
+        at: InsnIdx,
+        dst: Var,
+        index: u32,
+        key: Var,
+    ) -> Result<(), CompileError> {
+        let bad = CompileError::BadTarget { at };
+        let map = self.unit.source.program().maps.get(index as usize).ok_or_else(|| bad.clone())?;
+        let per_cpu = map.map_type == MapType::PercpuArray;
+        let stride = i64::try_from(abi::value_stride(map.value_size)).map_err(|_| bad.clone())?;
+        let area =
+            i64::try_from(abi::per_cpu_area(map.value_size, map.max_entries)).map_err(|_| bad.clone())?;
+        let mut base = self.map_entry(offset_of!(VmContext, map_values), index).ok_or(bad)?;
         if per_cpu {
             let cpu = self.cpu();
             let offset = self.b.ins().imul_imm_s(cpu, area);
             base = self.b.ins().iadd(base, offset);
         }
         let key = self.get(key);
-        let key = self.native_load(Size::W, false, proven_memory(), key);
-        let inside = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, key, i64::from(map.max_entries));
         let offset = self.b.ins().imul_imm_s(key, stride);
         let address = self.b.ins().iadd(base, offset);
-        let null = self.b.ins().iconst(types::I64, 0);
-        Some(self.b.ins().select(inside, address, null))
+        self.set(dst, address);
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@
 mod alu;
 pub(crate) mod call;
 mod cast;
-mod inline;
+pub(crate) mod inline;
 mod jump;
 mod mem;
 mod ordered;
@@ -288,6 +288,7 @@ impl<'a, 'f> Lower<'a, 'f> {
             Op::Compare { dst, test } => self.compare(dst, test),
             Op::ToUser { dst, src } => self.user_address(dst, src),
             Op::Address { dst, of } => return self.load_address(at, dst, of),
+            Op::Element { dst, map, key } => return self.element(at, dst, map, key),
             Op::Load { size, sign_extend, dst, place, order } => {
                 return self.load(at, size, sign_extend, dst, place, order);
             }

@@ -1,11 +1,14 @@
 //! Programs as text, with the facts verification would find.
 //!
 //! The language is the assembler's. Comments of instructions say the facts: `arena` or `proven` (whose memory; what is
-//! addressed by `r10` is proven without saying so), `narrow`, `unreached`. A label that begins with `sub_` begins a
+//! addressed by `r10` is proven without saying so), `narrow`, `unreached`, `map N`. Maps are
+//! an array of 100 values of 24 bytes, the same for each CPU, and a hash map of keys of 8 and values of 16 bytes. A label that begins with `sub_` begins a
 //! subprogram; its line's comment may say `callback`, `global`, `stack N`, bytes, and `addressed N`, the slot at -N that a pointer
 //! reaches. A line `; entry: ...` says the same of the first function.
 
-use bpf_object::{Extern, ExternKind, Linkage, Program, Subprogram};
+use std::sync::Arc;
+
+use bpf_object::{Extern, ExternKind, Linkage, MapSpec, MapType, Program, Subprogram};
 use isa::{Assembly, CallTarget, Insn, InsnIdx, Reg};
 use verifier::{FrameFacts, InsnFacts, Memory};
 
@@ -40,6 +43,7 @@ impl Fixture {
             .collect();
         let mut program = Program::from_code("test", "syscall", assembly.code.clone());
         program.externs = KFUNCS.map(external).into();
+        program.maps = maps();
         let frames = functions(text, &assembly, &mut program.subprograms);
         Self { program, facts, frames }
     }
@@ -78,6 +82,16 @@ impl Fixture {
     }
 }
 
+fn maps() -> Arc<[MapSpec]> {
+    let map = |map_type, key_size, value_size| MapSpec {
+        key_size,
+        value_size,
+        max_entries: 100,
+        ..MapSpec::new("map", map_type)
+    };
+    Arc::new([map(MapType::Array, 4, 24), map(MapType::PercpuArray, 4, 24), map(MapType::Hash, 8, 16)])
+}
+
 fn external(name: &str) -> Extern {
     Extern { name: name.to_owned(), kind: ExternKind::Function, weak: false, btf: None }
 }
@@ -88,6 +102,7 @@ fn facts(insn: Option<Insn>, comment: &str) -> InsnFacts {
     let says = |word: &str| comment.split_whitespace().any(|w| w == word);
     facts.reached = !says("unreached");
     facts.narrow = says("narrow");
+    facts.map = comment.split_once("map ").map(|(_, number)| number.trim().parse().unwrap());
     facts.memory = match base(insn) {
         Some(Reg::R10) => Some(Memory::Proven),
         Some(_) if says("arena") => Some(Memory::Arena),

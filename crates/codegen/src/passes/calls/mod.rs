@@ -2,31 +2,59 @@
 //!
 //! `bpf_iter_num_new`, `bpf_iter_num_next` and `bpf_iter_num_destroy`, which are behind `bpf_for`, work on two numbers in the
 //! program's stack. What the runtime's own functions do beside that, looking whether the run is to end, an [`End::Look`] does.
+//!
+//! `bpf_map_lookup_elem` on an array that is known compares and computes. Where the number of the element was stored into the stack
+//! right before, it need not go there any more.
 
+mod elements;
 mod numbers;
 mod private;
 
 use crate::analysis::{Edges, FrameAddresses};
-use crate::flow::{At, Block, BlockId, Body, End, Op, Place, Src, Step, Var};
+use crate::flow::{At, Block, BlockId, Body, End, Op, Order, Place, Src, Step, Var};
+use crate::lower::inline::MAP_LOOKUP_ELEM;
 use crate::source::Source;
-use isa::{CallTarget, Width};
+use elements::Array;
+use isa::{CallTarget, Size, Width};
 use numbers::Numbers;
 use verifier::Memory;
 
 /// Expands calls, in a program whose functions may be called back or not; the result is how many.
 pub(super) fn run(body: &mut Body, source: Source<'_>, has_callbacks: bool) -> u32 {
-    let externs = &source.program().externs;
-    let of_name = |op: &Op| match *op {
-        Op::Call { target: CallTarget::Kfunc { btf_id, .. }, .. } => {
-            Numbers::from_name(&externs.get(usize::try_from(btf_id).ok()?)?.name)
+    let changes = expand(body, &find(body, |op| What::of(op, source)));
+    changes + private::mark(body, source.program(), has_callbacks)
+}
+
+/// What a call becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// A step of an iterator over numbers.
+    Numbers(Numbers),
+    /// The address of a value.
+    Element(Array),
+}
+
+impl What {
+    fn of(op: &Op, source: Source<'_>) -> Option<Self> {
+        match *op {
+            Op::Call { target: CallTarget::Kfunc { btf_id, .. }, .. } => {
+                let called = source.program().externs.get(usize::try_from(btf_id).ok()?)?;
+                Numbers::from_name(&called.name).map(Self::Numbers)
+            }
+            Op::Call { target: CallTarget::Helper(MAP_LOOKUP_ELEM), map: Some(map), .. } => {
+                Array::of(source.program(), map).map(Self::Element)
+            }
+            _ => None,
         }
-        _ => None,
-    };
-    let mut changes = 0;
-    if externs.iter().any(|e| Numbers::from_name(&e.name).is_some()) {
-        changes = expand(body, &find(body, of_name));
     }
-    changes + private::mark(body, has_callbacks)
+
+    /// The argument that says where the operands are: the iterator, or the number of the element.
+    fn pointer(self, [first, second, ..]: [Var; 5]) -> Var {
+        match self {
+            Self::Numbers(_) => first,
+            Self::Element(_) => second,
+        }
+    }
 }
 
 /// Puts operations in the place of calls. Those of one block come from its end to its beginning, so that the places of the others
@@ -39,7 +67,10 @@ fn expand(body: &mut Body, calls: &[Found]) -> u32 {
     let mut changes = 0;
     for call in calls {
         if let Some(expansion) = Expansion::new(body, call, vars) {
-            expansion.run(call.what);
+            match call.what {
+                What::Numbers(numbers) => expansion.iterate(numbers),
+                What::Element(array) => expansion.look_up(array),
+            }
             changes += 1;
         }
     }
@@ -51,13 +82,17 @@ fn expand(body: &mut Body, calls: &[Found]) -> u32 {
 struct Found {
     block: BlockId,
     step: usize,
-    what: Numbers,
-    /// The first argument as `r10` plus a constant, if it is that.
+    what: What,
+    /// What points to the operands as `r10` plus a constant, if it is that.
     on_stack: Option<i32>,
 }
 
 /// The calls of a body, in each block from its end to its beginning.
-fn find(body: &Body, what: impl Fn(&Op) -> Option<Numbers>) -> Vec<Found> {
+fn find(body: &Body, what: impl Fn(&Op) -> Option<What>) -> Vec<Found> {
+    let mut steps = body.blocks.iter().flat_map(|block| &block.steps);
+    if !steps.any(|step| what(&step.op).is_some()) {
+        return Vec::new();
+    }
     let edges = Edges::of(body);
     let addresses = FrameAddresses::of(body, &edges);
     let mut found = Vec::new();
@@ -66,8 +101,13 @@ fn find(body: &Body, what: impl Fn(&Op) -> Option<Numbers>) -> Vec<Found> {
         let mut state = addresses.at(id);
         let first = found.len();
         for (index, step) in block.steps.iter().enumerate() {
-            if let (Some(what), Op::Call { args: [iterator, ..], .. }) = (what(&step.op), step.op) {
-                found.push(Found { block: id, step: index, what, on_stack: state.offset(iterator) });
+            if let (Some(what), Op::Call { args, .. }) = (what(&step.op), step.op) {
+                found.push(Found {
+                    block: id,
+                    step: index,
+                    what,
+                    on_stack: state.offset(what.pointer(args)),
+                });
             }
             state.step(&step.op);
         }
@@ -87,8 +127,8 @@ struct Expansion<'a> {
     clobbers: [Var; 5],
     /// What followed, and how the block ended.
     rest: Block,
-    /// Where the iterator is.
-    iterator: Place,
+    /// Where the operands are.
+    operands: Place,
     on_stack: Option<i32>,
     /// For numbers on the way.
     vars: (Var, Var),
@@ -104,17 +144,27 @@ impl<'a> Expansion<'a> {
         let mut steps = block.steps.split_off(call.step);
         steps.remove(0);
         let rest = Block { steps, at: block.at, end: block.end, cold: block.cold };
-        let [pointer, ..] = args;
+        let pointer = call.what.pointer(args);
         let (base, offset) = call.on_stack.map_or((pointer, 0), |offset| (Var::FRAME, offset));
-        let iterator = Place { base, index: None, offset, memory: Memory::Proven, clear: false };
+        let operands = Place { base, index: None, offset, memory: Memory::Proven, clear: false };
         let (head, on_stack) = (call.block, call.on_stack);
-        Some(Self { body, head, at, args, dst, clobbers, rest, iterator, on_stack, vars })
+        Some(Self { body, head, at, args, dst, clobbers, rest, operands, on_stack, vars })
     }
 
     /// A block behind all others.
     fn block(&mut self, cold: bool) -> BlockId {
         let cold = cold || self.rest.cold;
         self.body.push(Block { steps: Vec::new(), at: self.at, end: End::Trap, cold })
+    }
+
+    /// Reads 32 bits of the operands.
+    fn read(&mut self, block: BlockId, dst: Var, offset: i32) {
+        let (place, order) = (self.part(offset), Order::Plain);
+        self.push(block, Op::Load { size: Size::W, sign_extend: false, dst, place, order });
+    }
+
+    fn part(&self, offset: i32) -> Place {
+        Place { offset: self.operands.offset.saturating_add(offset), ..self.operands }
     }
 
     fn push(&mut self, block: BlockId, op: Op) {

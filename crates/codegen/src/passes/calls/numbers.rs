@@ -6,7 +6,7 @@
 use isa::{AluOp, Cond, Size, Width};
 
 use super::Expansion;
-use crate::flow::{BlockId, End, Op, Order, Place, Src, Test, Var};
+use crate::flow::{BlockId, End, Op, Order, Src, Test, Var};
 
 /// A function of iterators over numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Numbers {
 
 impl Expansion<'_> {
     /// Puts operations in the place of the call.
-    pub(super) fn run(mut self, what: Numbers) {
+    pub(super) fn iterate(mut self, what: Numbers) {
         let (current, end) = self.vars;
         match what {
             Numbers::New => self.begin(current, end),
@@ -126,14 +126,5 @@ impl Expansion<'_> {
             let place = self.part(offset);
             self.push(block, Op::Store { size: Size::W, place, src, order: Order::Plain });
         }
-    }
-
-    fn read(&mut self, block: BlockId, dst: Var, offset: i32) {
-        let (place, order) = (self.part(offset), Order::Plain);
-        self.push(block, Op::Load { size: Size::W, sign_extend: false, dst, place, order });
-    }
-
-    fn part(&self, offset: i32) -> Place {
-        Place { offset: self.iterator.offset.saturating_add(offset), ..self.iterator }
     }
 }
