@@ -1,4 +1,7 @@
 //! A memcached-compatible cache that lives in a BPF arena.
 
+pub mod commands;
 pub mod fast;
+pub mod protocol;
+pub mod server;
 pub mod store;

@@ -1,3 +1,72 @@
-//! The server.
+//! The server's command.
 
-fn main() {}
+mod cli;
+
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use kvcache::commands::Shared;
+use kvcache::fast::{Cache, FastPath};
+use kvcache::server::Server;
+use kvcache::store::{Options, Store};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tracing::info;
+
+use cli::{Cli, LogFormat};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(&cli);
+    match serve(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(cli: &Cli) -> anyhow::Result<()> {
+    let (stop, signalled) = UnixStream::pair().context("no pair of sockets")?;
+    for signal in [SIGINT, SIGTERM] {
+        let end = signalled.try_clone().context("no more descriptors")?;
+        signal_hook::low_level::pipe::register(signal, end).context("signals cannot be caught")?;
+    }
+    let cache = open(cli);
+    let shared = Arc::new(Shared::new(cache, cli.settings()));
+    let server = Server::bind(Arc::clone(&shared), cli.listen, cli.tcp_port(), cli.udp_port())?;
+    info!(
+        tcp = server.tcp_address().map(tracing::field::display),
+        udp = server.udp_address().map(tracing::field::display),
+        memory = cli.memory.0,
+        threads = shared.settings.threads,
+        engine = shared.settings.engine,
+        "serving"
+    );
+    server.run(stop)?;
+    let store = shared.store.stats();
+    info!(items = store.items, bytes = store.bytes, hits_program = shared.program().hits, "stopped");
+    Ok(())
+}
+
+fn open(cli: &Cli) -> Cache {
+    let options = Options::default()
+        .memory(cli.memory.0)
+        .item_max(u32::try_from(cli.max_item_size.0).unwrap_or(u32::MAX))
+        .evict(!cli.no_evict);
+    Cache { store: Arc::new(Store::new(options)), fast: FastPath }
+}
+
+fn start_log(cli: &Cli) {
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(cli.log_level())
+        .with_target(false)
+        .with_writer(std::io::stderr);
+    match cli.log_format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

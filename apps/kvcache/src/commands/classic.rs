@@ -2,13 +2,22 @@
 
 use super::counters::Counter;
 use super::expiry::{expiry, point};
-use super::{Executor, complaint_of, say};
+use super::{Executor, Flow, complaint_of, say};
 use crate::protocol::command::{Get, Storage, Verb};
 use crate::protocol::{Complaint, number, render};
 use crate::store::{Decision, Expiry, Meta, Mode, Outcome, Removal, StoreError};
 
 /// A buffer for values larger than this is given back.
 const KEEP: usize = 64 << 10;
+
+/// A retrieval that stopped half way, with the keys that are left.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    keys: Vec<u8>,
+    done: usize,
+    with_cas: bool,
+    touch: Option<i32>,
+}
 
 /// What became of adding to a counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +48,27 @@ pub(super) struct Addition {
 }
 
 impl Executor<'_> {
-    pub(super) fn get(&mut self, get: &Get<'_>, out: &mut Vec<u8>) {
+    pub(super) fn get(&mut self, mut get: Get<'_>, out: &mut Vec<u8>, limit: usize) -> Flow {
+        if self.get_some(&mut get, out, limit) {
+            return Flow::Continue;
+        }
+        Flow::More(Unfinished { keys: get.keys.to_vec(), done: 0, with_cas: get.with_cas, touch: get.touch })
+    }
+
+    /// Goes on with a retrieval. Whether it is finished.
+    pub fn resume(&mut self, unfinished: &mut Unfinished, out: &mut Vec<u8>, limit: usize) -> bool {
+        let keys = unfinished.keys.get(unfinished.done..).unwrap_or_default();
+        let mut get = Get { keys, with_cas: unfinished.with_cas, touch: unfinished.touch };
+        let finished = self.get_some(&mut get, out, limit);
+        let left = get.keys.len();
+        unfinished.done = unfinished.keys.len() - left;
+        finished
+    }
+
+    /// Looks keys up, and takes them off the list, until the answer is long enough.
+    fn get_some(&mut self, get: &mut Get<'_>, out: &mut Vec<u8>, limit: usize) -> bool {
         let touch = get.touch.map(|exptime| expiry(exptime, self.shared.store.now()));
-        for key in get.keys() {
+        while let Some(key) = get.next_key() {
             self.value.clear();
             let found = match touch {
                 None => self.shared.store.get(key, &mut self.value),
@@ -52,9 +79,13 @@ impl Executor<'_> {
                 let cas = get.with_cas.then_some(meta.cas);
                 render::value(out, key, meta.flags, &self.value, cas);
             }
+            if out.len() >= limit {
+                return false;
+            }
         }
         self.value.shrink_to(KEEP);
         out.extend_from_slice(render::END);
+        true
     }
 
     pub(super) fn count_get(&self, found: bool, touched: bool) {
@@ -198,11 +229,8 @@ fn add(found: Option<(&Meta, &[u8])>, addition: Addition) -> (Sum, Decision) {
         return (Sum::Exists, Decision::Keep);
     }
     let Some(number) = number::unsigned(value) else { return (Sum::NotNumeric, Decision::Keep) };
-    let number = if addition.up {
-        number.wrapping_add(addition.delta)
-    } else {
-        number.saturating_sub(addition.delta)
-    };
+    let number =
+        if addition.up { number.wrapping_add(addition.delta) } else { number.saturating_sub(addition.delta) };
     let mut text = number.to_string().into_bytes();
     // A number that needs less room than the old value is written over it, and the rest filled with spaces.
     let in_place = text.len() <= value.len();

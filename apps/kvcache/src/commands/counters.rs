@@ -8,7 +8,12 @@ macro_rules! counters {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Counter { $($(#[$doc])* $name,)* }
 
-        const COUNT: usize = [$(Counter::$name),*].len();
+        impl Counter {
+            /// All there are.
+            pub const ALL: [Self; COUNT] = [$(Self::$name),*];
+        }
+
+        pub(super) const COUNT: usize = [$(Counter::$name),*].len();
     };
 }
 

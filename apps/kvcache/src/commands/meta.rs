@@ -64,7 +64,14 @@ impl Executor<'_> {
                 // Only for its effects: the answer needs the item's version, which it does not have yet.
                 let Marks { expires, won } = hit(request, &Meta::default(), &[], Some(end), now, out);
                 out.truncate(start);
-                return Decision::Store { value: Vec::new(), flags: 0, expires, cas: None, stale: false, won };
+                return Decision::Store {
+                    value: Vec::new(),
+                    flags: 0,
+                    expires,
+                    cas: None,
+                    stale: false,
+                    won,
+                };
             };
             let marks = hit(request, meta, value, None, now, out);
             if marks == (Marks { expires: meta.expires, won: meta.won }) {
@@ -273,7 +280,10 @@ impl Executor<'_> {
         let fetched = if meta.fetched { "yes" } else { "no" };
         let size = ITEM_OVERHEAD + request.key.len() + usize::try_from(meta.size).unwrap_or(usize::MAX);
         let idle = now.saturating_sub(meta.last_access);
-        render::line(out, &format!(" exp={left} la={idle} cas={} fetch={fetched} cls=1 size={size}", meta.cas));
+        render::line(
+            out,
+            &format!(" exp={left} la={idle} cas={} fetch={fetched} cls=1 size={size}", meta.cas),
+        );
     }
 }
 

@@ -10,6 +10,7 @@ mod meta;
 mod report;
 mod shared;
 
+pub use classic::Unfinished;
 pub use counters::{Counter, Counters};
 pub use shared::{Connections, Settings, Shared, VERSION};
 
@@ -18,12 +19,14 @@ use crate::protocol::{Command, Complaint, Event, Head, Refusal, render};
 use crate::store::StoreError;
 
 /// Whether a connection goes on after a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Flow {
     /// It does.
     Continue,
     /// More bytes are needed.
     Wait,
+    /// There is more to the answer than there is room for.
+    More(Unfinished),
     /// It ends, once what was answered has been sent.
     Close,
 }
@@ -43,9 +46,10 @@ impl<'a> Executor<'a> {
         Self { shared, counters, value: Vec::new() }
     }
 
-    /// Carries out what an event asks for.
-    pub fn run(&mut self, event: Event<'_>, out: &mut Vec<u8>) -> Flow {
+    /// Carries out what an event asks for. An answer of many values stops soon after `out` has grown to `limit`.
+    pub fn run(&mut self, event: Event<'_>, out: &mut Vec<u8>, limit: usize) -> Flow {
         match event {
+            Event::Command(Command::Get(get)) => return self.get(get, out, limit),
             Event::Command(command) => return self.command(command, out),
             Event::Store(Head::Classic(storage), value) => self.storage(&storage, value, out),
             Event::Store(Head::Meta(set), value) => self.meta_set(&set, value, out),
@@ -64,7 +68,9 @@ impl<'a> Executor<'a> {
     /// nothing behind that a client could take for it.
     pub fn admit(shared: &Shared, counters: &Counters, head: &Head<'_>) -> Option<Complaint> {
         let (key, flags, drops_old) = match head {
-            Head::Classic(storage) => (storage.key, storage.flags, storage.verb == crate::protocol::command::Verb::Set),
+            Head::Classic(storage) => {
+                (storage.key, storage.flags, storage.verb == crate::protocol::command::Verb::Set)
+            }
             Head::Meta(set) => (&*set.meta.key, set.meta.flags.client_flags, true),
         };
         let flags = if flags == 0 { 0 } else { ITEM_FLAGS };
@@ -81,7 +87,7 @@ impl<'a> Executor<'a> {
 
     fn command(&mut self, command: Command<'_>, out: &mut Vec<u8>) -> Flow {
         match command {
-            Command::Get(get) => self.get(&get, out),
+            Command::Get(get) => return self.get(get, out, usize::MAX),
             Command::Delete { key, quiet } => self.delete(key, quiet, out),
             Command::Arithmetic { key, delta, up, quiet } => self.arithmetic(key, delta, up, quiet, out),
             Command::Touch { key, exptime, quiet } => self.touch(key, exptime, quiet, out),

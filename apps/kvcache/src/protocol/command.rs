@@ -85,7 +85,8 @@ pub enum Command<'a> {
 /// A retrieval of any number of keys.
 #[derive(Debug, Clone, Copy)]
 pub struct Get<'a> {
-    keys: &'a [u8],
+    /// The keys, none longer than [`KEY_MAX`], and the spaces between them.
+    pub keys: &'a [u8],
     /// Versions are asked for as well.
     pub with_cas: bool,
     /// The new time of expiry of what is found.
@@ -93,9 +94,11 @@ pub struct Get<'a> {
 }
 
 impl<'a> Get<'a> {
-    /// The keys, none longer than [`KEY_MAX`].
-    pub fn keys(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
-        words(self.keys)
+    /// Takes the next key off the list.
+    pub fn next_key(&mut self) -> Option<&'a [u8]> {
+        let (key, rest) = first_word(self.keys);
+        self.keys = rest;
+        (!key.is_empty()).then_some(key)
     }
 }
 

@@ -58,6 +58,8 @@ pub enum Complaint {
     NoMemoryForNew,
     /// A request longer than is ever buffered.
     NoMemoryForRequest,
+    /// An answer longer than is ever collected.
+    NoMemoryForAnswer,
     /// `shutdown` from the network.
     Shutdown,
     /// The memory limit is fixed when the server starts.
@@ -94,6 +96,7 @@ impl Complaint {
             Self::NoMemoryForSum => "SERVER_ERROR out of memory",
             Self::NoMemoryForNew => "SERVER_ERROR Out of memory allocating new item",
             Self::NoMemoryForRequest => "SERVER_ERROR out of memory reading request",
+            Self::NoMemoryForAnswer => "SERVER_ERROR out of memory writing get response",
             Self::Shutdown => "ERROR: shutdown not enabled",
             Self::MemoryLimit => "MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust",
         }

@@ -51,7 +51,10 @@ mod tests {
         let headers: Vec<_> = pieces.iter().map(|piece| piece.0).collect();
         let expected = [0, 1, 2].map(|sequence| [0xab, 0xcd, 0, sequence, 0, 3, 0, 0]);
         assert_eq!(headers, expected);
-        assert_eq!(pieces.iter().map(|piece| piece.1.len()).collect::<Vec<_>>(), [UDP_DATA_MAX, UDP_DATA_MAX, 1]);
+        assert_eq!(
+            pieces.iter().map(|piece| piece.1.len()).collect::<Vec<_>>(),
+            [UDP_DATA_MAX, UDP_DATA_MAX, 1]
+        );
     }
 
     #[test]

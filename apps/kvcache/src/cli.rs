@@ -1,0 +1,140 @@
+//! Arguments.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::{Parser, ValueEnum};
+use kvcache::commands::Settings;
+use tracing::level_filters::LevelFilter;
+
+/// A memcached-compatible cache in a BPF arena.
+///
+/// GETs over UDP are answered out of the arena by a BPF program: in this process (`--engine user`, which needs no privilege), or
+/// in the kernel at the network interface (`--engine kernel --iface IF`).
+#[derive(Debug, Parser)]
+#[command(name = "kvcache", version)]
+pub(crate) struct Cli {
+    /// Memory for items and everything that finds them
+    #[arg(short, long, default_value = "64MiB", value_name = "SIZE")]
+    pub(crate) memory: ByteSize,
+
+    /// TCP port; 0 for none
+    #[arg(short, long, default_value_t = 11211)]
+    port: u16,
+
+    /// UDP port; 0 for none [default: that of TCP]
+    #[arg(long)]
+    udp_port: Option<u16>,
+
+    /// Address to listen on. There is no authentication: let it be one that only friends can reach
+    #[arg(short, long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "ADDRESS")]
+    pub(crate) listen: IpAddr,
+
+    /// Worker threads [default: one for each processor, at most 8]
+    #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+
+    /// Who runs the BPF program
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) engine: EngineName,
+
+    /// The interface whose packets the program answers, with the kernel engine
+    #[arg(short, long, required_if_eq("engine", "kernel"), value_name = "INTERFACE")]
+    pub(crate) iface: Option<String>,
+
+    /// A file that keeps the items for the next server, with the user engine
+    #[arg(long, conflicts_with = "pin", value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
+
+    /// A folder of a BPF file system where arena and link are pinned for the next server, with the kernel engine
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) pin: Option<PathBuf>,
+
+    /// Connections at a time; more are turned away
+    #[arg(short = 'c', long, default_value_t = 1024, value_name = "COUNT")]
+    max_connections: usize,
+
+    /// Seconds after which a silent connection is ended; 0 for never
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    idle_timeout: u64,
+
+    /// Largest item, its key and overhead included
+    #[arg(short = 'I', long, default_value = "1MiB", value_name = "SIZE")]
+    pub(crate) max_item_size: ByteSize,
+
+    /// When memory is full, refuse new items instead of evicting old ones
+    #[arg(short = 'M', long)]
+    pub(crate) no_evict: bool,
+
+    /// How log lines are written
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+
+    /// Log more; twice for every connection
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+/// Who runs the program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineName {
+    /// This process.
+    #[default]
+    User,
+    /// The kernel, at an interface.
+    Kernel,
+    /// Nobody: the server answers everything itself.
+    None,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs, an object a line.
+    Json,
+}
+
+/// Workers, unless more are asked for: beyond these they wait for the network.
+const THREADS_MAX: usize = 8;
+
+impl Cli {
+    pub(crate) fn settings(&self) -> Settings {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Settings {
+            memory: self.memory.0,
+            max_connections: self.max_connections,
+            tcp_port: self.port,
+            udp_port: self.udp_port().unwrap_or(0),
+            listen: self.listen.to_string(),
+            threads: self.threads.map_or(processors.min(THREADS_MAX), usize::from),
+            item_size_max: usize::try_from(self.max_item_size.0).unwrap_or(usize::MAX),
+            idle_timeout: self.idle_timeout,
+            evict: !self.no_evict,
+            engine: match self.engine {
+                EngineName::User => "user",
+                EngineName::Kernel => "kernel",
+                EngineName::None => "none",
+            },
+        }
+    }
+
+    pub(crate) fn tcp_port(&self) -> Option<u16> {
+        (self.port != 0).then_some(self.port)
+    }
+
+    pub(crate) fn udp_port(&self) -> Option<u16> {
+        Some(self.udp_port.unwrap_or(self.port)).filter(|port| *port != 0)
+    }
+
+    pub(crate) fn log_level(&self) -> LevelFilter {
+        match self.verbose {
+            0 => LevelFilter::INFO,
+            1 => LevelFilter::DEBUG,
+            _ => LevelFilter::TRACE,
+        }
+    }
+}
