@@ -2,6 +2,7 @@
 
 pub mod commands;
 pub mod fast;
+pub mod layout;
 pub mod protocol;
 pub mod server;
 pub mod store;

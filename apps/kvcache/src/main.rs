@@ -35,7 +35,7 @@ fn serve(cli: &Cli) -> anyhow::Result<()> {
         let end = signalled.try_clone().context("no more descriptors")?;
         signal_hook::low_level::pipe::register(signal, end).context("signals cannot be caught")?;
     }
-    let cache = open(cli);
+    let cache = open(cli)?;
     let shared = Arc::new(Shared::new(cache, cli.settings()));
     let server = Server::bind(Arc::clone(&shared), cli.listen, cli.tcp_port(), cli.udp_port())?;
     info!(
@@ -52,12 +52,12 @@ fn serve(cli: &Cli) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn open(cli: &Cli) -> Cache {
+fn open(cli: &Cli) -> anyhow::Result<Cache> {
     let options = Options::default()
         .memory(cli.memory.0)
         .item_max(u32::try_from(cli.max_item_size.0).unwrap_or(u32::MAX))
         .evict(!cli.no_evict);
-    Cache { store: Arc::new(Store::new(options)), fast: FastPath }
+    Ok(Cache { store: Arc::new(Store::new(options)?), fast: FastPath })
 }
 
 fn start_log(cli: &Cli) {

@@ -1,217 +1,142 @@
-//! The store: items by key.
+//! The store: items by key, wholly in an arena.
+//!
+//! Threads of this process write it; they, the program and whoever else maps the arena read it at the same moment. Readers take no
+//! lock and nobody waits for them: how that goes is said in [`table`] (finding) and [`item`] (reading). Writers lock the stripe
+//! of a key among themselves; those locks, like the list of what is free, are this process's own, so that one that is killed
+//! leaves nothing locked.
 
 mod api;
+mod classes;
+mod evict;
+pub mod hash;
+mod heap;
+mod item;
+mod mem;
+mod open;
+mod read;
+mod table;
+mod update;
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use bpf_arena::arena::Arena;
+use bpf_arena::typed::Field;
 
 pub use api::{
     Arithmetic, Decision, Delta, Expiry, KEY_MAX, Meta, Mode, Options, Outcome, Removal, StoreError,
     StoreStats,
 };
+pub use open::{ITEM_MAX, MEMORY_MAX, MEMORY_MIN, OpenError, Recovered};
 
-type Items = HashMap<Vec<u8>, (Meta, Vec<u8>)>;
+use self::heap::Heap;
+use self::mem::Mem;
+use self::table::Table;
+use crate::layout::{Header, PAGE};
 
 /// The store. Every method works from any number of threads at once.
 #[derive(Debug)]
 pub struct Store {
+    mem: Mem,
+    heap: Heap,
+    table: Table,
+    /// What the header says, which does not change while the store is open.
+    seed: u64,
+    epoch: u32,
     options: Options,
-    items: Mutex<(u64, Items)>,
+    counts: Counts,
+}
+
+/// What is counted.
+#[derive(Debug, Default)]
+struct Counts {
+    items: AtomicU64,
+    bytes: AtomicU64,
+    stored: AtomicU64,
+    evictions: AtomicU64,
+    evicted_unfetched: AtomicU64,
+    reclaimed: AtomicU64,
+    /// Of each class.
+    evicted_of: Box<[AtomicU64]>,
+    /// The class that the next call of [`Store::maintain`] begins with.
+    next_class: AtomicUsize,
 }
 
 impl Store {
-    /// An empty store in memory of its own.
+    /// The arena it lies in.
     #[must_use]
-    pub fn new(options: Options) -> Self {
-        Self { options, items: Mutex::default() }
+    pub fn arena(&self) -> &Arena {
+        self.mem.arena()
+    }
+
+    /// What it was opened with.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// The store's clock: seconds since 1970.
     #[must_use]
+    #[allow(clippy::unused_self, reason = "whose clock it is")]
     pub fn now(&self) -> u32 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         u32::try_from(now).unwrap_or(u32::MAX)
     }
 
-    /// Appends the value of `key` to `value`; counts as a use.
-    pub fn get(&self, key: &[u8], value: &mut Vec<u8>) -> Option<Meta> {
-        self.with(key, |_, found| {
-            let (meta, bytes) = found.as_mut()?;
-            value.extend_from_slice(bytes);
-            let before = *meta;
-            meta.fetched = true;
-            Some(before)
-        })
-    }
-
-    /// What is known of an item, which does not count as a use.
-    pub fn peek(&self, key: &[u8]) -> Option<Meta> {
-        self.with(key, |_, found| found.as_ref().map(|(meta, _)| *meta))
-    }
-
-    /// Sets when an item ends; counts as a use.
-    pub fn touch(&self, key: &[u8], expires: Expiry) -> Option<Meta> {
-        self.get_and_touch(key, expires, &mut Vec::new())
-    }
-
-    /// [`Store::touch`] and [`Store::get`] in one.
-    pub fn get_and_touch(&self, key: &[u8], expires: Expiry, value: &mut Vec<u8>) -> Option<Meta> {
-        self.with(key, |_, found| {
-            let (meta, bytes) = found.as_mut()?;
-            meta.expires = expires;
-            value.extend_from_slice(bytes);
-            Some(*meta)
-        })
-    }
-
-    /// Stores a value; gives the item's new number with the outcome.
-    ///
-    /// # Errors
-    /// Key or value are too long, or there is no memory.
-    pub fn put(
-        &self,
-        mode: Mode,
-        key: &[u8],
-        flags: u32,
-        expires: Expiry,
-        value: &[u8],
-    ) -> Result<(Outcome, u64), StoreError> {
-        let limit = self.options.item_max;
-        if value.len() > limit as usize {
-            return Err(StoreError::TooLarge { len: value.len(), limit });
-        }
-        Ok(self.with(key, |cas, found| {
-            let mut joined = Vec::new();
-            let (mut flags, mut expires) = (flags, expires);
-            match (mode, &found) {
-                (Mode::Add, Some(_)) | (Mode::Replace | Mode::Append | Mode::Prepend, None) => {
-                    return (Outcome::NotStored, 0);
-                }
-                (Mode::Cas(_), None) => return (Outcome::NotFound, 0),
-                (Mode::Cas(cas), Some((meta, _))) if meta.cas != cas => return (Outcome::Exists, 0),
-                (Mode::Append, Some((meta, old))) => {
-                    joined = [old, value].concat();
-                    (flags, expires) = (meta.flags, meta.expires);
-                }
-                (Mode::Prepend, Some((meta, old))) => {
-                    joined = [value, old].concat();
-                    (flags, expires) = (meta.flags, meta.expires);
-                }
-                _ => joined.extend_from_slice(value),
-            }
-            *cas += 1;
-            let size = u32::try_from(joined.len()).unwrap_or(u32::MAX);
-            *found = Some((Meta { flags, cas: *cas, expires, size, ..Meta::default() }, joined));
-            (Outcome::Stored, *cas)
-        }))
-    }
-
-    /// Removes an item; only one with this number, if one is given.
-    pub fn delete(&self, key: &[u8], cas: Option<u64>) -> Removal {
-        self.with(key, |_, found| match (&found, cas) {
-            (None, _) => Removal::NotFound,
-            (Some((meta, _)), Some(cas)) if meta.cas != cas => Removal::Exists,
-            _ => {
-                *found = None;
-                Removal::Deleted
-            }
-        })
-    }
-
-    /// Adds to the number that a value is in decimal digits, or subtracts from it; only of an item with this number, if one is
-    /// given. A result with fewer digits than the value had is filled up with spaces, as memcached does.
-    ///
-    /// # Errors
-    /// There is no memory.
-    pub fn arith(&self, key: &[u8], delta: Delta, cas: Option<u64>) -> Result<Arithmetic, StoreError> {
-        let mut result = Arithmetic::NotFound;
-        self.update_with(key, |found| {
-            let Some((meta, value)) = found else { return Decision::Keep };
-            if cas.is_some_and(|cas| cas != meta.cas) {
-                result = Arithmetic::Exists;
-                return Decision::Keep;
-            }
-            let text = std::str::from_utf8(value).unwrap_or_default().trim_end_matches(' ');
-            let Ok(number) = text.parse::<u64>() else {
-                result = Arithmetic::NonNumeric;
-                return Decision::Keep;
-            };
-            let number = match delta {
-                Delta::Incr(by) => number.wrapping_add(by),
-                Delta::Decr(by) => number.saturating_sub(by),
-            };
-            result = Arithmetic::Done(number, *meta);
-            Decision::Store {
-                value: number.to_string().into_bytes(),
-                flags: meta.flags,
-                expires: meta.expires,
-                cas: None,
-                stale: false,
-                won: false,
-            }
-        })?;
-        Ok(result)
-    }
-
-    /// Looks at an item, decides what is to become of it, and does that in one step; what is known of it afterwards. `decide`
-    /// is called again if somebody else changed the item meanwhile.
-    ///
-    /// # Errors
-    /// The new value is too long, or there is no memory.
-    pub fn update_with(
-        &self,
-        key: &[u8],
-        mut decide: impl FnMut(Option<(&Meta, &[u8])>) -> Decision,
-    ) -> Result<Option<Meta>, StoreError> {
-        self.with(key, |next, found| {
-            match decide(found.as_ref().map(|(meta, value)| (meta, value.as_slice()))) {
-                Decision::Keep => {}
-                Decision::Mark { expires, stale, won } => {
-                    if let Some((meta, _)) = found {
-                        (meta.expires, meta.stale, meta.won) = (expires, stale, won);
-                    }
-                }
-                Decision::Delete => *found = None,
-                Decision::Store { value, flags, expires, cas, stale, won } => {
-                    *next += 1;
-                    let size = u32::try_from(value.len()).unwrap_or(u32::MAX);
-                    let cas = cas.unwrap_or(*next);
-                    *found = Some((Meta { flags, cas, expires, size, stale, won, ..Meta::default() }, value));
-                }
-            }
-            Ok(found.as_ref().map(|(meta, _)| *meta))
-        })
-    }
-
-    /// Ends all items that are there now (`None`), or those that are there when this second comes.
-    pub fn flush_all(&self, at: Option<u32>) {
-        if at.is_none() {
-            self.items.lock().unwrap_or_else(PoisonError::into_inner).1.clear();
-        }
-    }
-
-    /// Does what is due: a flush whose time has come, expired items, memory to give back. To be called about once a second.
-    pub fn maintain(&self) {}
-
     /// How full it is, and what it did.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
-        let items = self.items.lock().unwrap_or_else(PoisonError::into_inner).1.len() as u64;
-        StoreStats { items, limit: self.options.memory, ..StoreStats::default() }
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        StoreStats {
+            items: count(&self.counts.items),
+            bytes: count(&self.counts.bytes),
+            stored: count(&self.counts.stored),
+            evictions: count(&self.counts.evictions),
+            evicted_unfetched: count(&self.counts.evicted_unfetched),
+            reclaimed: count(&self.counts.reclaimed),
+            limit: self.options.memory,
+            memory: u64::from(self.heap.pages()) * u64::from(PAGE),
+            buckets: self.table.extent().buckets.into(),
+            slabs: self.heap.slab_count() as u64,
+        }
     }
 
-    fn with<R>(&self, key: &[u8], act: impl FnOnce(&mut u64, &mut Option<(Meta, Vec<u8>)>) -> R) -> R {
-        let mut all = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-        let (cas, items) = &mut *all;
-        let mut found = items.remove(key).filter(|(meta, _)| match meta.expires {
-            Expiry::Never => true,
-            Expiry::At(second) => second > self.now(),
-        });
-        let result = act(cas, &mut found);
-        if let Some(found) = found {
-            items.insert(key.to_vec(), found);
-        }
-        result
+    fn hash(&self, key: &[u8]) -> u64 {
+        hash::key_hash(self.seed, key)
     }
+
+    /// The second as touch words count it.
+    fn second(&self) -> u32 {
+        self.now().wrapping_sub(self.epoch)
+    }
+
+    /// Items up to this version are flushed.
+    fn flushed(&self) -> u64 {
+        self.mem.u64(header(Header::flushed))
+    }
+}
+
+/// Where a field of the header is.
+fn header<T>(field: Field<Header, T>) -> u32 {
+    offset(field)
+}
+
+/// A field's offset in its structure.
+fn offset<S, T>(field: Field<S, T>) -> u32 {
+    u32::try_from(field.offset()).unwrap_or(u32::MAX)
+}
+
+/// Where the header says what a unit is.
+fn unit_byte(unit: u32) -> u32 {
+    header(Header::units) + unit
+}
+
+/// Nanoseconds of the monotonic clock, which programs have, too.
+fn monotonic() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
