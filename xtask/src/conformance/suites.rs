@@ -299,7 +299,7 @@ pub(super) fn without(name: &str) -> &'static [Capability] {
 
 fn user_engine() -> UserEngine {
     // A machine that is busy with other things is not what is tested; and no counter of 32 bits overflows in that time.
-    let engine = Engine::user().loop_limit(LoopLimit::Time(Duration::from_secs(1)));
+    let engine = Engine::user().loop_limit(LoopLimit::Time(Duration::from_millis(500)));
     // Types of kernel structures, for programs that read them; without BTF they are refused, as they would be anyway.
     match bpf_arena::kernel::running_btf() {
         Ok(btf) => {

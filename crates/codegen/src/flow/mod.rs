@@ -154,6 +154,8 @@ pub(crate) enum End {
     Afford { budget: Budget, iterations: u32, enough: BlockId, short: BlockId },
     /// To `next`, unless the run is to end: then to `taken`.
     Look { taken: BlockId, next: BlockId },
+    /// To `next`; the backend is to reckon with `never`.
+    Pretend { never: BlockId, next: BlockId },
     /// Return of a value.
     Exit(Var),
     /// Where verification says that execution never comes.
@@ -181,7 +183,8 @@ impl End {
             Self::Jump(to) => (Some(to), None),
             Self::Branch { taken, next, .. }
             | Self::MayGoto { taken, next, .. }
-            | Self::Look { taken, next } => (Some(taken), Some(next)),
+            | Self::Look { taken, next }
+            | Self::Pretend { never: taken, next } => (Some(taken), Some(next)),
             Self::Afford { enough, short, .. } => (Some(enough), Some(short)),
             Self::Exit(_) | Self::Trap => (None, None),
         };
@@ -194,7 +197,8 @@ impl End {
             Self::Jump(to) => each(to),
             Self::Branch { taken, next, .. }
             | Self::MayGoto { taken, next, .. }
-            | Self::Look { taken, next } => {
+            | Self::Look { taken, next }
+            | Self::Pretend { never: taken, next } => {
                 each(taken);
                 each(next);
             }
@@ -211,7 +215,12 @@ impl End {
         match self {
             Self::Branch { test, .. } => test.each_var_mut(each),
             Self::Exit(value) => each(value),
-            Self::Jump(_) | Self::MayGoto { .. } | Self::Afford { .. } | Self::Look { .. } | Self::Trap => {}
+            Self::Jump(_)
+            | Self::MayGoto { .. }
+            | Self::Afford { .. }
+            | Self::Look { .. }
+            | Self::Pretend { .. }
+            | Self::Trap => {}
         }
     }
 

@@ -194,6 +194,7 @@ impl Display for End {
             Self::MayGoto { budget, taken, next } => {
                 write!(f, "may_goto budget {} over {taken} else {next}", budget.0)
             }
+            Self::Pretend { never, next } => write!(f, "never goto {never} else {next}"),
             Self::Look { taken, next } => write!(f, "look goto {taken} else {next}"),
             Self::Afford { budget, iterations, enough, short } => {
                 write!(f, "take budget {} {iterations} goto {enough} short {short}", budget.0)

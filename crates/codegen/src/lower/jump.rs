@@ -35,6 +35,10 @@ impl Lower<'_, '_> {
                 let (enough, short) = (self.label(at, enough)?, self.label(at, short)?);
                 self.afford(at, budget, iterations, enough, short);
             }
+            End::Pretend { never, next } => {
+                let (never, next) = (self.label(at, never)?, self.label(at, next)?);
+                self.pretend(never, next);
+            }
             End::Exit(value) => {
                 let result = self.get(value);
                 self.b.ins().return_(&[result]);
@@ -77,7 +81,9 @@ impl Lower<'_, '_> {
         };
         let [count, look] = [(); 2].map(|()| self.b.create_block());
         let left = counter.left.get(&mut self.b);
-        self.b.ins().brif(left, count, &[], look, &[]);
+        // The rare way comes first, here and below: see the pass `layout`.
+        let spent = self.b.ins().icmp_imm_s(IntCC::Equal, left, 0);
+        self.b.ins().brif(spent, look, &[], count, &[]);
 
         self.b.switch_to_block(look);
         self.b.set_cold_block(look);
@@ -111,7 +117,7 @@ impl Lower<'_, '_> {
         self.b.ins().brif(spent, too_few, &[], count, &[]);
         self.b.switch_to_block(too_few);
         self.b.set_cold_block(too_few);
-        self.b.ins().jump(short, &[]);
+        self.pretend(count, short);
 
         self.b.switch_to_block(count);
         self.count(counter, -iterations);
@@ -126,20 +132,21 @@ impl Lower<'_, '_> {
         let word = self.stop_word();
         let before = state.get(&mut self.b);
         let given = self.b.ins().band_imm_s(before, LOOPS_MASK.cast_signed());
-        let go_on = self.b.ins().icmp(IntCC::UnsignedGreaterThan, given, word);
-        self.b.ins().brif(go_on, take, &[], ask, &[]);
+        let asked = self.b.ins().icmp(IntCC::UnsignedLessThanOrEqual, given, word);
+        self.b.ins().brif(asked, ask, &[], take, &[]);
 
         self.b.switch_to_block(ask);
         self.b.set_cold_block(ask);
         let before = state.get(&mut self.b);
         let insn = self.b.ins().iconst(types::I64, i64::from(at.0));
         let answer = self.cold_call(Import::LoopBudget, [before, insn]);
-        // What is to be moved on the way there is cold, too.
+        // In the loop, as far as the backend can see.
         let give_up = self.b.create_block();
-        self.b.ins().brif(answer, more, &[], give_up, &[]);
+        let no_more = self.b.ins().icmp_imm_s(IntCC::Equal, answer, 0);
+        self.b.ins().brif(no_more, give_up, &[], more, &[]);
         self.b.switch_to_block(give_up);
         self.b.set_cold_block(give_up);
-        self.b.ins().jump(refused, &[]);
+        self.pretend(more, refused);
 
         self.b.switch_to_block(more);
         self.b.set_cold_block(more);
@@ -150,13 +157,22 @@ impl Lower<'_, '_> {
         self.b.set_cold_block(take);
         let before = state.get(&mut self.b);
         let given = self.b.ins().band_imm_s(before, LOOPS_MASK.cast_signed());
-        let most = self.b.ins().iconst(types::I64, LOOPS_PER_LOOK.cast_signed());
-        let taking = self.b.ins().umin(given, most);
+        // From 1 to as many, so that a multiple of it is left; without a number that would be worth a register in the loop.
+        let before_last = self.b.ins().iadd_imm_s(given, -1);
+        let mask = LOOPS_PER_LOOK.cast_signed() - 1;
+        let beyond = self.b.ins().band_imm_s(before_last, mask);
+        let taking = self.b.ins().iadd_imm_s(beyond, 1);
         let kept = left.get(&mut self.b);
         let sum = self.b.ins().iadd(kept, taking);
         left.set(&mut self.b, sum);
         let after = self.b.ins().isub(before, taking);
         state.set(&mut self.b, after);
+    }
+
+    /// Goes to `next`; for all the backend knows, there is a run without a context, which goes to `never`.
+    fn pretend(&mut self, never: ir::Block, next: ir::Block) {
+        let missing = self.b.ins().icmp_imm_s(IntCC::Equal, self.context, 0);
+        self.b.ins().brif(missing, never, &[], next, &[]);
     }
 
     fn count(&mut self, counter: Counter, by: i64) {

@@ -173,7 +173,7 @@ enum Register {
 struct Counter {
     /// How many until the runtime is asked.
     left: Register,
-    /// What it answered the last time.
+    /// What it answered the last time: not worth a machine register.
     state: Register,
 }
 
@@ -243,7 +243,7 @@ impl<'a, 'f> Lower<'a, 'f> {
             stubs: HashMap::new(),
         };
         for _ in 0..body.budgets {
-            let [left, state] = [(); 2].map(|()| Register::new(&mut lower.b, effort));
+            let [left, state] = [effort, Effort::Linear].map(|effort| Register::new(&mut lower.b, effort));
             lower.budgets.push(Counter { left, state });
         }
         if body.budgets > 0 {

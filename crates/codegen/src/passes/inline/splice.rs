@@ -204,7 +204,12 @@ impl Splice {
         end.each_successor_mut(|to| *to = into.get(to.index()).copied().unwrap_or(*to));
         match &mut end {
             End::MayGoto { budget, .. } | End::Afford { budget, .. } => *budget = rename.budget(*budget),
-            End::Jump(_) | End::Branch { .. } | End::Look { .. } | End::Exit(_) | End::Trap => {}
+            End::Jump(_)
+            | End::Branch { .. }
+            | End::Look { .. }
+            | End::Pretend { .. }
+            | End::Exit(_)
+            | End::Trap => {}
         }
         end
     }

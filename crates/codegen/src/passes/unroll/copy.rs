@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use isa::AluOp;
+
 use super::Candidate;
-use super::count::{CountedExit, Limit};
+use super::count::{CountedExit, Enough, Limit};
 use super::rebase::Rebase;
 use crate::flow::{At, Block, BlockId, Body, End, Op, Src, Step, Test};
 
@@ -44,8 +46,9 @@ pub(super) fn unroll(body: &mut Body, l: Candidate<'_>, exit: Option<CountedExit
     }
     // The header itself is overwritten now that it has been copied.
     set(body, gate, last);
-    if let Some(test) = front.bound {
-        set(body, bounded, block(End::Branch { test, taken: gate, next: rolled }));
+    if let Some((ops, test)) = front.enter {
+        let steps = ops.into_iter().map(step).collect();
+        set(body, bounded, Block { steps, ..block(End::Branch { test, taken: gate, next: rolled }) });
     }
     if bounded != header {
         let steps = front.once.into_iter().map(step).collect();
@@ -74,7 +77,9 @@ fn set(body: &mut Body, id: BlockId, block: Block) {
 struct Front {
     /// When the loop is entered.
     once: Vec<Op>,
-    /// What tells that the loop has as many iterations left as there are copies.
+    /// What tells that the loop has as many iterations as there are copies.
+    enter: Option<(Vec<Op>, Test)>,
+    /// What tells that it has as many left, behind a round.
     bound: Option<Test>,
     /// What else must hold for a round of all copies, the last one first.
     each_round: Vec<(Vec<Op>, Test)>,
@@ -82,20 +87,32 @@ struct Front {
 
 impl Front {
     fn of(body: &mut Body, rebase: &Rebase, exit: Option<CountedExit>) -> Option<Self> {
-        let (mut once, mut bound) = (Vec::new(), None);
-        let each_round = rebase.tests(body)?;
-        if let Some(CountedExit { enough, .. }) = exit {
-            let b = match enough.limit {
-                Limit::Constant(limit) => Src::Imm(limit),
-                Limit::Computed { .. } => {
-                    let (limit, scratch) = (body.new_var()?, body.new_var()?);
-                    once = enough.limit.compute(enough.width, limit, scratch);
-                    Src::Var(limit)
-                }
-            };
-            bound = Some(Test { width: enough.width, cond: enough.cond, a: enough.var, b });
+        let mut front = Self { once: Vec::new(), enter: None, bound: None, each_round: rebase.tests(body)? };
+        if let Some(CountedExit { enter, enough, .. }) = exit {
+            let again = front.test(body, enough)?.1;
+            front.bound = Some(again);
+            front.enter = Some(if enter.add == 0 { (Vec::new(), again) } else { front.test(body, enter)? });
         }
-        Some(Self { once, bound, each_round })
+        Some(front)
+    }
+
+    /// The test for something, and the operations directly before it.
+    fn test(&mut self, body: &mut Body, enough: Enough) -> Option<(Vec<Op>, Test)> {
+        let Enough { width, cond, var, add, limit } = enough;
+        let b = match limit {
+            Limit::Known(limit) => limit,
+            Limit::Computed { .. } => {
+                let (result, scratch) = (body.new_var()?, body.new_var()?);
+                self.once.extend(limit.compute(width, result, scratch));
+                Src::Var(result)
+            }
+        };
+        if add == 0 {
+            return Some((Vec::new(), Test { width, cond, a: var, b }));
+        }
+        let a = body.new_var()?;
+        let op = Op::Alu { width, op: AluOp::Add, dst: a, a: var, b: Src::Imm(add) };
+        Some((vec![op], Test { width, cond, a, b }))
     }
 }
 
@@ -220,7 +237,7 @@ impl Copier<'_> {
                 let exit = self.exit.filter(|exit| exit.block == place.block)?;
                 (!exit.last_tests || place.copy + 1 < self.l.copies).then_some(exit.inside)
             }
-            End::Afford { .. } | End::Look { .. } | End::Exit(_) | End::Trap => None,
+            End::Afford { .. } | End::Look { .. } | End::Pretend { .. } | End::Exit(_) | End::Trap => None,
         }
     }
 

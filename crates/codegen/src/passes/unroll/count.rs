@@ -14,28 +14,34 @@ pub(super) struct CountedExit {
     pub(super) inside: BlockId,
     /// Whether the last copy tests: the variable was changed before, and one value more would have to be known.
     pub(super) last_tests: bool,
-    /// What is known when this holds.
+    /// What holds where the loop may be entered.
+    pub(super) enter: Enough,
+    /// What holds where another round may follow, and the variable was inside.
     pub(super) enough: Enough,
 }
 
-/// `var cond limit`: all values that the exit would compare stay inside.
+/// `var + add cond limit`: all values that the exit would compare stay inside.
 ///
 /// With steps upwards by `c` and `n` copies, the highest value is `var + (n - 1) * c`, so it must hold that
 /// `var < bound - (n - 1) * c`, and nothing may have wrapped around on the right-hand side. Where it would, the limit is the
 /// least number there is, below which there is none.
+///
+/// What the variable is when the loop is entered is not compared if it is changed before: a loop from 0 on may begin at -1. Then
+/// the first value that is compared has to be as far from the bound.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Enough {
     pub(super) width: Width,
     pub(super) cond: Cond,
     pub(super) var: Var,
+    pub(super) add: i64,
     pub(super) limit: Limit,
 }
 
 /// What is compared with.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Limit {
-    /// A number.
-    Constant(i64),
+    /// The bound itself, or a number.
+    Known(Src),
     /// `if fits { bound + add } else { otherwise }`, to be computed in front of the loop.
     Computed { fits: Test, bound: Var, add: i64, otherwise: i64 },
 }
@@ -73,14 +79,17 @@ pub(super) fn find(body: &Body, l: Candidate<'_>) -> Option<CountedExit> {
             return None;
         }
         let reach = induction.by.checked_mul(i64::from(copies) - 1)?;
-        let (cond, limit) = limit(stay.width, cond, bound, reach)?;
         let last_tests = induction.is_done(edges, dominators, id, block.steps.len());
-        Some(CountedExit {
-            block: id,
-            inside,
-            last_tests,
-            enough: Enough { width: stay.width, cond, var, limit },
-        })
+        let enough = |add: i64, reach: i64| {
+            let (cond, limit) = match reach {
+                0 => (cond, Limit::Known(bound)),
+                _ => limit(stay.width, cond, bound, reach)?,
+            };
+            Some(Enough { width: stay.width, cond, var, add, limit })
+        };
+        let again = enough(0, reach)?;
+        let enter = if last_tests { enough(induction.by, reach - induction.by)? } else { again };
+        Some(CountedExit { block: id, inside, last_tests, enter, enough: again })
     })
 }
 
@@ -136,7 +145,9 @@ fn limit(width: Width, cond: Cond, bound: Src, reach: i64) -> Option<(Cond, Limi
             let fits = Test { width, cond: fits, a: bound, b: Src::Imm(farthest) };
             Limit::Computed { fits, bound, add, otherwise }
         }
-        Src::Imm(bound) if holds(width, fits, bound, farthest) => Limit::Constant(bound.wrapping_add(add)),
+        Src::Imm(bound) if holds(width, fits, bound, farthest) => {
+            Limit::Known(Src::Imm(bound.wrapping_add(add)))
+        }
         Src::Imm(_) => return None,
     };
     Some((strict, limit))

@@ -26,6 +26,8 @@ use shape::Shape;
 /// Operations of the longest bodies that are laid out twice and four times.
 const TWICE: usize = 32;
 const FOUR_TIMES: usize = 16;
+/// The most values that copies may load together, if nothing stores them: more would not find registers.
+const LOADED: usize = 6;
 /// A function of fewer operations may grow as if it had so many.
 const SMALL: usize = 128;
 
@@ -107,9 +109,11 @@ fn copies(body: &Body, shape: &Shape) -> Option<u32> {
             && block.steps.iter().all(|step| !matches!(step.op, Op::Call { .. } | Op::LoadPacket { .. }))
             && !matches!(block.end, End::Trap | End::Exit(_))
     };
+    // What is computed from values that were loaded, the backend puts behind all loads.
+    let loads = blocks.clone().flat_map(|b| &b.steps).filter(|s| matches!(s.op, Op::Load { .. })).count();
     match shape.size {
         _ if !blocks.all(worth) => None,
-        size if size <= FOUR_TIMES => Some(4),
+        size if size <= FOUR_TIMES && 4 * loads <= LOADED => Some(4),
         size if size <= TWICE => Some(2),
         _ => None,
     }

@@ -1,19 +1,21 @@
 //! The order of blocks, as far as the backend can be led to it.
 //!
 //! The backend lays blocks out in reverse post-order: what a branch goes to where its test does not hold comes directly behind, the
-//! other way after all that can be reached from there. What an edge has to move, if its block has several ways out and its
-//! target several ways in, is put behind the branch, into the middle of a loop if the edge leaves one. So
+//! other way after all that can be reached from there. So
 //! - where one way of a branch stays in the loop, that is the one behind;
-//! - edges that leave loops, or lead back, get blocks of their own;
 //! - a loop that tests at its top, briefly, tests at its bottom as well: an iteration has one jump less;
+//! - edges that leave loops get blocks of their own, so that what they have to move is not in the middle of the loop, and the backend
+//!   gets to see all of a loop before it sees what is behind it ([`whole`]);
 //! - what ends where execution never comes is cold;
 //! - blocks that nothing leads to are gone.
 //!
 //! Nothing is assumed. A test that is there twice is made as often as before.
 
+mod whole;
+
 use isa::{AluOp, Cond};
 
-use crate::analysis::{self, Dominators, Edges, LoopId, Loops};
+use crate::analysis::{self, Dominators, Edges, Loops};
 use crate::flow::{Block, BlockId, Body, End, Op, Src, Step, Test};
 
 /// The most operations before the test of a loop that are worth having twice.
@@ -23,7 +25,7 @@ const HEADER_STEPS: usize = 4;
 pub(super) fn run(body: &mut Body) -> u32 {
     let inverted = invert_loops(body);
     mark_cold(body);
-    let changed = Shape::of(body).improve(body);
+    let changed = Shape::of(body).improve(body) + whole::keep(body);
     analysis::drop_unreached(body);
     inverted + changed
 }
@@ -41,12 +43,11 @@ impl Shape {
         Self { edges, loops }
     }
 
-    /// Turns branches round and gives edges blocks.
+    /// Turns branches round.
     fn improve(&self, body: &mut Body) -> u32 {
         let mut changes = 0;
         for &id in self.edges.order() {
             changes += u32::from(self.turn(body, id).is_some());
-            changes += self.split(body, id);
         }
         changes
     }
@@ -54,12 +55,6 @@ impl Shape {
     /// Whether the way from a block to another leaves the innermost loop that the block is in.
     fn leaves(&self, from: BlockId, to: BlockId) -> bool {
         self.loops.innermost(from).is_some_and(|id| !self.loops.contains(id, to))
-    }
-
-    /// Whether the way from a block to another leads back to the beginning of a loop.
-    fn leads_back(&self, from: BlockId, to: BlockId) -> bool {
-        let to_header = |id: LoopId| self.loops.get(id).is_some_and(|l| l.header == to);
-        self.loops.innermost(to).is_some_and(|id| to_header(id) && self.loops.contains(id, from))
     }
 
     /// Makes the likelier way of a branch the one for which its test does not hold.
@@ -86,29 +81,6 @@ impl Shape {
         };
         body.block_mut(id)?.end = End::Branch { test, taken: next, next: taken };
         Some(())
-    }
-
-    /// Gives the edges of a branch that leave a loop or lead back blocks of their own, if they may have something to move.
-    fn split(&self, body: &mut Body, id: BlockId) -> u32 {
-        let Some(&Block { end: mut end @ End::Branch { taken, next, .. }, at, .. }) = body.block(id) else {
-            return 0;
-        };
-        if taken == next {
-            return 0;
-        }
-        let mut changes = 0;
-        end.each_successor_mut(|to| {
-            let shared = self.edges.predecessors(*to).len() > 1;
-            if shared && (self.leaves(id, *to) || self.leads_back(id, *to)) {
-                let cold = body.block(*to).is_some_and(|block| block.cold);
-                *to = body.push(Block { steps: Vec::new(), at, end: End::Jump(*to), cold });
-                changes += 1;
-            }
-        });
-        if let Some(block) = body.block_mut(id) {
-            block.end = end;
-        }
-        changes
     }
 }
 
