@@ -160,8 +160,9 @@ impl Lower<'_, '_> {
                 *self.stubs.entry(stub).or_insert(function)
             }
         };
-        self.b.ins().call(function, &[self.context, first, second]);
-        self.b.ins().load(types::I64, context_memory(), self.context, field(offset_of!(VmContext, answer)))
+        let context = self.cold_context();
+        self.b.ins().call(function, &[context, first, second]);
+        self.b.ins().load(types::I64, context_memory(), context, field(offset_of!(VmContext, answer)))
     }
 
     fn first_result(&mut self, call: cranelift_codegen::ir::Inst) -> Value {

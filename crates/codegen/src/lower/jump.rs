@@ -171,7 +171,8 @@ impl Lower<'_, '_> {
 
     /// Goes to `next`; for all the backend knows, there is a run without a context, which goes to `never`.
     fn pretend(&mut self, never: ir::Block, next: ir::Block) {
-        let missing = self.b.ins().icmp_imm_s(IntCC::Equal, self.context, 0);
+        let context = self.cold_context();
+        let missing = self.b.ins().icmp_imm_s(IntCC::Equal, context, 0);
         self.b.ins().brif(missing, never, &[], next, &[]);
     }
 
@@ -197,7 +198,8 @@ impl Lower<'_, '_> {
     pub(super) fn stop_word(&mut self) -> Value {
         let offset = field(offset_of!(VmContext, stop));
         // Where it lies stays the same, but is not worth a register.
-        let address = self.b.ins().load(types::I64, proven_memory().with_readonly(), self.context, offset);
+        let context = self.cold_context();
+        let address = self.b.ins().load(types::I64, proven_memory().with_readonly(), context, offset);
         // Atomic loads are not merged with others.
         self.b.ins().atomic_load(types::I64, context_memory(), address)
     }

@@ -25,7 +25,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 use isa::{CallTarget, Insn, InsnIdx, Reg, Size, Width};
 
 use crate::abi::VmContext;
-use crate::flow::{At, Block, Body, Budget, Inlined, Op, Src, Step, Var};
+use crate::flow::{At, Block, Body, Budget, End, Inlined, Op, Src, Step, Var};
 use crate::machine::{Effort, Machine};
 use crate::source::Source;
 use crate::{CompileError, Import, Options, limits};
@@ -190,6 +190,8 @@ struct Lower<'a, 'f> {
     frame: Value,
     /// The context.
     context: Value,
+    /// Where rarely executed code finds the context: see [`Self::cold_context`].
+    saved_context: Option<ir::StackSlot>,
     /// Base of the arena window.
     window: Value,
     /// The loop budgets.
@@ -235,6 +237,7 @@ impl<'a, 'f> Lower<'a, 'f> {
             vars,
             frame,
             context,
+            saved_context: None,
             window,
             budgets: Vec::new(),
             has_callbacks: frames.iter().any(|f| f.callback),
@@ -248,6 +251,9 @@ impl<'a, 'f> Lower<'a, 'f> {
         }
         if body.budgets > 0 {
             lower.begin_budget(Budget::OWN);
+        }
+        if body.blocks.iter().any(|block| matches!(block.end, End::MayGoto { .. } | End::Look { .. })) {
+            lower.save_context();
         }
         match lower.labels.first() {
             Some(&first) => _ = lower.b.ins().jump(first, &[]),
@@ -315,6 +321,21 @@ impl<'a, 'f> Lower<'a, 'f> {
             Op::Credit { budget, iterations } => self.credit(budget, iterations),
         }
         Ok(())
+    }
+
+    fn save_context(&mut self) {
+        let slot = ir::StackSlotData::new(ir::StackSlotKind::ExplicitSlot, 8, 3);
+        let slot = self.b.create_sized_stack_slot(slot);
+        self.b.ins().stack_store(types::I64, self.context, slot, 0);
+        self.saved_context = Some(slot);
+    }
+
+    /// The context, in a loop that needs it only to ask the runtime something: not worth a machine register.
+    fn cold_context(&mut self) -> Value {
+        let Some(slot) = self.saved_context else { return self.context };
+        let address = self.b.ins().stack_addr(types::I64, slot, 0);
+        // The backend does not know what it loads.
+        self.b.ins().atomic_load(types::I64, context_memory(), address)
     }
 
     /// The 64 bits of a variable.
