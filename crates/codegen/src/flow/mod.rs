@@ -9,7 +9,7 @@ mod op;
 mod text;
 
 use isa::InsnIdx;
-use verifier::FrameFacts;
+use verifier::{FrameFacts, Memory};
 
 pub(crate) use op::{Budget, Op, Order, PacketIndex, Place, Src, Test, Use, Var};
 
@@ -248,6 +248,12 @@ impl Body {
     /// Number of operations, without those that end blocks.
     pub(crate) fn steps(&self) -> usize {
         self.blocks.iter().map(|b| b.steps.len()).sum()
+    }
+
+    /// Whether it accesses an arena.
+    pub(crate) fn uses_arena(&self) -> bool {
+        let mut steps = self.blocks.iter().flat_map(|block| &block.steps);
+        steps.any(|step| step.op.place().is_some_and(|place| place.memory == Memory::Arena))
     }
 
     /// The block with this number.

@@ -240,6 +240,14 @@ impl Op {
     }
 
     /// The memory that is accessed, but for a packet's.
+    pub(crate) fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Load { place, .. } | Self::Store { place, .. } | Self::Atomic { place, .. } => Some(place),
+            _ => None,
+        }
+    }
+
+    /// The same, to change it.
     pub(crate) fn place_mut(&mut self) -> Option<&mut Place> {
         match self {
             Self::Load { place, .. } | Self::Store { place, .. } | Self::Atomic { place, .. } => Some(place),

@@ -37,7 +37,9 @@ impl Lower<'_, '_> {
             }
             End::Pretend { never, next } => {
                 let (never, next) = (self.label(at, never)?, self.label(at, next)?);
-                self.pretend(never, next);
+                // What loops have at hand anyway, if they access the arena.
+                let word = if self.uses_arena { self.window } else { self.cold_context() };
+                self.pretend(word, never, next);
             }
             End::Exit(value) => {
                 let result = self.get(value);
@@ -117,7 +119,8 @@ impl Lower<'_, '_> {
         self.b.ins().brif(spent, too_few, &[], count, &[]);
         self.b.switch_to_block(too_few);
         self.b.set_cold_block(too_few);
-        self.pretend(count, short);
+        let context = self.cold_context();
+        self.pretend(context, count, short);
 
         self.b.switch_to_block(count);
         self.count(counter, -iterations);
@@ -146,7 +149,8 @@ impl Lower<'_, '_> {
         self.b.ins().brif(no_more, give_up, &[], more, &[]);
         self.b.switch_to_block(give_up);
         self.b.set_cold_block(give_up);
-        self.pretend(more, refused);
+        let context = self.cold_context();
+        self.pretend(context, more, refused);
 
         self.b.switch_to_block(more);
         self.b.set_cold_block(more);
@@ -169,10 +173,9 @@ impl Lower<'_, '_> {
         state.set(&mut self.b, after);
     }
 
-    /// Goes to `next`; for all the backend knows, there is a run without a context, which goes to `never`.
-    fn pretend(&mut self, never: ir::Block, next: ir::Block) {
-        let context = self.cold_context();
-        let missing = self.b.ins().icmp_imm_s(IntCC::Equal, context, 0);
+    /// Goes to `next`; for all the backend knows, there may be a run in which an address is 0, which goes to `never`.
+    fn pretend(&mut self, address: Value, never: ir::Block, next: ir::Block) {
+        let missing = self.b.ins().icmp_imm_s(IntCC::Equal, address, 0);
         self.b.ins().brif(missing, never, &[], next, &[]);
     }
 

@@ -192,8 +192,9 @@ struct Lower<'a, 'f> {
     context: Value,
     /// Where rarely executed code finds the context: see [`Self::cold_context`].
     saved_context: Option<ir::StackSlot>,
-    /// Base of the arena window.
+    /// Base of the arena window, and whether the function accesses it. Then it is not 0.
     window: Value,
+    uses_arena: bool,
     /// The loop budgets.
     budgets: Vec<Counter>,
     /// Whether a helper or kfunc may enter a callback of this program.
@@ -239,6 +240,7 @@ impl<'a, 'f> Lower<'a, 'f> {
             context,
             saved_context: None,
             window,
+            uses_arena: body.uses_arena(),
             budgets: Vec::new(),
             has_callbacks: frames.iter().any(|f| f.callback),
             import_signature: None,
