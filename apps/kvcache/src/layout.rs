@@ -14,6 +14,8 @@
 
 use bpf_arena::typed::ArenaType;
 
+use crate::store::hash;
+
 /// First word of the header.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"kvcache\x01");
 
@@ -65,6 +67,9 @@ pub const TOUCH_FETCHED: u32 = 1 << 30;
 /// Bits of a touch word: seconds since [`Header::epoch`].
 pub const TOUCH_SECONDS: u32 = TOUCH_FETCHED - 1;
 
+/// Bits by which an item's place is larger than that of its touch word.
+pub const TOUCH_SHIFT: u32 = 4;
+
 /// Bit of [`Item::state`]: see [`Meta::stale`](crate::store::Meta::stale). The program leaves such items to user space.
 pub const ITEM_STALE: u8 = 1;
 
@@ -85,6 +90,7 @@ pub const UNIT_OVERFLOW: u8 = 0xfd;
 
 /// An IPv6 address, or an IPv4 address mapped into one.
 #[derive(ArenaType, Clone, Copy, Debug, PartialEq, Eq)]
+#[arena(name = "kv_address")]
 #[repr(C)]
 pub struct Address {
     /// In network order.
@@ -95,6 +101,7 @@ pub struct Address {
 ///
 /// It is never read or written as a whole while others use it, but word by word.
 #[derive(ArenaType, Clone, Copy)]
+#[arena(name = "kv_header")]
 #[repr(C)]
 pub struct Header {
     /// [`MAGIC`], once the store is complete.
@@ -123,8 +130,12 @@ pub struct Header {
     pub address_count: u32,
     /// Addresses that the program answers for.
     pub addresses: [Address; ADDRESSES],
+    /// Most bytes of a datagram of an answer by the program.
+    pub reply_max: u32,
+    /// Not used.
+    pub unused: u32,
     /// Not used: what writers change lies in another line of the cache.
-    pub reserved: [u64; 7],
+    pub reserved: [u64; 6],
     /// The last version that was given to an item.
     pub versions: u64,
     /// When what is there then is flushed; 0 for never.
@@ -141,6 +152,7 @@ pub struct Header {
 
 /// `struct kv_item`: what an item begins with. The key follows, the value at the next multiple of 8.
 #[derive(ArenaType, Clone, Copy, Debug)]
+#[arena(name = "kv_item")]
 #[repr(C)]
 pub struct Item {
     /// Unique among all that was ever stored; 0 for what is not, or not yet, or no longer an item. Written last.
@@ -167,6 +179,7 @@ pub struct Item {
 
 /// `struct kv_bucket`.
 #[derive(ArenaType, Clone, Copy, Debug)]
+#[arena(name = "kv_bucket")]
 #[repr(C)]
 pub struct Bucket {
     /// Items: the high half of the hash above the place; 0 for none.
@@ -177,10 +190,60 @@ pub struct Bucket {
     pub spare: u32,
 }
 
+/// `struct kv_counters`: how often the program came to each outcome, on one CPU.
+#[derive(ArenaType, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[arena(name = "kv_counters")]
+#[repr(C)]
+pub struct Counters {
+    /// Packets it answered.
+    pub answered: u64,
+    /// Keys found in packets it answered.
+    pub hits: u64,
+    /// Requests passed up because a key is not there, or has ended.
+    pub misses: u64,
+    /// Packets that are no request for the store.
+    pub foreign: u64,
+    /// Requests of other commands, malformed ones, and those of items that user space is to look at, passed up.
+    pub other: u64,
+    /// Requests passed up because the answer does not fit a packet.
+    pub too_long: u64,
+    /// Requests passed up because a writer changed what was read.
+    pub contended: u64,
+}
+
+/// `struct kv_constants`: the numbers that both sides have to agree on, as the program has them.
+#[derive(ArenaType, Clone, Copy, Debug, PartialEq, Eq)]
+#[arena(name = "kv_constants")]
+#[repr(C)]
+pub struct Constants {
+    version: u32,
+    segment_buckets: u32,
+    touch_used: u32,
+    touch_fetched: u32,
+    touch_shift: u32,
+    item_bytes: u32,
+    hash_multiplier: u64,
+    hash_finisher: u64,
+}
+
+impl Constants {
+    /// As the store has them.
+    pub const OWN: Self = Self {
+        version: VERSION,
+        segment_buckets: SEGMENT_BUCKETS,
+        touch_used: TOUCH_USED,
+        touch_fetched: TOUCH_FETCHED,
+        touch_shift: TOUCH_SHIFT,
+        item_bytes: ITEM_BYTES,
+        hash_multiplier: hash::MULTIPLIER,
+        hash_finisher: hash::FINISHER,
+    };
+}
+
 /// Where the touch word of the item at `place` is.
 #[must_use]
 pub const fn touch_place(place: u32) -> u32 {
-    place >> 4
+    place >> TOUCH_SHIFT
 }
 
 /// Bytes of an item in front of its value.

@@ -4,5 +4,6 @@ pub mod commands;
 pub mod fast;
 pub mod layout;
 pub mod protocol;
+pub mod restart;
 pub mod server;
 pub mod store;

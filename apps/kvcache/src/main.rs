@@ -57,7 +57,9 @@ fn open(cli: &Cli) -> anyhow::Result<Cache> {
         .memory(cli.memory.0)
         .item_max(u32::try_from(cli.max_item_size.0).unwrap_or(u32::MAX))
         .evict(!cli.no_evict);
-    Ok(Cache { store: Arc::new(Store::new(options)?), fast: FastPath })
+    let store = Arc::new(Store::new(options)?);
+    let fast = FastPath::user(&store)?;
+    Ok(Cache { store, fast })
 }
 
 fn start_log(cli: &Cli) {

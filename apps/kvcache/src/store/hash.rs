@@ -1,7 +1,7 @@
 //! Hashes of keys.
 //!
 //! Words of 8 bytes are mixed in one after the other by multiplication, the last filled up with zeroes; the program computes the
-//! same (`key_hash` in `bpf/kvcache.bpf.c`). The seed is the store's own secret, so that nobody outside can choose keys
+//! same (`take_key` in `bpf/kvcache.bpf.c`). The seed is the store's own secret, so that nobody outside can choose keys
 //! that share a bucket.
 
 /// Odd, with about as many ones as zeroes (the fractional part of the golden ratio).
@@ -13,14 +13,14 @@ pub const FINISHER: u64 = 0xd6e8_feb8_6659_fd93;
 /// The hash of a key.
 #[must_use]
 pub fn key_hash(seed: u64, key: &[u8]) -> u64 {
-    let mut hash = seed ^ (key.len() as u64).wrapping_mul(MULTIPLIER);
+    let mut hash = seed;
     for chunk in key.chunks(8) {
         let mut word = [0; 8];
         word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
         hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(MULTIPLIER);
         hash ^= hash >> 32;
     }
-    hash = hash.wrapping_mul(FINISHER);
+    hash = (hash ^ key.len() as u64).wrapping_mul(FINISHER);
     hash ^ (hash >> 32)
 }
 

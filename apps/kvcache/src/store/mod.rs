@@ -35,7 +35,7 @@ pub use open::{ITEM_MAX, MEMORY_MAX, MEMORY_MIN, OpenError, Recovered};
 use self::heap::Heap;
 use self::mem::Mem;
 use self::table::Table;
-use crate::layout::{Header, PAGE};
+use crate::layout::{ADDRESSES, Address, Header, PAGE};
 
 /// The store. Every method works from any number of threads at once.
 #[derive(Debug)]
@@ -76,6 +76,22 @@ impl Store {
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Tells the program what to answer: datagrams to this UDP port (0: none) and one of these addresses (none: any), with
+    /// datagrams that are no longer than this.
+    pub fn answer_for(&self, port: u16, addresses: &[Address], datagram_max: u32) {
+        // No port while addresses change: the program would answer for what it was not asked for.
+        self.mem.set_u32(header(Header::port), 0);
+        let mut at = header(Header::addresses);
+        for address in addresses.iter().take(ADDRESSES) {
+            self.mem.write(at, &address.bytes);
+            at += 16;
+        }
+        let count = u32::try_from(addresses.len().min(ADDRESSES)).unwrap_or(0);
+        self.mem.set_u32(header(Header::address_count), count);
+        self.mem.set_u32(header(Header::reply_max), datagram_max);
+        self.mem.set_u32(header(Header::port), port.into());
     }
 
     /// The store's clock: seconds since 1970.

@@ -1,8 +1,9 @@
 //! What can go wrong with an arena from the host's side.
 
+use sys::bpf::BpfError;
 use sys::{Errno, PageError, WindowError};
 
-use super::{SpecError, UserAddr};
+use super::{PageCount, SpecError, UserAddr};
 
 /// Why an operation on an arena failed. [`ArenaError::errno`] is what the kernel would answer.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,28 @@ pub enum ArenaError {
         /// Bytes.
         width: u8,
     },
+    /// The kernel refused.
+    #[error("the arena in the kernel")]
+    Kernel(#[from] BpfError),
+    /// An arena that was handed over is not like the one that the object declares.
+    #[error("the arena of {} pages at {at}, with flags {flags:#x}{}, is not what the object declares",
+        pages.get(), if *in_kernel { ", in the kernel" } else { "" })]
+    OtherArena {
+        /// Its pages.
+        pages: PageCount,
+        /// Its flags.
+        flags: u32,
+        /// Its address.
+        at: UserAddr,
+        /// Whether it is in the kernel.
+        in_kernel: bool,
+    },
+    /// Something else has the name.
+    #[error("what is pinned there is a map of type {map_type}, no arena")]
+    NoArena {
+        /// Its type.
+        map_type: u32,
+    },
     /// Arenas have no elements.
     #[error("an arena has no elements: {operation:?} does not apply")]
     NoElements {
@@ -56,8 +79,12 @@ impl ArenaError {
             Self::Spec(error) => error.errno(),
             Self::Memory(error) => error.errno(),
             Self::Pages(error) => error.errno(),
+            Self::Kernel(error) => error.errno().unwrap_or(Errno::INVAL),
             Self::OutOfBounds { .. } | Self::Missing { .. } => Errno::FAULT,
-            Self::Misaligned { .. } | Self::NoElements { operation: ElementOp::Lookup } => Errno::INVAL,
+            Self::OtherArena { .. }
+            | Self::NoArena { .. }
+            | Self::Misaligned { .. }
+            | Self::NoElements { operation: ElementOp::Lookup } => Errno::INVAL,
             Self::NoElements { .. } => Errno::OPNOTSUPP,
         }
     }

@@ -16,10 +16,12 @@ mod pages;
 mod spec;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::kernel::KernelPages;
 use bpf_object::{BPF_F_NO_USER_CONV, BPF_F_SEGV_ON_FAULT};
+use sys::bpf::{MAP_TYPE_ARENA, Map, MapOptions};
 use sys::window::{Mode, Window, WindowSpec};
 
 pub use addr::{ArenaOffset, PageCount, UserAddr};
@@ -85,11 +87,81 @@ impl Arena {
         Ok(Self::over(Window::attach(fd)?))
     }
 
+    /// Creates an arena in the kernel (a BPF map), which any number of objects can be loaded with
+    /// ([`KernelEngine::arena`](crate::kernel::KernelEngine::arena)).
+    ///
+    /// # Errors
+    /// The attributes are not allowed, the kernel refuses, or the address is taken.
+    pub fn create_in_kernel(spec: &ArenaSpec) -> Result<Self, ArenaError> {
+        spec.check()?;
+        let map = Map::create(&MapOptions {
+            name: "arena",
+            map_type: MAP_TYPE_ARENA,
+            max_entries: spec.max_entries,
+            flags: spec.map_flags,
+            extra: spec.map_extra,
+            ..MapOptions::default()
+        })?;
+        Self::of_kernel(map.into_fd(), spec)
+    }
+
+    /// Gives an arena in the kernel a name in a BPF file system: it exists as long as the name does.
+    ///
+    /// # Errors
+    /// The name is taken, it does not lie in a BPF file system, or the arena is not in the kernel.
+    pub fn pin(&self, path: &Path) -> Result<(), ArenaError> {
+        Ok(sys::bpf::pin(self.fd(), path)?)
+    }
+
+    /// Maps the arena in the kernel with this name, at the address that it was created with. One that was created without an
+    /// address can be mapped by its first process alone.
+    ///
+    /// # Errors
+    /// There is no such name, it is no arena's, or the address is taken here.
+    pub fn open_pinned(path: &Path) -> Result<Self, ArenaError> {
+        let map = Map::from_fd(sys::bpf::open_pinned(path)?)?;
+        let info = *map.info();
+        if info.map_type != MAP_TYPE_ARENA {
+            return Err(ArenaError::NoArena { map_type: info.map_type });
+        }
+        let spec = ArenaSpec {
+            max_entries: info.max_entries,
+            map_flags: info.flags,
+            map_extra: info.extra,
+            key_size: info.key_size,
+            value_size: info.value_size,
+        };
+        Self::of_kernel(map.into_fd(), &spec)
+    }
+
+    /// Whether it is a map in the kernel, as that engine needs it, or memory of the user engine.
+    #[must_use]
+    pub fn is_in_kernel(&self) -> bool {
+        self.kernel.is_some()
+    }
+
     /// Maps an arena of the kernel engine.
     pub(crate) fn of_kernel(map: OwnedFd, spec: &ArenaSpec) -> Result<Self, ArenaError> {
         let start = (spec.map_extra != 0).then_some(spec.map_extra);
         let window = Window::of_kernel(map, spec.max_entries, spec.map_flags, start)?;
         Ok(Self { window: Arc::new(window), kernel: Some(Arc::default()) })
+    }
+
+    /// Whether it can be the arena that an object declares, in the kernel or not.
+    pub(crate) fn check_declared(&self, spec: &ArenaSpec, in_kernel: bool) -> Result<(), ArenaError> {
+        let own = (self.page_count().get(), self.map_flags(), self.is_in_kernel());
+        let declared = (spec.max_entries, spec.map_flags, in_kernel);
+        let elsewhere = spec.map_extra != 0 && spec.map_extra != self.user_vm_start().get();
+        if own != declared || elsewhere {
+            let at = self.user_vm_start();
+            return Err(ArenaError::OtherArena {
+                pages: PageCount::new(own.0),
+                flags: own.1,
+                at,
+                in_kernel: own.2,
+            });
+        }
+        Ok(())
     }
 
     fn over(window: Window) -> Self {

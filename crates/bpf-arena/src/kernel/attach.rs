@@ -1,6 +1,7 @@
 //! Attaching programs to the interfaces and sockets that the caller names.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use sys::bpf::{BpfError, Errno, Link, LinkTarget, SocketFilter, XdpMode};
 
@@ -25,19 +26,17 @@ pub enum AttachTarget<'a> {
     Socket(BorrowedFd<'a>),
 }
 
-/// An attached program: detached on drop.
+/// An attached program: detached on drop, unless it is [pinned](Attachment::pin).
 #[derive(Debug)]
 #[must_use = "dropping it detaches the program"]
 pub struct Attachment {
-    #[allow(dead_code, reason = "held for its drop")]
     held: Held,
 }
 
 #[derive(Debug)]
-#[allow(dead_code, reason = "held for their drop")]
 enum Held {
     Link(Link),
-    Socket(SocketFilter),
+    Socket(#[allow(dead_code, reason = "held for its drop")] SocketFilter),
 }
 
 /// Why a program could not be attached.
@@ -50,9 +49,46 @@ pub enum AttachError {
     /// The kernel refused.
     #[error(transparent)]
     Link(#[from] BpfError),
+    /// What is attached to a socket ends with it: it has no name and cannot be replaced.
+    #[error("a program on a socket has no link")]
+    NoLink,
     /// The socket refused.
     #[error("SO_ATTACH_BPF: {0}")]
     Socket(Errno),
+}
+
+impl Attachment {
+    /// Gives the attachment a name in a BPF file system: the program stays attached as long as the name is there.
+    ///
+    /// # Errors
+    /// The name is taken, it does not lie in a BPF file system, or the program is attached to a socket.
+    pub fn pin(&self, path: &Path) -> Result<(), AttachError> {
+        Ok(sys::bpf::pin(self.link()?.as_fd(), path)?)
+    }
+
+    /// The attachment with this name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open_pinned(path: &Path) -> Result<Self, AttachError> {
+        let link = Link::from_fd(sys::bpf::open_pinned(path)?);
+        Ok(Self { held: Held::Link(link) })
+    }
+
+    /// Puts another program in the place of the attached one, without a moment in between.
+    ///
+    /// # Errors
+    /// The program has another type, the interface is gone, or the program is attached to a socket.
+    pub fn replace(&self, program: &KernelProgram) -> Result<(), AttachError> {
+        Ok(self.link()?.update(program.prog())?)
+    }
+
+    fn link(&self) -> Result<&Link, AttachError> {
+        match &self.held {
+            Held::Link(link) => Ok(link),
+            Held::Socket(_) => Err(AttachError::NoLink),
+        }
+    }
 }
 
 impl KernelProgram {

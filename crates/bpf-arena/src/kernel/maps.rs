@@ -46,8 +46,9 @@ pub(super) fn create_all(
     specs: &[MapSpec],
     btf: Option<&LoadedBtf>,
     running: &Running,
+    arena: Option<&Arena>,
 ) -> Result<Vec<Arc<KernelMap>>, KernelError> {
-    let creator = Creator { object, btf, running };
+    let creator = Creator { object, btf, running, arena };
     let mut maps = Vec::with_capacity(specs.len());
     for spec in specs {
         maps.push(Arc::new(creator.create(spec)?));
@@ -81,10 +82,15 @@ struct Creator<'a> {
     object: &'a Object,
     btf: Option<&'a LoadedBtf>,
     running: &'a Running,
+    /// In the place of an arena that the object declares.
+    arena: Option<&'a Arena>,
 }
 
 impl Creator<'_> {
     fn create(&self, spec: &MapSpec) -> Result<KernelMap, KernelError> {
+        if let Some(arena) = self.arena.filter(|_| spec.map_type == MapType::Arena) {
+            return take_arena(spec, arena);
+        }
         let failed = |source| KernelError::Map { map: spec.name.clone(), source };
         if spec.map_type == MapType::StructOps && self.struct_ops_type(spec).is_none() {
             let name = self.object.btf.as_ref().zip(spec.value_btf).map(|(btf, id)| btf.name(id).to_owned());
@@ -164,6 +170,18 @@ impl Creator<'_> {
         let size = self.running.btf.size_of(id)?;
         Some((id.0, u32::try_from(size).ok()?))
     }
+}
+
+/// An arena that there is already, in the place of one that the object declares.
+fn take_arena(spec: &MapSpec, arena: &Arena) -> Result<KernelMap, KernelError> {
+    let refused = |source| KernelError::Arena { map: spec.name.clone(), source };
+    arena.check_declared(&ArenaSpec::from(spec), true).map_err(refused)?;
+    let fd = arena.fd().try_clone_to_owned().map_err(|error| {
+        let errno = error.raw_os_error().map_or(Errno::MFILE, Errno::from_raw_os_error);
+        KernelError::Mapping { map: spec.name.clone(), errno }
+    })?;
+    let map = Map::from_fd(fd).map_err(|source| KernelError::Map { map: spec.name.clone(), source })?;
+    Ok(KernelMap { spec: spec.clone(), memory: OnceLock::new(), arena: Some(arena.clone()), map })
 }
 
 /// Maps an arena into this process, at the address it asks for, and puts its globals where they belong.

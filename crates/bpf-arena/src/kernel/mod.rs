@@ -23,7 +23,7 @@ pub use error::{KernelError, KernelRejection};
 pub use loaded::KernelProgram;
 pub(crate) use maps::KernelMap;
 pub use program::LoadOptions;
-pub use sys::bpf::{LogMode, XdpMode};
+pub use sys::bpf::{Errno, LogMode, XdpMode};
 
 pub(crate) use self::pages::KernelPages;
 
@@ -38,6 +38,7 @@ use crate::arena::Arena;
 pub struct KernelEngine {
     options: LoadOptions,
     only: Option<Vec<String>>,
+    arena: Option<Arena>,
 }
 
 impl KernelEngine {
@@ -66,6 +67,15 @@ impl KernelEngine {
         self
     }
 
+    /// Loads objects with this arena as theirs, instead of creating one: [made](Arena::create_in_kernel) before, or
+    /// [left](Arena::open_pinned) by another process. Its contents stay: initial values of the object's variables in the
+    /// arena are not written.
+    #[must_use]
+    pub fn arena(mut self, arena: &Arena) -> Self {
+        self.arena = Some(arena.clone());
+        self
+    }
+
     /// Loads only these programs. By default all are, save those whose section begins with `?`.
     #[must_use]
     pub fn only(mut self, programs: &[&str]) -> Self {
@@ -78,7 +88,7 @@ impl KernelEngine {
     /// # Errors
     /// [`KernelError`] says what the kernel refused, and why.
     pub fn load(&self, object: &Arc<Object>) -> Result<App, KernelError> {
-        let kernel_object = KernelObject::new(object)?;
+        let kernel_object = KernelObject::create(object, None, self.arena.as_ref())?;
         let wanted: Vec<&str> = match &self.only {
             Some(names) => names.iter().map(String::as_str).collect(),
             None => object.programs.iter().filter(|p| !p.kind.optional).map(|p| p.name.as_str()).collect(),
@@ -141,6 +151,10 @@ impl KernelObject {
     /// # Errors
     /// As [`KernelObject::new`].
     pub fn with_target(object: &Object, target: Option<Arc<Btf>>) -> Result<Self, KernelError> {
+        Self::create(object, target, None)
+    }
+
+    fn create(object: &Object, target: Option<Arc<Btf>>, arena: Option<&Arena>) -> Result<Self, KernelError> {
         KernelEngine::new()?;
         if object.maps.iter().any(|m| m.map_type == MapType::Arena) {
             Feature::Arena.require().map_err(KernelError::Feature)?;
@@ -152,7 +166,7 @@ impl KernelObject {
         }
         let specs = object.maps_with(&options).map_err(KernelError::Kconfig)?;
         let btf = LoadedBtf::of(object)?;
-        let maps = maps::create_all(object, &specs, btf.as_ref(), running)?;
+        let maps = maps::create_all(object, &specs, btf.as_ref(), running, arena)?;
         Ok(Self { running, options, btf, maps })
     }
 

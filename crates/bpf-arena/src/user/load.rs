@@ -17,7 +17,7 @@ use crate::host::variables::Variables;
 use crate::host::{HostFunctions, Role};
 use crate::runtime;
 use crate::runtime::hosted::Hosted;
-use crate::runtime::maps::{MapSet, structs};
+use crate::runtime::maps::{ArenaSource, MapSet, structs};
 use crate::runtime::objects::ObjectTypes;
 use crate::symbols::Symbols;
 
@@ -124,7 +124,7 @@ impl UserEngine {
         if !missing.is_empty() {
             return Err(LoadError::Unsupported(missing));
         }
-        let maps = MapSet::create_with(&specs, object.btf.as_deref(), self.options.checked_arena)?;
+        let maps = MapSet::create_from(&specs, object.btf.as_deref(), self.arena_source())?;
         let mut programs = Vec::new();
         for (program, verified) in ready {
             let instance = self.instantiate(&verified, &maps)?;
@@ -141,7 +141,14 @@ impl UserEngine {
     /// # Errors
     /// As for [`MapSet::create`].
     pub fn maps(&self, program: &Program) -> Result<MapSet, LoadError> {
-        MapSet::create_with(&program.maps, program.btf.as_deref(), self.options.checked_arena)
+        MapSet::create_from(&program.maps, program.btf.as_deref(), self.arena_source())
+    }
+
+    fn arena_source(&self) -> ArenaSource<'_> {
+        match &self.options.arena {
+            Some(arena) => ArenaSource::Given(arena),
+            None => ArenaSource::New { checked: self.options.checked_arena },
+        }
     }
 
     /// Verifies a linked program, prepares it for execution, and joins it with its maps.

@@ -12,6 +12,7 @@ use isa::Size;
 
 use super::limits::{Cancel, RunLimits};
 use super::memory::UserMemory;
+use crate::arena::Arena;
 use crate::host::tasks::Tasks;
 use crate::host::{HostFunctions, World};
 use crate::network::Network;
@@ -29,6 +30,7 @@ pub struct UserEngine {
 pub(crate) struct Options {
     pub(crate) interpreter: bool,
     pub(crate) checked_arena: bool,
+    pub(crate) arena: Option<Arena>,
     pub(crate) loop_limit: LoopLimit,
     pub(crate) instruction_limit: Option<u64>,
     pub(crate) fault_records: usize,
@@ -74,6 +76,7 @@ impl Default for UserEngine {
             options: Arc::new(Options {
                 interpreter: false,
                 checked_arena: false,
+                arena: None,
                 loop_limit: LoopLimit::default(),
                 instruction_limit: None,
                 fault_records: 64,
@@ -112,6 +115,15 @@ impl UserEngine {
     #[must_use]
     pub fn checked_arena(mut self) -> Self {
         self.set().checked_arena = true;
+        self
+    }
+
+    /// Loads objects with this arena as theirs, instead of creating one: made before
+    /// ([`Arena::create`]), or by another process ([`Arena::attach`]). Its contents stay: initial values of the object's
+    /// variables in the arena are not written.
+    #[must_use]
+    pub fn arena(mut self, arena: &Arena) -> Self {
+        self.set().arena = Some(arena.clone());
         self
     }
 

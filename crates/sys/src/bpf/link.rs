@@ -104,6 +104,30 @@ impl Link {
         Ok(Self { fd })
     }
 
+    /// Takes over a descriptor of a link.
+    #[must_use]
+    pub fn from_fd(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    /// Puts another program in the place of the one that is attached, without a gap.
+    ///
+    /// # Errors
+    /// EINVAL for a program of another type or what is no link, ENOLINK if the link was detached, or as the kernel answers.
+    pub fn update(&self, prog: &Prog) -> Result<(), BpfError> {
+        let mut attr = LinkUpdateAttr {
+            link_fd: self.fd.as_raw_fd().cast_unsigned(),
+            new_prog_fd: prog.as_fd().as_raw_fd().cast_unsigned(),
+            flags: 0,
+            old_prog_fd: 0,
+        };
+        // SAFETY: the attribute holds no address.
+        let result = unsafe { call(&mut attr) };
+        result.map(drop).map_err(|errno| {
+            BpfError::from_errno(Command::LinkUpdate, errno, &[Capability::Bpf, Capability::NetAdmin])
+        })
+    }
+
     /// Detaches now, whoever else holds the link.
     ///
     /// # Errors
@@ -184,6 +208,19 @@ struct RawTracepointAttr {
 // SAFETY: the kernel's struct for this command up to its padding, spelled out.
 unsafe impl Attr for RawTracepointAttr {
     const COMMAND: Command = Command::RawTracepointOpen;
+}
+
+#[repr(C)]
+struct LinkUpdateAttr {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+// SAFETY: the kernel's struct for this command.
+unsafe impl Attr for LinkUpdateAttr {
+    const COMMAND: Command = Command::LinkUpdate;
 }
 
 #[repr(C)]

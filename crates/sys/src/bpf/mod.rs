@@ -12,6 +12,7 @@ mod link;
 mod load;
 mod map;
 mod memory;
+mod pin;
 mod probe;
 mod prog;
 mod raw;
@@ -32,6 +33,7 @@ pub use map::{
     ANY, EXIST, MAP_TYPE_ARENA, Map, MapBtf, MapInfo, MapOptions, NOEXIST, host_value_bytes, possible_cpus,
 };
 pub use memory::MapMemory;
+pub use pin::{open_pinned, pin};
 pub use probe::{Feature, KernelVersion};
 pub use prog::{Prog, ProgInfo, TestOutcome, TestRun};
 pub use raw::Command;

@@ -33,6 +33,8 @@ commands! {
     MapDelete = 3, "BPF_MAP_DELETE_ELEM";
     MapNextKey = 4, "BPF_MAP_GET_NEXT_KEY";
     ProgLoad = 5, "BPF_PROG_LOAD";
+    ObjPin = 6, "BPF_OBJ_PIN";
+    ObjGet = 7, "BPF_OBJ_GET";
     ProgTestRun = 10, "BPF_PROG_TEST_RUN";
     ProgNextId = 11, "BPF_PROG_GET_NEXT_ID";
     MapNextId = 12, "BPF_MAP_GET_NEXT_ID";
@@ -48,6 +50,7 @@ commands! {
     MapUpdateBatch = 26, "BPF_MAP_UPDATE_BATCH";
     MapDeleteBatch = 27, "BPF_MAP_DELETE_BATCH";
     LinkCreate = 28, "BPF_LINK_CREATE";
+    LinkUpdate = 29, "BPF_LINK_UPDATE";
     LinkNextId = 31, "BPF_LINK_GET_NEXT_ID";
     LinkDetach = 34, "BPF_LINK_DETACH";
 }

@@ -149,6 +149,18 @@ struct Inner {
     arena: Option<(usize, Arena)>,
 }
 
+/// Where the arena of a set of maps is from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ArenaSource<'a> {
+    /// Made for it; with `checked` it does without fault signals.
+    New {
+        /// See there.
+        checked: bool,
+    },
+    /// Made before.
+    Given(&'a Arena),
+}
+
 impl MapSet {
     /// Creates the maps of a linked program, with their initial contents.
     ///
@@ -163,6 +175,15 @@ impl MapSet {
     /// # Errors
     /// As for [`MapSet::create`].
     pub fn create_with(specs: &Arc<[MapSpec]>, btf: Option<&Btf>, checked: bool) -> Result<Self, LoadError> {
+        Self::create_from(specs, btf, ArenaSource::New { checked })
+    }
+
+    /// The same, with an arena from this source.
+    pub(crate) fn create_from(
+        specs: &Arc<[MapSpec]>,
+        btf: Option<&Btf>,
+        source: ArenaSource<'_>,
+    ) -> Result<Self, LoadError> {
         let unsupported: Vec<_> =
             specs.iter().filter(|spec| !create::supported(spec.map_type)).map(refused).collect();
         if !unsupported.is_empty() {
@@ -176,7 +197,7 @@ impl MapSet {
                     let first = specs.get::<usize>(first).map_or_else(String::new, |s| s.name.clone());
                     return Err(LoadError::SeveralArenas { first, second: spec.name.clone() });
                 }
-                let created = create_arena(spec, checked)?;
+                let created = create_arena(spec, source)?;
                 maps.push(Arc::new(ArenaMap::new(spec.clone(), created.clone())));
                 arena = Some((index, created));
             } else {
@@ -321,10 +342,16 @@ fn refused(spec: &MapSpec) -> Unsupported {
     }
 }
 
-/// Creates an arena and copies its globals to its start.
-fn create_arena(spec: &MapSpec, checked: bool) -> Result<Arena, LoadError> {
+/// Creates an arena and copies its globals to its start, or takes the one that there is, as it is.
+fn create_arena(spec: &MapSpec, source: ArenaSource<'_>) -> Result<Arena, LoadError> {
     let named = |source| LoadError::Arena { map: spec.name.clone(), source };
     let attributes = ArenaSpec::from(spec);
+    let checked = match source {
+        ArenaSource::New { checked } => checked,
+        ArenaSource::Given(arena) => {
+            return arena.check_declared(&attributes, false).map_err(named).map(|()| arena.clone());
+        }
+    };
     let options = ArenaOptions { force_checked: checked, ..ArenaOptions::default() };
     let arena = Arena::create_with(&attributes, options).map_err(named)?;
     let pages = (spec.initial.len() as u64).div_ceil(sys::PAGE_SIZE);

@@ -1,0 +1,261 @@
+//! Opening a cache: a new one, or the one that an earlier server left.
+//!
+//! With the user engine the arena can lie in a file on tmpfs, with the kernel engine in a map that has a name in a BPF file
+//! system; there the link has a name, too, so that the program goes on answering while no server runs. The next server maps the
+//! arena at the same address, checks it ([`Store::over`]) and puts its own program in the place of the earlier one without a
+//! gap. A lock on the file or folder keeps two servers from having one store.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bpf_arena::arena::{Arena, ArenaError, ArenaOptions, ArenaSpec, PageCount};
+use bpf_arena::kernel::{AttachError, Attachment};
+
+use crate::fast::{AttachTo, Cache, EngineKind, FastError, FastPath, Hook};
+use crate::layout::ARENA_PAGES;
+use crate::store::{OpenError, Options, Recovered, Store};
+
+/// Where arenas in the kernel are mapped: the first of these addresses that is free. A store keeps its address.
+const FIRST_ADDRESS: u64 = 1 << 44;
+
+/// How many addresses are tried.
+const ADDRESSES: u64 = 64;
+
+/// From one to the next: an arena, and its guards.
+const STRIDE: u64 = 1 << 33;
+
+/// What becomes of the store when the server ends.
+#[derive(Clone, Debug, Default)]
+pub enum Keep {
+    /// It goes, too.
+    #[default]
+    Nothing,
+    /// It stays in this file on tmpfs (user engine, or no program at all).
+    File(PathBuf),
+    /// It stays in the kernel, under names in this folder of a BPF file system (kernel engine), and the program goes on
+    /// answering.
+    Pinned(PathBuf),
+}
+
+/// What to open.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The store.
+    pub store: Options,
+    /// Who runs the program.
+    pub engine: EngineKind,
+    /// What becomes of the store afterwards.
+    pub keep: Keep,
+}
+
+/// Why a cache cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestartError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The program cannot answer.
+    #[error(transparent)]
+    Fast(#[from] FastError),
+    /// The arena cannot be had.
+    #[error("the store's memory{}: {source}", of.as_ref().map(|path| format!(" ({})", path.display())).unwrap_or_default())]
+    Arena {
+        /// Where it was kept.
+        of: Option<PathBuf>,
+        /// Why not.
+        source: ArenaError,
+    },
+    /// The file or folder cannot be used.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another server has the store.
+    #[error("{}: another server uses this store", path.display())]
+    InUse {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// The link that an earlier server left cannot be had or given a name.
+    #[error("{}: {source}", path.display())]
+    Link {
+        /// Its name.
+        path: PathBuf,
+        /// Why not.
+        source: AttachError,
+    },
+    /// The engine cannot be combined with this way of keeping the store.
+    #[error("a store in {keeps} cannot be kept with the {engine} engine")]
+    Mismatch {
+        /// What keeps it.
+        keeps: &'static str,
+        /// The engine.
+        engine: &'static str,
+    },
+}
+
+/// What was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The cache.
+    pub cache: Cache,
+    /// What was found of an earlier server's store; `None` if it is new.
+    pub recovered: Option<Recovered>,
+    /// What keeps other servers away as long as this one runs.
+    pub lock: Option<File>,
+}
+
+impl Cache {
+    /// Opens a cache.
+    ///
+    /// # Errors
+    /// [`RestartError`] says what cannot be had, or why a store that is there cannot be used.
+    pub fn open(config: &Config) -> Result<Opened, RestartError> {
+        match (&config.keep, &config.engine) {
+            (Keep::Pinned(folder), EngineKind::Kernel(to)) => pinned(config, to, folder),
+            (Keep::Nothing, EngineKind::Kernel(to)) => {
+                let (store, recovered) = Store::over(kernel_arena()?, config.store)?;
+                let fast = FastPath::kernel(&store, to)?;
+                Ok(opened(store, fast, recovered, None))
+            }
+            (Keep::File(path), EngineKind::User | EngineKind::None) => in_file(config, path),
+            (Keep::Nothing, EngineKind::User | EngineKind::None) => {
+                let store = Store::new(config.store)?;
+                let fast = in_process(&config.engine, &store)?;
+                Ok(opened(store, fast, None, None))
+            }
+            (Keep::File(_), EngineKind::Kernel(_)) => {
+                Err(RestartError::Mismatch { keeps: "a file", engine: "kernel" })
+            }
+            (Keep::Pinned(_), EngineKind::User | EngineKind::None) => {
+                Err(RestartError::Mismatch { keeps: "the kernel", engine: "user" })
+            }
+        }
+    }
+}
+
+fn opened(store: Store, fast: FastPath, recovered: Option<Recovered>, lock: Option<File>) -> Opened {
+    Opened { cache: Cache { store: Arc::new(store), fast }, recovered, lock }
+}
+
+fn in_process(engine: &EngineKind, store: &Store) -> Result<FastPath, FastError> {
+    match engine {
+        EngineKind::User => FastPath::user(store),
+        _ => Ok(FastPath::none()),
+    }
+}
+
+/// The store in a file; a new one if there is no such file or it is empty.
+fn in_file(config: &Config, path: &Path) -> Result<Opened, RestartError> {
+    let io = |source| RestartError::Io { path: path.to_owned(), source };
+    let refused = |source| RestartError::Arena { of: Some(path.to_owned()), source };
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+    lock(&file, path)?;
+    let memory = file.try_clone().map_err(io)?.into();
+    let arena = if file.metadata().map_err(io)?.len() == 0 {
+        let mut options = ArenaOptions::default();
+        options.file = Some(memory);
+        Arena::create_with(&ArenaSpec::new(PageCount::new(ARENA_PAGES)), options)
+    } else {
+        Arena::attach(memory)
+    };
+    let (store, recovered) = Store::over(arena.map_err(refused)?, config.store)?;
+    let fast = in_process(&config.engine, &store)?;
+    Ok(opened(store, fast, recovered, Some(file)))
+}
+
+/// The store under names in a folder; a new one if there are none.
+fn pinned(config: &Config, to: &AttachTo, folder: &Path) -> Result<Opened, RestartError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| RestartError::Io { path, source }
+    };
+    fs::create_dir_all(folder).map_err(io(folder))?;
+    let directory = File::open(folder).map_err(io(folder))?;
+    lock(&directory, folder)?;
+    let name = folder.join("arena");
+    let exists = name.try_exists().map_err(io(&name))?;
+    let refused = |source| RestartError::Arena { of: Some(name.clone()), source };
+    let arena = if exists { Arena::open_pinned(&name).map_err(refused)? } else { kernel_arena()? };
+    let (store, recovered) = Store::over(arena, config.store)?;
+    if !exists {
+        store.arena().pin(&name).map_err(refused)?;
+    }
+    let mut earlier = None;
+    for hook in [Hook::Native, Hook::Generic, Hook::Tc] {
+        let name = folder.join(link_name(hook));
+        if !name.try_exists().map_err(io(&name))? {
+            continue;
+        }
+        let wanted = to.hook.is_none_or(|wanted| wanted == hook) && earlier.is_none();
+        if wanted {
+            let link = Attachment::open_pinned(&name);
+            earlier = Some((hook, link.map_err(|source| RestartError::Link { path: name.clone(), source })?));
+        } else {
+            // What is to be elsewhere now answers here no longer.
+            fs::remove_file(&name).map_err(io(&name))?;
+        }
+    }
+    let before = earlier.as_ref().map(|(hook, _)| *hook);
+    let (fast, replaced) = FastPath::kernel_over(&store, to, earlier)?;
+    if let (Some(hook), Some(attachment), false) = (fast.hook(), fast.attachment(), replaced) {
+        if let Some(before) = before {
+            let name = folder.join(link_name(before));
+            fs::remove_file(&name).map_err(io(&name))?;
+        }
+        let name = folder.join(link_name(hook));
+        attachment.pin(&name).map_err(|source| RestartError::Link { path: name.clone(), source })?;
+    }
+    Ok(opened(store, fast, recovered, Some(directory)))
+}
+
+/// Removes what keeps a store under names in a folder: the program is detached, and the store goes with its last user.
+///
+/// # Errors
+/// A name cannot be removed.
+pub fn forget(folder: &Path) -> io::Result<()> {
+    let links = [Hook::Native, Hook::Generic, Hook::Tc].map(link_name);
+    for name in links.iter().map(String::as_str).chain(["arena"]) {
+        match fs::remove_file(folder.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn link_name(hook: Hook) -> String {
+    format!("link_{}", hook.name())
+}
+
+/// A new arena in the kernel.
+///
+/// # Errors
+/// The kernel refuses, or no address is free.
+pub fn kernel_arena() -> Result<Arena, RestartError> {
+    let mut n = 0;
+    loop {
+        let map_extra = FIRST_ADDRESS + n * STRIDE;
+        match Arena::create_in_kernel(&ArenaSpec { map_extra, ..ArenaSpec::new(PageCount::new(ARENA_PAGES)) })
+        {
+            Ok(arena) => return Ok(arena),
+            // The address may be taken.
+            Err(ArenaError::Memory(_)) if n < ADDRESSES => n += 1,
+            Err(source) => return Err(RestartError::Arena { of: None, source }),
+        }
+    }
+}
+
+fn lock(file: &File, path: &Path) -> Result<(), RestartError> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => RestartError::InUse { path: path.to_owned() },
+        TryLockError::Error(source) => RestartError::Io { path: path.to_owned(), source },
+    })
+}
