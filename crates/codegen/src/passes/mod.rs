@@ -109,10 +109,11 @@ impl Pass {
     }
 }
 
-/// The order in which passes run.
-const ORDER: [Pass; 10] = {
+/// The order in which passes run. Functions that are put in the place of their calls share slots of the stack and may use them
+/// differently, so slots become variables before, too.
+const ORDER: [Pass; 11] = {
     use Pass::{Callbacks, Calls, Inline, Layout, Narrow, Selects, Slots, Tidy, Unroll};
-    [Callbacks, Inline, Calls, Slots, Tidy, Selects, Tidy, Narrow, Unroll, Layout]
+    [Callbacks, Slots, Inline, Calls, Slots, Tidy, Selects, Tidy, Narrow, Unroll, Layout]
 };
 
 /// Whether a body has the address of a function.
