@@ -4,6 +4,7 @@ mod aarch64;
 mod bench;
 mod conformance;
 mod fuzz;
+mod kvcache;
 mod litmus;
 mod objects;
 mod perf;
@@ -32,6 +33,8 @@ enum Task {
     /// Runs random programs and feeds random bytes: `exec`, `decode`, `object`, `verify`, `verifier`, `contained`,
     /// `maps`.
     Fuzz(fuzz::Args),
+    /// Puts the cache beside memcached: `clients`, `differ`.
+    Kvcache(kvcache::Args),
     /// Runs litmus tests of the memory model on the interpreter and on compiled code.
     Litmus(litmus::Args),
     /// Compiles every `*.bpf.c` into the `*.bpf.o` beside it.
@@ -58,6 +61,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Bench(args) => bench::run(&args),
         Task::Conformance(args) => conformance::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Kvcache(args) => kvcache::run(&args),
         Task::Litmus(args) => litmus::run(&args),
         Task::Objects(args) => objects::run(&args),
         Task::Perf(args) => perf::run(&args),

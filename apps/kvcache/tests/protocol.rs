@@ -37,7 +37,7 @@ fn refusals(stream: &[u8]) -> Vec<(Complaint, bool)> {
     let (mut rest, mut found) = (stream, Vec::new());
     loop {
         let (used, event) = decoder.next(rest, |_| None);
-        rest = &rest[used..];
+        rest = rest.get(used..).unwrap_or_default();
         match event {
             Event::Refused(refusal) => found.push((refusal.complaint, refusal.silent)),
             Event::Incomplete | Event::Hopeless | Event::TooLong(_) => return found,

@@ -1,0 +1,29 @@
+//! `cargo xtask kvcache`: the cache beside memcached.
+
+mod clients;
+mod differ;
+mod servers;
+mod streams;
+
+use clap::Subcommand;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Runs memccapable and pymemcache against the cache and against memcached, and prints what passes.
+    Clients(clients::Args),
+    /// Sends the same random commands to the cache and to memcached, and compares the answers byte by byte.
+    Differ(differ::Args),
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    match &args.what {
+        What::Clients(args) => clients::run(args),
+        What::Differ(args) => differ::run(args),
+    }
+}
