@@ -33,10 +33,12 @@ impl Server {
     }
 
     /// Debian's memcached, with one worker.
-    pub(super) fn memcached() -> anyhow::Result<Self> {
+    pub(super) fn memcached(arguments: &[&str]) -> anyhow::Result<Self> {
         Self::start("memcached", |port| {
             let mut command = Command::new("memcached");
-            command.args(["-u", "nobody", "-t", "1", "-l", "127.0.0.1", "-p", &port, "-U", &port]);
+            command
+                .args(["-u", "nobody", "-t", "1", "-l", "127.0.0.1", "-p", &port, "-U", &port])
+                .args(arguments);
             command
         })
     }

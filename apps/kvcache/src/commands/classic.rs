@@ -34,6 +34,16 @@ pub(super) enum Sum {
     Exists,
 }
 
+/// The same, and what else is known of the counter.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Summed {
+    pub(super) sum: Sum,
+    /// When it was to expire before.
+    pub(super) expired: Expiry,
+    /// The counter as it is now.
+    pub(super) after: Option<Meta>,
+}
+
 /// What to add to a counter, and under which conditions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Addition {
@@ -86,6 +96,12 @@ impl Executor<'_> {
         self.value.shrink_to(KEEP);
         out.extend_from_slice(render::END);
         true
+    }
+
+    /// Uses an item for nothing but to have used it.
+    pub(super) fn mark_as_fetched(&mut self, key: &[u8]) {
+        self.value.clear();
+        self.shared.store.get(key, &mut self.value);
     }
 
     pub(super) fn count_get(&self, found: bool, touched: bool) {
@@ -168,28 +184,36 @@ impl Executor<'_> {
 
     pub(super) fn arithmetic(&mut self, key: &[u8], delta: u64, up: bool, quiet: bool, out: &mut Vec<u8>) {
         let addition = Addition { up, delta, cas: None, ttl: None, initial: None };
-        let text = match self.sum(key, addition) {
-            Ok((Sum::Done(value) | Sum::Created(value), _)) => {
+        let text = match self.sum(key, addition).map(|summed| summed.sum) {
+            Ok(Sum::Done(value) | Sum::Created(value)) => {
                 if !quiet {
                     render::number_line(out, value);
                 }
                 return;
             }
-            Ok((Sum::NotFound | Sum::Exists, _)) => "NOT_FOUND",
-            Ok((Sum::NotNumeric, _)) => Complaint::NotNumeric.text(),
+            Ok(Sum::NotFound | Sum::Exists) => "NOT_FOUND",
+            Ok(Sum::NotNumeric) => Complaint::NotNumeric.text(),
             Err(_) => Complaint::NoMemoryForSum.text(),
         };
         say(text, quiet, out);
     }
 
-    /// Adds to a counter, in one step; with what is known of it afterwards.
-    pub(super) fn sum(&mut self, key: &[u8], addition: Addition) -> Result<(Sum, Option<Meta>), StoreError> {
+    /// Adds to a counter, in one step.
+    pub(super) fn sum(&mut self, key: &[u8], addition: Addition) -> Result<Summed, StoreError> {
         let mut sum = Sum::NotFound;
+        let mut fetched = false;
+        let mut expired = Expiry::Never;
         let after = self.shared.store.update_with(key, |found| {
             let (result, decision) = add(found, addition);
             sum = result;
+            expired = found.map_or(Expiry::Never, |(meta, _)| meta.expires);
+            // Written over the old value, it counts as read if that was.
+            fetched = found.is_some_and(|(meta, value)| meta.fetched && kept_length(value, &decision));
             decision
         })?;
+        if fetched {
+            self.mark_as_fetched(key);
+        }
         let hit = matches!(sum, Sum::Done(_));
         let counter = match (addition.up, hit, sum) {
             (true, true, _) => Some(Counter::IncrHits),
@@ -201,8 +225,12 @@ impl Executor<'_> {
         if let Some(counter) = counter {
             self.counters.count(counter);
         }
-        Ok((sum, after))
+        Ok(Summed { sum, expired, after })
     }
+}
+
+fn kept_length(before: &[u8], decision: &Decision) -> bool {
+    matches!(decision, Decision::Store { value, .. } if value.len() == before.len())
 }
 
 fn add(found: Option<(&Meta, &[u8])>, addition: Addition) -> (Sum, Decision) {

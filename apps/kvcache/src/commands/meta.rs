@@ -1,6 +1,6 @@
 //! The meta commands.
 
-use super::classic::{Addition, Sum};
+use super::classic::{Addition, Sum, Summed};
 use super::counters::Counter;
 use super::expiry::expiry;
 use super::{Executor, say};
@@ -21,7 +21,7 @@ impl Executor<'_> {
     pub(super) fn meta_get(&mut self, request: &Request<'_>, out: &mut Vec<u8>) {
         let flags = request.flags;
         let only_looks = flags.vivify.is_none() && flags.ttl.is_none() && flags.recache.is_none();
-        let found = if only_looks { self.look(request, out) } else { self.look_and_mark(request, out) };
+        let found = if only_looks { self.look(request, out) } else { self.look_and_mark(request, None, out) };
         self.count_get(found, flags.ttl.is_some());
         if !found && !flags.quiet {
             out.extend_from_slice(b"EN");
@@ -36,19 +36,20 @@ impl Executor<'_> {
         let found = if !request.flags.no_bump {
             store.get(&request.key, &mut self.value)
         } else if request.flags.value {
-            return self.look_and_mark(request, out);
+            return self.look_and_mark(request, None, out);
         } else {
             store.peek(&request.key)
         };
         let Some(meta) = found else { return false };
         if meta.stale && !meta.won {
-            return self.look_and_mark(request, out);
+            return self.look_and_mark(request, Some(&meta), out);
         }
         hit(request, &meta, &self.value, None, store.now(), out);
         true
     }
 
-    fn look_and_mark(&mut self, request: &Request<'_>, out: &mut Vec<u8>) -> bool {
+    /// `before`: what was known of the item before this very command used it.
+    fn look_and_mark(&mut self, request: &Request<'_>, before: Option<&Meta>, out: &mut Vec<u8>) -> bool {
         let store = &self.shared.store;
         let now = store.now();
         let start = out.len();
@@ -73,6 +74,9 @@ impl Executor<'_> {
                     won,
                 };
             };
+            let (fetched, last_access) =
+                before.map_or((meta.fetched, meta.last_access), |meta| (meta.fetched, meta.last_access));
+            let meta = &Meta { fetched, last_access, ..*meta };
             let marks = hit(request, meta, value, None, now, out);
             if marks == (Marks { expires: meta.expires, won: meta.won }) {
                 return Decision::Keep;
@@ -85,8 +89,7 @@ impl Executor<'_> {
             hit(request, &fresh, &[], Some(end), now, out);
         }
         if !request.flags.no_bump {
-            self.value.clear();
-            store.get(&request.key, &mut self.value);
+            self.mark_as_fetched(&request.key);
         }
         true
     }
@@ -201,6 +204,7 @@ impl Executor<'_> {
         let flags = request.flags;
         let now = self.shared.store.now();
         let mut removal = Removal::NotFound;
+        let mut fetched = false;
         let result = self.shared.store.update_with(&request.key, |found| {
             let Some((meta, value)) = found else {
                 removal = Removal::NotFound;
@@ -211,6 +215,7 @@ impl Executor<'_> {
                 return Decision::Keep;
             }
             removal = Removal::Deleted;
+            fetched = meta.fetched;
             let expires = flags.ttl.map_or(meta.expires, |ttl| expiry(ttl, now));
             let (value, flags) = (value.to_vec(), meta.flags);
             Decision::Store { value, flags, expires, cas: None, stale: true, won: false }
@@ -219,40 +224,50 @@ impl Executor<'_> {
             // No memory for its new self: what is gone is not stale.
             return self.shared.store.delete(&request.key, flags.cas);
         }
+        if removal == Removal::Deleted && fetched {
+            self.mark_as_fetched(&request.key);
+        }
         removal
     }
 
     pub(super) fn meta_arithmetic(&mut self, request: &Request<'_>, out: &mut Vec<u8>) {
         let flags = request.flags;
         let now = self.shared.store.now();
+        let time_of = |word: &[u8], created: bool| match word.first() {
+            Some(b'T') => flags.ttl.map(|ttl| expiry(ttl, now)),
+            Some(b'N') if created => flags.vivify.map(|exptime| expiry(exptime, now)),
+            _ => None,
+        };
+        let created_until = request.words().filter_map(|word| time_of(word, true)).last();
         let addition = Addition {
             up: matches!(flags.mode, None | Some(b'I' | b'+')),
             delta: flags.delta.unwrap_or(1),
             cas: flags.cas,
             ttl: flags.ttl.map(|ttl| expiry(ttl, now)),
-            initial: flags.vivify.map(|exptime| (flags.initial, expiry(exptime, now))),
+            initial: flags.vivify.map(|_| (flags.initial, created_until.unwrap_or(Expiry::Never))),
         };
-        let (value, after) = match self.sum(&request.key, addition) {
-            Ok((Sum::Done(_), _)) if flags.quiet => return,
-            Ok((Sum::Done(value) | Sum::Created(value), Some(after))) => (value, after),
-            Ok((Sum::NotNumeric, _)) => return say(Complaint::NotNumeric.text(), false, out),
-            Ok((Sum::Exists, _)) => {
-                out.extend_from_slice(b"EX");
-                return echo(request, out);
+        let (summed, value, after) = match self.sum(&request.key, addition) {
+            Ok(Summed { sum: Sum::Done(_), .. }) if flags.quiet => return,
+            Ok(summed @ Summed { sum: Sum::Done(value) | Sum::Created(value), after: Some(after), .. }) => {
+                (summed, value, after)
             }
-            Ok(_) => {
-                out.extend_from_slice(b"NF");
+            Ok(Summed { sum: Sum::NotNumeric, .. }) => return say(Complaint::NotNumeric.text(), false, out),
+            Ok(Summed { sum, .. }) => {
+                out.extend_from_slice(if sum == Sum::Exists { b"EX" } else { b"NF" });
                 return echo(request, out);
             }
             Err(_) if addition.initial.is_some() => return say(Complaint::NoMemoryForNew.text(), false, out),
             Err(_) => return say(Complaint::NoMemoryForSum.text(), false, out),
         };
+        let created = matches!(summed.sum, Sum::Created(_));
+        let mut expires = summed.expired;
         let digits = value.to_string();
         status(flags.value.then_some(digits.len()), out);
         for word in request.words() {
+            expires = time_of(word, created).unwrap_or(expires);
             match word.first() {
                 Some(b'c') => render::meta_number(out, b'c', after.cas),
-                Some(b't') => time_left(after.expires, now, out),
+                Some(b't') => time_left(expires, now, out),
                 _ => echo_word(request, word, out),
             }
         }

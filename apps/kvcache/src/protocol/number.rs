@@ -1,8 +1,9 @@
 //! Numbers as C's `strtol` and `strtoul` read them, which is what clients have come to rely on: leading white space
-//! and a sign are fine, and white space ends the number whatever stands behind it.
+//! and a sign are fine, and white space ends the number whatever stands behind it. A NUL ends the text.
 
 /// An unsigned number of 64 bits. Negative ones wrap as in C, and are refused if that makes them look large.
 pub fn unsigned(text: &[u8]) -> Option<u64> {
+    let text = text.split(|byte| *byte == 0).next()?;
     let Number { negative, magnitude } = scan(text)?;
     let value = if negative { magnitude.wrapping_neg() } else { magnitude };
     let looks_negative = value > u64::MAX / 2;
@@ -78,6 +79,7 @@ mod tests {
             (" \t+12", Some(12)),
             ("12 x", Some(12)),
             ("12x", None),
+            ("12\0x", Some(12)),
             ("", None),
             ("-", None),
             ("+ 1", None),
