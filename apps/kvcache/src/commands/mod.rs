@@ -98,6 +98,10 @@ impl<'a> Executor<'a> {
                 self.shared.set_verbosity(level);
                 say("OK", quiet, out);
             }
+            Command::MemoryLimit { megabytes, quiet } => {
+                let done = self.shared.store.set_memory(u64::from(megabytes) << 20);
+                say(if done { "OK" } else { Complaint::MemoryLimit.text() }, quiet, out);
+            }
             Command::Quit => return Flow::Close,
             Command::MetaGet(get) => self.meta_get(&get, out),
             Command::MetaDelete(delete) => self.meta_delete(&delete, out),

@@ -8,7 +8,7 @@ use nix::sys::time::TimeVal;
 
 use super::counters::Counter;
 use super::shared::{Shared, VERSION};
-use crate::protocol::{Complaint, render, words};
+use crate::protocol::{Complaint, number, render, words};
 
 pub(super) fn stats(shared: &Shared, arguments: &[u8], out: &mut Vec<u8>) {
     let mut words = words(arguments);
@@ -23,7 +23,13 @@ pub(super) fn stats(shared: &Shared, arguments: &[u8], out: &mut Vec<u8>) {
             shared.reset_counters();
             return render::line(out, "RESET");
         }
-        Some(b"cachedump") => return render::line(out, "CLIENT_ERROR stats cachedump not allowed"),
+        // The first items of a class: a command for debugging, which may list as few as it likes.
+        Some(b"cachedump") => match (words.next(), words.next()) {
+            (Some(class), Some(limit))
+                if number::unsigned32(class).and(number::unsigned32(limit)).is_some() => {}
+            (Some(_), Some(_)) => return render::line(out, Complaint::Format.text()),
+            _ => return render::line(out, Complaint::StatsFormat.text()),
+        },
         Some(_) => return render::line(out, Complaint::Unknown.text()),
     }
     out.extend_from_slice(render::END);
@@ -112,7 +118,7 @@ fn settings(shared: &Shared, out: &mut Vec<u8>) {
     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     let on = |on: bool| if on { "on" } else { "off" }.to_owned();
     for (name, value) in [
-        ("maxbytes", settings.memory.to_string()),
+        ("maxbytes", shared.store.stats().limit.to_string()),
         ("maxconns", settings.max_connections.to_string()),
         ("tcpport", settings.tcp_port.to_string()),
         ("udpport", settings.udp_port.to_string()),

@@ -68,6 +68,13 @@ pub enum Command<'a> {
         /// No answer wanted.
         quiet: bool,
     },
+    /// `cache_memlimit`.
+    MemoryLimit {
+        /// The new limit, of 2^20 bytes each.
+        megabytes: u32,
+        /// No answer wanted.
+        quiet: bool,
+    },
     /// `quit`, or a request of another protocol altogether: end the connection without an answer.
     Quit,
     /// `mg`.
@@ -203,7 +210,7 @@ fn with_tokens<'a>(name: &[u8], line: &[u8], tokens: Tokens<'a>) -> Result<Parse
         b"touch" => whole(touch(&tokens)?),
         b"flush_all" => whole(flush_all(&tokens)?),
         b"verbosity" => whole(verbosity(&tokens)?),
-        b"cache_memlimit" => memory_limit(&tokens),
+        b"cache_memlimit" => whole(memory_limit(&tokens)?),
         _ => unknown(name, line),
     }
 }
@@ -320,10 +327,15 @@ fn verbosity<'a>(tokens: &Tokens<'a>) -> Result<Command<'a>, Refusal> {
     Ok(Command::Verbosity { level, quiet })
 }
 
-fn memory_limit<'a>(tokens: &Tokens<'_>) -> Result<Parsed<'a>, Refusal> {
+fn memory_limit<'a>(tokens: &Tokens<'_>) -> Result<Command<'a>, Refusal> {
     let quiet = words_or_one_more(tokens, 2)?;
-    let known = unsigned32(tokens.at(1)).is_some();
-    Err(refused(if known { Complaint::MemoryLimit } else { Complaint::Unknown }, quiet))
+    let megabytes = unsigned32(tokens.at(1)).ok_or_else(|| refused(Complaint::Unknown, quiet))?;
+    let complaint = match megabytes {
+        0..8 => Complaint::MemoryLimitTooSmall,
+        1_000_000_001.. => Complaint::MemoryLimitInBytes,
+        _ => return Ok(Command::MemoryLimit { megabytes, quiet }),
+    };
+    Err(refused(complaint, quiet))
 }
 
 /// No command. A browser that was sent here is not worth an answer.

@@ -62,8 +62,12 @@ pub enum Complaint {
     NoMemoryForAnswer,
     /// `shutdown` from the network.
     Shutdown,
-    /// The memory limit is fixed when the server starts.
+    /// A memory limit that cannot be.
     MemoryLimit,
+    /// One that is less than memcached takes.
+    MemoryLimitTooSmall,
+    /// One that must be meant in bytes.
+    MemoryLimitInBytes,
 }
 
 impl Complaint {
@@ -98,6 +102,8 @@ impl Complaint {
             Self::NoMemoryForRequest => "SERVER_ERROR out of memory reading request",
             Self::NoMemoryForAnswer => "SERVER_ERROR out of memory writing get response",
             Self::Shutdown => "ERROR: shutdown not enabled",
+            Self::MemoryLimitTooSmall => "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m",
+            Self::MemoryLimitInBytes => "MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes",
             Self::MemoryLimit => "MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust",
         }
     }

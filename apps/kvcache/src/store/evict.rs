@@ -10,9 +10,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::api::StoreError;
 use super::classes::class_of;
 use super::item::Head;
+use super::open::check_options;
 use super::read::Found;
 use super::{Store, header};
-use crate::layout::{Header, TOUCH_FETCHED, TOUCH_USED, touch_place};
+use crate::layout::{Header, PAGE, TOUCH_FETCHED, TOUCH_USED, touch_place};
 
 /// Slots that the hand passes at most because they were used: then the next goes anyhow, so that storing takes no longer.
 const PATIENCE: u32 = 128;
@@ -185,6 +186,18 @@ impl Store {
                 self.table.shrink(&self.heap);
             }
         }
+    }
+
+    /// Sets most bytes of memory. What is over the new limit is evicted, if the store evicts at all. Whether the limit can be.
+    pub fn set_memory(&self, bytes: u64) -> bool {
+        let Ok(pages) = u32::try_from(bytes / u64::from(PAGE)) else { return false };
+        if check_options(&self.options.memory(bytes)).is_err() {
+            return false;
+        }
+        self.heap.set_limit(pages);
+        self.mem.set_u32(header(Header::limit), pages);
+        while self.options.evict && self.heap.pages() > pages && self.empty_a_slab() {}
+        true
     }
 
     /// Tells the program what time it is.

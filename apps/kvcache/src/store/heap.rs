@@ -84,6 +84,16 @@ impl Heap {
         self.units().pages
     }
 
+    /// Most pages.
+    pub(super) fn limit(&self) -> u32 {
+        self.units().limit
+    }
+
+    /// Sets most pages; those in use may be more.
+    pub(super) fn set_limit(&self, pages: u32) {
+        self.units().limit = pages;
+    }
+
     /// Slabs in use.
     pub(super) fn slab_count(&self) -> usize {
         (0..self.slabs.len()).map(|class| self.slabs_of(class).map_or(0, |slabs| slabs.all.len())).sum()

@@ -113,7 +113,7 @@ impl Store {
             evictions: count(&self.counts.evictions),
             evicted_unfetched: count(&self.counts.evicted_unfetched),
             reclaimed: count(&self.counts.reclaimed),
-            limit: self.options.memory,
+            limit: u64::from(self.heap.limit()) * u64::from(PAGE),
             memory: u64::from(self.heap.pages()) * u64::from(PAGE),
             buckets: self.table.extent().buckets.into(),
             slabs: self.heap.slab_count() as u64,

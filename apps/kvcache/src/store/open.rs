@@ -402,7 +402,7 @@ impl Store {
     }
 }
 
-fn check_options(options: &Options) -> Result<(), OpenError> {
+pub(super) fn check_options(options: &Options) -> Result<(), OpenError> {
     let Options { memory, item_max, .. } = *options;
     if !(MEMORY_MIN..=MEMORY_MAX).contains(&memory) {
         return Err(OpenError::Memory { memory });
