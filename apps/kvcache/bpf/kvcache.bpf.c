@@ -45,6 +45,7 @@ HELPER(9, long, bpf_skb_store_bytes, struct __sk_buff *, u32 offset, const void 
 HELPER(23, long, bpf_redirect, u32 ifindex, u64 flags);
 HELPER(26, long, bpf_skb_load_bytes, const void *, u32 offset, void *to, u32 len);
 HELPER(38, long, bpf_skb_change_tail, struct __sk_buff *, u32 len, u64 flags);
+HELPER(44, long, bpf_xdp_adjust_head, struct xdp_md *, int delta);
 HELPER(65, long, bpf_xdp_adjust_tail, struct xdp_md *, int delta);
 HELPER(189, long, bpf_xdp_load_bytes, struct xdp_md *, u32 offset, void *to, u32 len);
 HELPER(190, long, bpf_xdp_store_bytes, struct xdp_md *, u32 offset, void *from, u32 len);
@@ -705,8 +706,16 @@ int kvcache_xdp(struct xdp_md *ctx)
 	if (!s || bpf_xdp_load_bytes(ctx, 0, s->in, len))
 		return XDP_PASS;
 	size = respond(s, len);
-	if (!size || size > BUFFER || bpf_xdp_adjust_tail(ctx, (int)size - (int)len))
+	if (!size || size > BUFFER)
 		return XDP_PASS;
+	/*
+	 * All of it is written anew, so that it does not matter at which end it grows. Some drivers have room behind a packet, and
+	 * some only in front of it.
+	 */
+	if (bpf_xdp_adjust_tail(ctx, (int)size - (int)len) && bpf_xdp_adjust_head(ctx, (int)len - (int)size)) {
+		count(TOO_LONG);
+		return XDP_PASS;
+	}
 	/* The packet is as long as this: it cannot fail. */
 	if (bpf_xdp_store_bytes(ctx, 0, s->out, size))
 		return XDP_ABORTED;
@@ -726,8 +735,12 @@ int kvcache_tc(struct __sk_buff *ctx)
 	if (!s || bpf_skb_load_bytes(ctx, 0, s->in, len))
 		return TC_ACT_OK;
 	size = respond(s, len);
-	if (!size || size > BUFFER || bpf_skb_change_tail(ctx, size, 0))
+	if (!size || size > BUFFER)
 		return TC_ACT_OK;
+	if (bpf_skb_change_tail(ctx, size, 0)) {
+		count(TOO_LONG);
+		return TC_ACT_OK;
+	}
 	if (bpf_skb_store_bytes(ctx, 0, s->out, size, 0))
 		return TC_ACT_SHOT;
 	count_answer(s);

@@ -17,7 +17,7 @@ use crate::fast::{AttachTo, Cache, EngineKind, FastError, FastPath, Hook};
 use crate::layout::ARENA_PAGES;
 use crate::store::{OpenError, Options, Recovered, Store};
 
-/// Where arenas in the kernel are mapped: the first of these addresses that is free. A store keeps its address.
+/// Where arenas that are kept are mapped: the first of these addresses that is free. A store keeps its address.
 const FIRST_ADDRESS: u64 = 1 << 44;
 
 /// How many addresses are tried.
@@ -153,22 +153,44 @@ fn in_process(engine: &EngineKind, store: &Store) -> Result<FastPath, FastError>
 
 /// The store in a file; a new one if there is no such file or it is empty.
 fn in_file(config: &Config, path: &Path) -> Result<Opened, RestartError> {
-    let io = |source| RestartError::Io { path: path.to_owned(), source };
-    let refused = |source| RestartError::Arena { of: Some(path.to_owned()), source };
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
-    lock(&file, path)?;
-    let memory = file.try_clone().map_err(io)?.into();
-    let arena = if file.metadata().map_err(io)?.len() == 0 {
-        let mut options = ArenaOptions::default();
-        options.file = Some(memory);
-        Arena::create_with(&ArenaSpec::new(PageCount::new(ARENA_PAGES)), options)
-    } else {
-        Arena::attach(memory)
-    };
-    let (store, recovered) = Store::over(arena.map_err(refused)?, config.store)?;
+    let size = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if size == 0 {
+        return in_new_file(config, path);
+    }
+    let file = open_locked(path)?;
+    let memory = file.try_clone().map_err(|source| RestartError::Io { path: path.to_owned(), source })?;
+    let arena = Arena::attach(memory.into());
+    let arena = arena.map_err(|source| RestartError::Arena { of: Some(path.to_owned()), source })?;
+    let (store, recovered) = Store::over(arena, config.store)?;
     let fast = in_process(&config.engine, &store)?;
     Ok(opened(store, fast, recovered, Some(file)))
+}
+
+/// A store that gets its file's name once it is complete: a server that is killed before leaves nothing that looks like one.
+fn in_new_file(config: &Config, path: &Path) -> Result<Opened, RestartError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    let io = |source| RestartError::Io { path: new.clone(), source };
+    let file = open_locked(&new)?;
+    let arena = at_free_address(|spec| {
+        let mut options = ArenaOptions::default();
+        options.file = Some(file.try_clone().map_err(io)?.into());
+        let refused = |source| RestartError::Arena { of: Some(new.clone()), source };
+        Arena::create_with(spec, options).map_err(refused)
+    })?;
+    let (store, _) = Store::over(arena, config.store)?;
+    let fast = in_process(&config.engine, &store)?;
+    fs::rename(&new, path).map_err(io)?;
+    Ok(opened(store, fast, None, Some(file)))
+}
+
+/// Opens a file, or makes it, and keeps other servers away from it.
+fn open_locked(path: &Path) -> Result<File, RestartError> {
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let file = opened.map_err(|source| RestartError::Io { path: path.to_owned(), source })?;
+    lock(&file, path)?;
+    Ok(file)
 }
 
 /// The store under names in a folder; a new one if there are none.
@@ -235,20 +257,26 @@ fn link_name(hook: Hook) -> String {
     format!("link_{}", hook.name())
 }
 
-/// A new arena in the kernel.
+/// A new arena in the kernel, which can be pinned.
 ///
 /// # Errors
 /// The kernel refuses, or no address is free.
 pub fn kernel_arena() -> Result<Arena, RestartError> {
+    at_free_address(|spec| {
+        Arena::create_in_kernel(spec).map_err(|source| RestartError::Arena { of: None, source })
+    })
+}
+
+/// Makes an arena that other processes can map: at an address that is not where this one's libraries and stacks happen to lie,
+/// for in the next process others lie there.
+fn at_free_address(make: impl Fn(&ArenaSpec) -> Result<Arena, RestartError>) -> Result<Arena, RestartError> {
     let mut n = 0;
     loop {
         let map_extra = FIRST_ADDRESS + n * STRIDE;
-        match Arena::create_in_kernel(&ArenaSpec { map_extra, ..ArenaSpec::new(PageCount::new(ARENA_PAGES)) })
-        {
-            Ok(arena) => return Ok(arena),
+        match make(&ArenaSpec { map_extra, ..ArenaSpec::new(PageCount::new(ARENA_PAGES)) }) {
             // The address may be taken.
-            Err(ArenaError::Memory(_)) if n < ADDRESSES => n += 1,
-            Err(source) => return Err(RestartError::Arena { of: None, source }),
+            Err(RestartError::Arena { source: ArenaError::Memory(_), .. }) if n < ADDRESSES => n += 1,
+            result => return result,
         }
     }
 }

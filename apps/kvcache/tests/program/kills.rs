@@ -20,7 +20,7 @@ fn key_of(n: u32) -> Vec<u8> {
 }
 
 /// The child: writes until it is killed.
-pub fn write_until_killed() {
+pub(crate) fn write_until_killed() {
     let cache = Cache::open(&child_config()).unwrap().cache;
     let store = &cache.store;
     std::thread::scope(|scope| {
@@ -32,7 +32,7 @@ pub fn write_until_killed() {
                     match random.u32(..4000) {
                         0 => store.flush_all(None),
                         1..500 => drop(store.delete(&key, None)),
-                        501 => store.maintain(),
+                        500 => store.maintain(),
                         _ => {
                             let filler = if random.u8(..40) == 0 {
                                 random.usize(..20_000)
@@ -58,12 +58,12 @@ fn child_config() -> Config {
     }
 }
 
-pub fn in_file() -> Result<(), Failed> {
+pub(crate) fn in_file() -> Result<(), Failed> {
     let file = tempfile::Builder::new().prefix("kvcache").tempfile_in("/dev/shm")?;
     kill_and_open(&config(Keep::File(file.path().to_owned()), None), file.path(), None)
 }
 
-pub fn pinned() -> Result<(), Failed> {
+pub(crate) fn pinned() -> Result<(), Failed> {
     let (pair, folder) = (Pair::here("kvkill")?, BpfFolder::new()?);
     let place = folder.path().join("store");
     let config = config(Keep::Pinned(place.clone()), Some(&pair.server));
@@ -78,12 +78,15 @@ fn kill_and_open(config: &Config, place: &Path, interface: Option<&str>) -> Resu
     for round in 0..setting("KVCACHE_KILLS", 10) {
         let mut child = Command::new(std::env::current_exe()?);
         child.env("KVCACHE_CHILD", "writer").env("KVCACHE_PLACE", place).stdin(Stdio::null());
-        interface.into_iter().for_each(|name| drop(child.env("KVCACHE_INTERFACE", name)));
+        if let Some(name) = interface {
+            child.env("KVCACHE_INTERFACE", name);
+        }
         let mut child = child.spawn()?;
         std::thread::sleep(Duration::from_micros(random.u64(..400_000)));
         child.kill()?;
         child.wait()?;
-        let opened = Cache::open(config).map_err(|error| format!("round {round}: {error}"))?;
+        let opened = Cache::open(config)
+            .map_err(|error| format!("round {round}: {:#}", anyhow::Error::from(error)))?;
         let store = &opened.cache.store;
         dropped += opened.recovered.unwrap_or_default().dropped;
         let mut found = 0;
@@ -111,16 +114,16 @@ fn kill_and_open(config: &Config, place: &Path, interface: Option<&str>) -> Resu
 }
 
 /// A BPF file system of our own.
-pub struct BpfFolder(tempfile::TempDir);
+pub(crate) struct BpfFolder(tempfile::TempDir);
 
 impl BpfFolder {
-    pub fn new() -> Result<Self, Failed> {
+    pub(crate) fn new() -> Result<Self, Failed> {
         let folder = tempfile::tempdir()?;
         run_command(&["mount", "-t", "bpf", "bpf", folder.path().to_str().unwrap()])?;
         Ok(Self(folder))
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }

@@ -28,19 +28,19 @@ use sys::bpf::{Capability, CapabilitySet};
 type Test = fn() -> Result<(), Failed>;
 
 /// An arena in the kernel or in this process, with the program loaded over it.
-pub struct Bench {
-    pub store: Store,
-    pub fast: FastPath,
+pub(crate) struct Bench {
+    pub(crate) store: Store,
+    pub(crate) fast: FastPath,
 }
 
 impl Bench {
-    pub fn user(options: Options) -> Self {
+    pub(crate) fn user(options: Options) -> Self {
         let store = Store::new(options).unwrap();
         let fast = FastPath::user(&store).unwrap();
         Self { store, fast }
     }
 
-    pub fn kernel(options: Options) -> Self {
+    pub(crate) fn kernel(options: Options) -> Self {
         let (store, _) = Store::over(kvcache::restart::kernel_arena().unwrap(), options).unwrap();
         let fast = FastPath::kernel_unattached(&store, 11211).unwrap();
         Self { store, fast }
@@ -48,12 +48,12 @@ impl Bench {
 }
 
 /// A number from the environment.
-pub fn setting(name: &str, default: u64) -> u64 {
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// What a killed server or one in another network namespace is opened with.
-pub fn config(keep: Keep, interface: Option<&str>) -> Config {
+pub(crate) fn config(keep: Keep, interface: Option<&str>) -> Config {
     let engine = match interface {
         None => EngineKind::User,
         Some(name) => EngineKind::Kernel(AttachTo {

@@ -4,22 +4,22 @@ use kvcache::store::Store;
 
 /// What a packet is made of.
 #[derive(Clone, Debug)]
-pub struct Packet {
+pub(crate) struct Packet {
     /// From and to.
-    pub macs: [[u8; 6]; 2],
-    pub tags: Vec<[u8; 4]>,
-    pub v6: bool,
-    pub source: [u8; 16],
-    pub destination: [u8; 16],
-    pub ports: (u16, u16),
-    pub request: u16,
-    pub text: Vec<u8>,
+    pub(crate) macs: [[u8; 6]; 2],
+    pub(crate) tags: Vec<[u8; 4]>,
+    pub(crate) v6: bool,
+    pub(crate) source: [u8; 16],
+    pub(crate) destination: [u8; 16],
+    pub(crate) ports: (u16, u16),
+    pub(crate) request: u16,
+    pub(crate) text: Vec<u8>,
     /// Bytes behind the packet, as short frames have.
-    pub padding: usize,
+    pub(crate) padding: usize,
 }
 
 impl Packet {
-    pub fn new(text: &[u8]) -> Self {
+    pub(crate) fn new(text: &[u8]) -> Self {
         Self {
             macs: [[2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 8]],
             tags: Vec::new(),
@@ -33,7 +33,7 @@ impl Packet {
         }
     }
 
-    pub fn datagram(&self) -> Vec<u8> {
+    pub(crate) fn datagram(&self) -> Vec<u8> {
         let mut bytes = self.request.to_be_bytes().to_vec();
         bytes.extend([0, 0, 0, 1, 0, 0]);
         bytes.extend(&self.text);
@@ -82,20 +82,20 @@ impl Packet {
         bytes
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.around(&self.datagram(), false);
         bytes.resize(bytes.len() + self.padding, 0xee);
         bytes
     }
 
     /// The packet that answers with this text.
-    pub fn answer(&self, text: &[u8]) -> Vec<u8> {
+    pub(crate) fn answer(&self, text: &[u8]) -> Vec<u8> {
         self.around(&Packet { text: text.to_vec(), ..self.clone() }.datagram(), true)
     }
 }
 
 /// The Internet checksum's sum (RFC 1071), word by word.
-pub fn sum(bytes: &[u8]) -> u16 {
+pub(crate) fn sum(bytes: &[u8]) -> u16 {
     let mut sum = 0_u32;
     for pair in bytes.chunks(2) {
         sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
@@ -106,7 +106,7 @@ pub fn sum(bytes: &[u8]) -> u16 {
 
 /// What memcached would answer to the text of a request, if that is a plain `get` or `gets` whose keys are all there, and room
 /// is left for the longest numbers that a line could have.
-pub fn rendered(store: &Store, text: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn rendered(store: &Store, text: &[u8]) -> Option<Vec<u8>> {
     let line = text.strip_suffix(b"\r\n")?;
     let (with_cas, keys) = match (line.strip_prefix(b"get "), line.strip_prefix(b"gets ")) {
         (Some(keys), _) => (false, keys),
@@ -134,7 +134,7 @@ pub fn rendered(store: &Store, text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The request in a packet, if it is one that the program may answer: read by the book, header after header.
-pub fn read(bytes: &[u8]) -> Option<Packet> {
+pub(crate) fn read(bytes: &[u8]) -> Option<Packet> {
     if !(57..=1536).contains(&bytes.len()) {
         return None;
     }

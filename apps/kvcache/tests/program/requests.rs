@@ -57,7 +57,7 @@ impl Keys {
 }
 
 /// Runs both on as many requests as are asked for.
-pub fn compare(bench: &Bench, tc: bool) -> Result<(), Failed> {
+pub(crate) fn compare(bench: &Bench, tc: bool) -> Result<(), Failed> {
     let mut random = fastrand::Rng::with_seed(0x6b76);
     let keys = Keys::fill(&bench.store, &mut random);
     let program = if tc { bench.fast.tc() } else { bench.fast.xdp() }.unwrap();

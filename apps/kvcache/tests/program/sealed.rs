@@ -1,7 +1,7 @@
 //! Values that say whose they are, which they are, and whether they are whole.
 
 /// The value of a key with this number.
-pub fn seal(key: &[u8], number: u64, filler: usize) -> Vec<u8> {
+pub(crate) fn seal(key: &[u8], number: u64, filler: usize) -> Vec<u8> {
     let mut value = number.to_le_bytes().to_vec();
     value.resize(8 + filler, number as u8 | 0x80);
     let sum = checksum(key, &value);
@@ -10,7 +10,7 @@ pub fn seal(key: &[u8], number: u64, filler: usize) -> Vec<u8> {
 }
 
 /// The number of a value of this key; `None` if it is not whole, or another key's.
-pub fn unseal(key: &[u8], value: &[u8]) -> Option<u64> {
+pub(crate) fn unseal(key: &[u8], value: &[u8]) -> Option<u64> {
     let (bytes, sum) = value.split_last_chunk::<8>()?;
     let number = u64::from_le_bytes(*bytes.first_chunk()?);
     (u64::from_le_bytes(*sum) == checksum(key, bytes)).then_some(number)

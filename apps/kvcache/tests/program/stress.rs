@@ -30,7 +30,7 @@ fn key_of(n: usize) -> Vec<u8> {
     format!("key:{n}:{}", "x".repeat(n % 37)).into_bytes()
 }
 
-pub fn run(make: impl Fn(Options) -> Bench) -> Result<(), Failed> {
+pub(crate) fn run(make: impl Fn(Options) -> Bench) -> Result<(), Failed> {
     let bench = make(Options::default().memory(3 << 20).item_max(16 << 10));
     let bench = &bench;
     let Bench { store, fast } = bench;

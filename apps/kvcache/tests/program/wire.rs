@@ -19,14 +19,14 @@ use crate::{Bench, config};
 const KEYS: u32 = 500;
 
 /// A pair of connected interfaces, removed when dropped.
-pub struct Pair {
-    pub server: String,
+pub(crate) struct Pair {
+    pub(crate) server: String,
     spaces: Vec<String>,
 }
 
 impl Pair {
     /// In this network namespace, without addresses.
-    pub fn here(name: &str) -> Result<Self, Failed> {
+    pub(crate) fn here(name: &str) -> Result<Self, Failed> {
         let server = format!("{name}{}", std::process::id() % 10_000);
         run_command(&["ip", "link", "add", &server, "type", "veth", "peer", "name", &format!("{server}p")])?;
         let pair = Self { server, spaces: Vec::new() };
@@ -77,7 +77,7 @@ impl Drop for Pair {
     }
 }
 
-pub fn run_command(words: &[&str]) -> Result<(), Failed> {
+pub(crate) fn run_command(words: &[&str]) -> Result<(), Failed> {
     let output = Command::new(words[0]).args(&words[1..]).output()?;
     if output.status.success() {
         return Ok(());
@@ -85,11 +85,11 @@ pub fn run_command(words: &[&str]) -> Result<(), Failed> {
     Err(format!("{words:?}: {}", String::from_utf8_lossy(&output.stderr)).into())
 }
 
-pub fn hook_named(name: &str) -> Hook {
+pub(crate) fn hook_named(name: &str) -> Hook {
     [Hook::Native, Hook::Generic, Hook::Tc].into_iter().find(|hook| hook.name() == name).unwrap()
 }
 
-fn child(space: &str, kind: &str, hook: &str, place: &str) -> Result<Child, Failed> {
+fn child(space: &str, kind: &str, hook: &str, (place, is_long): (&str, bool)) -> Result<Child, Failed> {
     let exe = std::env::current_exe()?;
     Ok(Command::new("ip")
         .args(["netns", "exec", space])
@@ -97,22 +97,24 @@ fn child(space: &str, kind: &str, hook: &str, place: &str) -> Result<Child, Fail
         .env("KVCACHE_CHILD", kind)
         .env("KVCACHE_HOOK", hook)
         .env("KVCACHE_PLACE", place)
+        .envs(is_long.then_some(("KVCACHE_LONG", "1")))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?)
 }
 
 /// Asks a server that runs, and then one that was killed.
-pub fn run(hook: &str) -> Result<(), Failed> {
+pub(crate) fn run(hook: &str) -> Result<(), Failed> {
     let (pair, folder) = (Pair::apart("kvw")?, BpfFolder::new()?);
     let place = folder.path().join("store");
     let place = place.to_str().unwrap();
-    let mut server = child(&pair.spaces[0], "server", hook, place)?;
+    let is_long = hook == "tc";
+    let mut server = child(&pair.spaces[0], "server", hook, (place, is_long))?;
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
     let mut line = || -> Result<String, Failed> { Ok(lines.next().ok_or("the server ended")??) };
     assert_eq!(line()?, format!("attached {hook}"));
     let asked = |kind| -> Result<String, Failed> {
-        let mut client = child(&pair.spaces[1], "client", kind, place)?;
+        let mut client = child(&pair.spaces[1], "client", kind, (place, is_long))?;
         let mut said = String::new();
         client.stdout.take().unwrap().read_to_string(&mut said)?;
         client.wait()?;
@@ -135,15 +137,17 @@ fn key_of(n: u32) -> Vec<u8> {
     format!("key:{n}").into_bytes()
 }
 
+/// Values of all lengths where packets can grow as they like; elsewhere such that there is room in front of a packet.
 fn fill(store: &Store) {
+    let longest = if std::env::var("KVCACHE_LONG").is_ok() { 1000 } else { 100 };
     for n in 0..KEYS {
-        let (key, filler) = (key_of(n), (n * 2) as usize);
+        let (key, filler) = (key_of(n), (n * 2 % longest) as usize);
         store.put(Mode::Set, &key, n, Expiry::Never, &seal(&key, n.into(), filler)).unwrap();
     }
 }
 
 /// The server's side: the program at the interface, and a socket that only counts.
-pub fn serve() {
+pub(crate) fn serve() {
     let place = std::env::var_os("KVCACHE_PLACE").unwrap();
     let opened = Cache::open(&config(Keep::Pinned(place.into()), Some("kv0"))).unwrap();
     let Cache { store, fast } = &opened.cache;
@@ -164,7 +168,7 @@ pub fn serve() {
 }
 
 /// The client's side.
-pub fn ask() {
+pub(crate) fn ask() {
     // A driver of this kind hands packets of an XDP program on only to a device that has one, too: this passes all.
     let own = Bench::user(Options::default());
     let (quiet, _) = Store::over(kvcache::restart::kernel_arena().unwrap(), Options::default()).unwrap();
