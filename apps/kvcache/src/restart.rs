@@ -159,7 +159,7 @@ fn in_file(config: &Config, path: &Path) -> Result<Opened, RestartError> {
     }
     let file = open_locked(path)?;
     let memory = file.try_clone().map_err(|source| RestartError::Io { path: path.to_owned(), source })?;
-    let arena = Arena::attach(memory.into());
+    let arena = Arena::attach_file(memory.into());
     let arena = arena.map_err(|source| RestartError::Arena { of: Some(path.to_owned()), source })?;
     let (store, recovered) = Store::over(arena, config.store)?;
     let fast = in_process(&config.engine, &store)?;

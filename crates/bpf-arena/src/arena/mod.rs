@@ -87,6 +87,18 @@ impl Arena {
         Ok(Self::over(Window::attach(fd)?))
     }
 
+    /// Maps an arena that was created in a file ([`ArenaOptions::file`]), at the same address: by another process, or by one that
+    /// has ended. Its contents are as they were left.
+    ///
+    /// A file with a name cannot be kept from being shrunk. Who does that ends the processes that have the arena mapped (SIGBUS),
+    /// so let nobody else write the file.
+    ///
+    /// # Errors
+    /// The file is not an arena, or the address is taken.
+    pub fn attach_file(file: OwnedFd) -> Result<Self, ArenaError> {
+        Ok(Self::over(Window::attach_file(file)?))
+    }
+
     /// Creates an arena in the kernel (a BPF map), which any number of objects can be loaded with
     /// ([`KernelEngine::arena`](crate::kernel::KernelEngine::arena)).
     ///

@@ -68,13 +68,13 @@ impl Memory {
         Ok(Self::over(shape, place, backing, meta, spec.force_checked))
     }
 
-    pub(super) fn attach(fd: OwnedFd, force_checked: bool) -> Result<Self, WindowError> {
+    pub(super) fn attach(fd: OwnedFd, trusted: bool) -> Result<Self, WindowError> {
         check_page_size()?;
         let backing = Backing::attach(fd);
-        let meta = Meta::attach(&backing)?;
+        let meta = Meta::attach(&backing, trusted)?;
         let shape = meta.shape();
         let place = Place::at_user_address(&backing, shape)?;
-        Ok(Self::over(shape, place, backing, meta, force_checked))
+        Ok(Self::over(shape, place, backing, meta, false))
     }
 
     pub(super) fn of_kernel(map: OwnedFd, mut shape: Shape, anywhere: bool) -> Result<Self, WindowError> {

@@ -69,6 +69,15 @@ impl Window {
         Self::over(Memory::attach(fd, false)?)
     }
 
+    /// Maps an arena that lies in a file which nobody shrinks meanwhile: files that have a name cannot be kept from shrinking.
+    /// Whoever does it all the same ends this process at its next look at the allocator's state.
+    ///
+    /// # Errors
+    /// As for [`Self::attach`].
+    pub fn attach_file(file: OwnedFd) -> Result<Self, WindowError> {
+        Self::over(Memory::attach(file, true)?)
+    }
+
     /// Maps an arena of the kernel. `user_vm_start` is its `map_extra`, or `None` if that is 0.
     ///
     /// # Errors
