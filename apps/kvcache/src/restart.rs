@@ -59,7 +59,7 @@ pub enum RestartError {
     Store(#[from] OpenError),
     /// The program cannot answer.
     #[error(transparent)]
-    Fast(#[from] FastError),
+    Fast(Box<FastError>),
     /// The arena cannot be had.
     #[error("the store's memory{}: {source}", of.as_ref().map(|path| format!(" ({})", path.display())).unwrap_or_default())]
     Arena {
@@ -98,6 +98,12 @@ pub enum RestartError {
         /// The engine.
         engine: &'static str,
     },
+}
+
+impl From<FastError> for RestartError {
+    fn from(error: FastError) -> Self {
+        Self::Fast(Box::new(error))
+    }
 }
 
 /// What was opened.

@@ -2,6 +2,7 @@
 
 mod clients;
 mod differ;
+mod program;
 mod servers;
 mod streams;
 
@@ -19,11 +20,14 @@ enum What {
     Clients(clients::Args),
     /// Sends the same random commands to the cache and to memcached, and compares the answers byte by byte.
     Differ(differ::Args),
+    /// Runs the program's tests for long: random packets, writers beside answers, servers that are killed, network namespaces.
+    Program(program::Args),
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.what {
         What::Clients(args) => clients::run(args),
         What::Differ(args) => differ::run(args),
+        What::Program(args) => program::run(args),
     }
 }
