@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::{Parser, ValueEnum};
 use kvcache::commands::Settings;
+use kvcache::fast::{AttachTo, EngineKind};
+use kvcache::restart::{Config, Keep};
+use kvcache::store::Options;
 use tracing::level_filters::LevelFilter;
 
 /// A memcached-compatible cache in a BPF arena.
@@ -39,11 +42,12 @@ pub(crate) struct Cli {
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) engine: EngineName,
 
-    /// The interface whose packets the program answers, with the kernel engine
+    /// The interface whose packets the program answers, with the kernel engine. Those sent to the address that is listened
+    /// on; if that is `0.0.0.0`, to any of the interface's
     #[arg(short, long, required_if_eq("engine", "kernel"), value_name = "INTERFACE")]
     pub(crate) iface: Option<String>,
 
-    /// A file that keeps the items for the next server, with the user engine
+    /// A file on tmpfs that keeps the items for the next server, with the user engine
     #[arg(long, conflicts_with = "pin", value_name = "FILE")]
     pub(crate) state: Option<PathBuf>,
 
@@ -120,6 +124,30 @@ impl Cli {
                 EngineName::None => "none",
             },
         }
+    }
+
+    /// What to open. A folder for pins with the user engine, and a file with the kernel's, are refused when it is opened.
+    pub(crate) fn config(&self) -> Config {
+        let store = Options::default()
+            .memory(self.memory.0)
+            .item_max(u32::try_from(self.max_item_size.0).unwrap_or(u32::MAX))
+            .evict(!self.no_evict);
+        let engine = match self.engine {
+            EngineName::User => EngineKind::User,
+            EngineName::None => EngineKind::None,
+            EngineName::Kernel => EngineKind::Kernel(AttachTo {
+                interface: self.iface.clone().unwrap_or_default(),
+                port: self.udp_port().unwrap_or(0),
+                address: self.listen,
+                hook: None,
+            }),
+        };
+        let keep = match (&self.state, &self.pin) {
+            (Some(file), _) => Keep::File(file.clone()),
+            (None, Some(folder)) => Keep::Pinned(folder.clone()),
+            (None, None) => Keep::Nothing,
+        };
+        Config { store, engine, keep }
     }
 
     pub(crate) fn tcp_port(&self) -> Option<u16> {

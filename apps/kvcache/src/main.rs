@@ -9,9 +9,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Parser;
 use kvcache::commands::Shared;
-use kvcache::fast::{Cache, FastPath};
+use kvcache::fast::{Cache, Hook};
 use kvcache::server::Server;
-use kvcache::store::{Options, Store};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing::info;
 
@@ -35,8 +34,12 @@ fn serve(cli: &Cli) -> anyhow::Result<()> {
         let end = signalled.try_clone().context("no more descriptors")?;
         signal_hook::low_level::pipe::register(signal, end).context("signals cannot be caught")?;
     }
-    let cache = open(cli)?;
-    let shared = Arc::new(Shared::new(cache, cli.settings()));
+    let opened = Cache::open(&cli.config())?;
+    if let Some(recovered) = &opened.recovered {
+        info!(?recovered, "an earlier server's items are here");
+    }
+    let hook = opened.cache.fast.hook().map(Hook::name);
+    let shared = Arc::new(Shared::new(opened.cache, cli.settings()));
     let server = Server::bind(Arc::clone(&shared), cli.listen, cli.tcp_port(), cli.udp_port())?;
     info!(
         tcp = server.tcp_address().map(tracing::field::display),
@@ -44,22 +47,13 @@ fn serve(cli: &Cli) -> anyhow::Result<()> {
         memory = cli.memory.0,
         threads = shared.settings.threads,
         engine = shared.settings.engine,
+        hook,
         "serving"
     );
     server.run(stop)?;
     let store = shared.store.stats();
     info!(items = store.items, bytes = store.bytes, hits_program = shared.program().hits, "stopped");
     Ok(())
-}
-
-fn open(cli: &Cli) -> anyhow::Result<Cache> {
-    let options = Options::default()
-        .memory(cli.memory.0)
-        .item_max(u32::try_from(cli.max_item_size.0).unwrap_or(u32::MAX))
-        .evict(!cli.no_evict);
-    let store = Arc::new(Store::new(options)?);
-    let fast = FastPath::user(&store)?;
-    Ok(Cache { store, fast })
 }
 
 fn start_log(cli: &Cli) {
