@@ -344,3 +344,21 @@ fn writers_at_the_same_time_lose_nothing() {
         assert_eq!(arena.read_u64(at).unwrap(), 4000);
     });
 }
+
+/// An arena in a file with a name is there for whoever opens the file next.
+#[test]
+fn files_with_names_are_taken_over() {
+    let file = tempfile::tempfile_in("/dev/shm").unwrap();
+    let spec = ArenaSpec { map_extra: 0x3000_0000_0000, ..spec(10) };
+    let mut options = ArenaOptions::default();
+    options.file = Some(file.try_clone().unwrap().into());
+    let arena = Arena::create_with(&spec, options).unwrap();
+    arena.write_u64(page(&arena, 3), 77).unwrap();
+    drop(arena);
+    assert!(Arena::attach(file.try_clone().unwrap().into()).is_err(), "it could be shrunk");
+    let arena = Arena::attach_file(file.try_clone().unwrap().into()).unwrap();
+    assert_eq!(arena.user_vm_start().get(), spec.map_extra);
+    assert_eq!((arena.read_u64(page(&arena, 3)).unwrap(), arena.pages_in_use().get()), (77, 1));
+    file.set_len(4096).unwrap();
+    assert!(Arena::attach_file(file.into()).is_err(), "this is no arena");
+}

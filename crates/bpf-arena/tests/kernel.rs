@@ -10,11 +10,12 @@ use sys::bpf::{Capability, CapabilitySet};
 
 type Test = fn() -> Result<(), Failed>;
 
-const TESTS: [(&str, Test); 17] = [
+const TESTS: [(&str, Test); 18] = [
     ("one_host_two_engines", kernel_engine::one_host_two_engines),
     ("engines_agree_on_the_arena_objects", kernel_engine::compare::engines_agree),
     ("a_wrong_engine_fails_a_test", kernel_engine::compare::wrong_engine_in_test),
     ("a_wrong_engine_shows_after_runs", kernel_engine::compare::wrong_engine_after_runs),
+    ("arenas_are_handed_over", kernel_engine::handed_over::both_engines),
     ("linked_objects_load", kernel_engine::linked::load),
     ("globals_of_every_kind", kernel_engine::globals),
     ("order_of_allocation", kernel_engine::order_of_allocation),
