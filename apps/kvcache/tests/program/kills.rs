@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use kvcache::fast::Cache;
-use kvcache::restart::{self, Config, Keep};
+use kvcache::restart::{self, Config, Keep, RestartError};
 use kvcache::store::{Expiry, Mode};
 use libtest_mimic::Failed;
 
@@ -88,6 +88,8 @@ fn kill_and_open(config: &Config, place: &Path, interface: Option<&str>) -> Resu
         let opened = Cache::open(config)
             .map_err(|error| format!("round {round}: {:#}", anyhow::Error::from(error)))?;
         let store = &opened.cache.store;
+        let second = Cache::open(config);
+        assert!(matches!(second, Err(RestartError::InUse { .. })), "one store, one server: {second:?}");
         dropped += opened.recovered.unwrap_or_default().dropped;
         let mut found = 0;
         for n in 0..KEYS {
