@@ -1,7 +1,7 @@
 //! The store: items by key, wholly in an arena.
 //!
 //! Threads of this process write it; they, the program and whoever else maps the arena read it at the same moment. Readers take no
-//! lock and nobody waits for them: how that goes is said in [`table`] (finding) and [`item`] (reading). Writers lock the stripe
+//! lock and nobody waits for them: how that goes is said in `table` (finding) and `item` (reading). Writers lock the stripe
 //! of a key among themselves; those locks, like the list of what is free, are this process's own, so that one that is killed
 //! leaves nothing locked.
 
