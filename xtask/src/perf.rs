@@ -1,7 +1,9 @@
 //! `cargo xtask perf`: whether Linux `perf` finds the names and source lines of compiled programs.
 //!
 //! A worker process runs `bpf/profiled.bpf.o` by two engines on two threads while `perf record` samples it, once with a map of names
-//! and once with a jitdump file. The samples in generated code must have names, and lines of the program's source.
+//! and once with a jitdump file, each without inlining and with it. The samples in generated code must have names, and lines of the
+//! program's source. Without inlining the names are those of the program's functions; inlined code has its caller's name, and its own
+//! lines all the same.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,9 @@ pub(crate) struct Args {
     /// Be the process that is sampled, with this kind of symbols.
     #[arg(long, hide = true)]
     worker: Option<Symbols>,
+    /// Inline functions in the worker.
+    #[arg(long, hide = true)]
+    inlined: bool,
     /// Where the worker leaves its files.
     #[arg(long, hide = true, default_value = ".")]
     folder: PathBuf,
@@ -42,10 +47,22 @@ enum Symbols {
     Jitdump,
 }
 
+/// What is sampled.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    symbols: Symbols,
+    /// Whether functions are inlined.
+    inlined: bool,
+}
+
 /// Samples the program and judges what `perf` made of it.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(symbols) = args.worker {
-        return work(symbols, &args.folder, Duration::from_secs(args.seconds));
+        return work(
+            Kind { symbols, inlined: args.inlined },
+            &args.folder,
+            Duration::from_secs(args.seconds),
+        );
     }
     if let Some(missing) = missing() {
         println!("skipped: {missing}");
@@ -53,9 +70,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let folder = tempfile::tempdir()?;
     for symbols in [Symbols::Map, Symbols::Jitdump] {
-        let samples = sample(symbols, folder.path(), args.seconds)?;
-        report(symbols, &samples)?;
-        judge(symbols, &samples, args.named)?;
+        for inlined in [false, true] {
+            let kind = Kind { symbols, inlined };
+            let samples = sample(kind, folder.path(), args.seconds)?;
+            report(kind, &samples)?;
+            judge(kind, &samples, args.named)?;
+        }
     }
     Ok(())
 }
@@ -83,10 +103,10 @@ fn missing() -> Option<String> {
 }
 
 /// Runs the program on two threads, each with an engine of its own.
-fn work(symbols: Symbols, folder: &Path, time: Duration) -> anyhow::Result<()> {
+fn work(kind: Kind, folder: &Path, time: Duration) -> anyhow::Result<()> {
     let object = Object::open(object_path())?;
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..2).map(|_| scope.spawn(|| busy(&object, symbols, folder, time))).collect();
+        let threads: Vec<_> = (0..2).map(|_| scope.spawn(|| busy(&object, kind, folder, time))).collect();
         threads.into_iter().try_for_each(|thread| match thread.join() {
             Ok(result) => result,
             Err(_) => bail!("a worker panicked"),
@@ -94,13 +114,13 @@ fn work(symbols: Symbols, folder: &Path, time: Duration) -> anyhow::Result<()> {
     })
 }
 
-fn busy(object: &Object, symbols: Symbols, folder: &Path, time: Duration) -> anyhow::Result<()> {
-    let engine = match symbols {
+fn busy(object: &Object, kind: Kind, folder: &Path, time: Duration) -> anyhow::Result<()> {
+    let engine = match kind.symbols {
         Symbols::Map => Engine::user().perf_map(),
         Symbols::Jitdump => Engine::user().jitdump(folder),
     };
-    // Inlined functions have their callers' names.
-    let engine = engine.passes(PassSet::ALL.without(Pass::Inline));
+    let passes = if kind.inlined { PassSet::ALL } else { PassSet::ALL.without(Pass::Inline) };
+    let engine = engine.passes(passes);
     let app = object.load(engine.only(&[PROGRAM]))?;
     let program = app.program(PROGRAM)?;
     let begin = Instant::now();
@@ -125,9 +145,9 @@ struct Sample {
     line: Option<u32>,
 }
 
-fn sample(symbols: Symbols, folder: &Path, seconds: u64) -> anyhow::Result<Vec<Sample>> {
+fn sample(kind: Kind, folder: &Path, seconds: u64) -> anyhow::Result<Vec<Sample>> {
     let data = folder.join("perf.data");
-    let worker = match symbols {
+    let worker = match kind.symbols {
         Symbols::Map => "map",
         Symbols::Jitdump => "jitdump",
     };
@@ -140,9 +160,12 @@ fn sample(symbols: Symbols, folder: &Path, seconds: u64) -> anyhow::Result<Vec<S
         "--seconds",
         &seconds.to_string(),
     ]);
+    if kind.inlined {
+        record.arg("--inlined");
+    }
     output(record.arg("--folder").arg(folder))?;
     let mut script = Command::new("perf");
-    match symbols {
+    match kind.symbols {
         Symbols::Map => script.args(["script", "-F", "ip,sym,dso", "-i"]).arg(&data),
         Symbols::Jitdump => {
             let injected = folder.join("injected.data");
@@ -197,12 +220,12 @@ fn samples(script: &str) -> Vec<Sample> {
     samples
 }
 
-fn report(symbols: Symbols, samples: &[Sample]) -> anyhow::Result<()> {
+fn report(kind: Kind, samples: &[Sample]) -> anyhow::Result<()> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let lines = lines_of_functions()?;
     for sample in samples {
         let name = sample.name.as_deref().unwrap_or("(no name)");
-        let line = match (symbols, sample.line) {
+        let line = match (kind.symbols, sample.line) {
             (Symbols::Map, _) => String::new(),
             (Symbols::Jitdump, line) => {
                 let function = line.and_then(|line| lines.get(&line));
@@ -219,22 +242,27 @@ fn report(symbols: Symbols, samples: &[Sample]) -> anyhow::Result<()> {
         table.add_row([count.to_string(), share, name]);
     }
     table.column_iter_mut().take(2).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
-    println!("{symbols:?}: {} samples in generated code\n{table}", samples.len());
+    let how = if kind.inlined { "inlined" } else { "not inlined" };
+    println!("{:?}, {how}: {} samples in generated code\n{table}", kind.symbols, samples.len());
     Ok(())
 }
 
-fn judge(symbols: Symbols, samples: &[Sample], least: f64) -> anyhow::Result<()> {
+fn judge(kind: Kind, samples: &[Sample], least: f64) -> anyhow::Result<()> {
     ensure!(samples.len() >= 100, "too few samples to judge by: {}", samples.len());
     let named = samples.iter().filter(|sample| sample.name.is_some()).count();
     ensure!(share(named, samples.len()) >= least, "only {named} of {} samples have a name", samples.len());
     let lines = lines_of_functions()?;
     for function in FUNCTIONS {
-        let of_function = |sample: &&Sample| match symbols {
-            // A function that was inlined has its caller's name.
-            Symbols::Map => sample.name.as_ref().is_some_and(|name| name.starts_with(PROGRAM)),
-            Symbols::Jitdump => {
-                sample.line.and_then(|line| lines.get(&line)).is_some_and(|of| of == function)
-            }
+        let by_name = |sample: &Sample| {
+            let name = sample.name.as_deref().and_then(|name| name.strip_prefix(PROGRAM));
+            // Inlined code has its caller's name.
+            name.is_some_and(|name| kind.inlined || name.trim_start_matches(':') == function)
+        };
+        let by_line =
+            |sample: &Sample| sample.line.and_then(|line| lines.get(&line)).is_some_and(|of| of == function);
+        let of_function = |sample: &&Sample| match kind.symbols {
+            Symbols::Map => by_name(sample),
+            Symbols::Jitdump => by_line(sample) && (kind.inlined || by_name(sample)),
         };
         let count = samples.iter().filter(of_function).count();
         let enough = share(count, samples.len()) >= LEAST_SHARE;

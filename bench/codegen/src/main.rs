@@ -30,7 +30,7 @@ struct Args {
     /// Folder of programs in C, written for a `bench.h` like ours.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/programs"))]
     dir: PathBuf,
-    /// Only these programs.
+    /// Only these programs; of compile times, only these shapes (`loops`) or `objects`.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Only these engines beside native -O2; by default all.
@@ -82,7 +82,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let passes = passes(&args.passes, &args.without)?;
     measure::pin()?;
     if args.check_budget {
-        return budget::check(&root, passes);
+        return budget::check(&root, passes, &args.only);
     }
     let folder = objects_folder(&root, &args.dir)?;
     for folder in [Some(&*folder), args.json.parent(), args.svg.parent()].into_iter().flatten() {

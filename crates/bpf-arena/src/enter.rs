@@ -236,7 +236,7 @@ impl Machine {
             },
         };
         let maps = &invocation.image.maps;
-        let loops = Loops::first(invocation.image);
+        let loops = Loops::first(invocation.image, self.compiled.loops_per_look);
         let mut vm = VmContext {
             window_base: maps.window_base(),
             user_vm_high: maps.user_vm_high(),
@@ -251,6 +251,7 @@ impl Machine {
             answer: 0,
             stop: invocation.signal.word(),
             cpu,
+            loops_left: 0,
             owner: std::ptr::null_mut(),
         };
         let vm = &raw mut vm;

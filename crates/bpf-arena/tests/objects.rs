@@ -98,6 +98,29 @@ fn faults_name_kind_address_and_source_line() {
 }
 
 #[test]
+fn the_faults_of_machine_code_are_in_inlined_functions() {
+    let object = object("faults.bpf.o");
+    let engine = Engine::user();
+    for (program, function) in [
+        ("load_after_free", "read_word"),
+        ("store_after_free", "write_word"),
+        ("atomic_after_free", "add_word"),
+        ("load_null", "read_word"),
+    ] {
+        let program = object.spec().link_with(program, &engine.link_options()).unwrap();
+        let verified = verifier::verify(&program, engine.verifier_env()).unwrap();
+        let compiled = codegen::compile(&verified, &codegen::Options::default()).unwrap();
+        let name = |insn| program.subprogram_at(insn).unwrap().name.as_str();
+        let sites: Vec<_> = compiled.faults.iter().filter(|site| name(site.insn) == function).collect();
+        assert!(!sites.is_empty(), "{}: {:?}", program.name, compiled.faults);
+        for site in sites {
+            let callers: Vec<_> = compiled.inlined_calls(site.inlined).map(name).collect();
+            assert_eq!(callers, [program.name.as_str()], "{site:?}");
+        }
+    }
+}
+
+#[test]
 fn a_null_pointer_reads_zero() {
     each_app("faults.bpf.o", |executor, app| {
         let outcome = run(app, "load_null");

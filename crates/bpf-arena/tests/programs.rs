@@ -483,3 +483,50 @@ fn fields_of_a_packet_that_a_kernel_keeps_short_are_whole() {
     program.kind = bpf_object::ProgramKind::from_section("tc");
     assert_eq!(both(&program, &[], |outcome, _, _| outcome.unwrap().r0), 0x12345);
 }
+
+/// Two calls of the same function, which calls another: which of them led to a fault is known also where both are inlined.
+#[test]
+fn faults_in_inlined_functions_name_all_that_called() {
+    let text = "
+        r6 = map[idx:0]
+        r6 = 0x40000000 ll
+        r6 = addr_space_cast(r6, 0, 1)
+        r1 = r6
+        call fn_outer
+        r7 = r0
+        r1 = r6
+        r1 += 4096
+        call fn_outer
+        r0 += r7
+        exit
+    fn_outer:
+        r1 += 8
+        call fn_inner
+        r0 += 1
+        exit
+    fn_inner:
+        r0 = *(u64 *)(r1 +0)
+        *(u32 *)(r1 +4) = r0
+        exit
+    ";
+    let program = program(text, vec![arena(4, 0)]);
+    let left = both(&program, &[], |outcome, _, instance| {
+        let changes = instance.changes();
+        assert!(changes.is_none_or(|changes| changes.of(codegen::Pass::Inline) >= 2), "{changes:?}");
+        let outcome = outcome.unwrap();
+        let chain = |fault: &bpf_arena::Fault| -> Vec<_> {
+            fault.frames.iter().map(|frame| (frame.function.clone(), frame.insn.0)).collect()
+        };
+        let faults: Vec<_> = outcome
+            .faults
+            .iter()
+            .map(|fault| (fault.size, fault.address.get() & 0xffff, chain(fault)))
+            .collect();
+        (outcome.r0, faults)
+    });
+    let (r0, faults) = left;
+    assert_eq!(r0, 2);
+    let calls: Vec<_> =
+        faults.iter().map(|(size, at, chain)| (*size, *at, chain.len(), chain[2].1)).collect();
+    assert_eq!(calls, [(8, 8, 3, 6), (4, 12, 3, 6), (8, 0x1008, 3, 10), (4, 0x100c, 3, 10)], "{faults:?}");
+}

@@ -41,9 +41,12 @@ pub struct VmContext {
     /// The CPU that the run has leased, for code that [asks](crate::Compiled::uses_cpu).
     pub cpu: u64,
     /// The address of the run's stop word, which any thread may write at any moment: [`GO_ON`] or [`STOP`]. The address stays the
-    /// same during a run. Whatever may go on for long looks at the word: `may_goto` every [`LOOPS_PER_LOOK`] iterations; code in
+    /// same during a run. Whatever may go on for long looks at the word: `may_goto` every
+    /// [`LOOPS_PER_LOOK`] iterations or more often; code in
     /// place of a function of the runtime that would end a loop (`bpf_iter_num_next`) does so only while it finds [`GO_ON`].
     pub stop: *const AtomicU64,
+    /// Beside `answer`, of the stub that takes loop iterations: those that are left of what the runtime gave.
+    pub loops_left: u64,
     /// The runtime's own state; generated code never looks at it.
     pub owner: *mut core::ffi::c_void,
 }
@@ -105,9 +108,13 @@ pub const GO_ON: u64 = 0;
 /// In [`VmContext::stop`]: the run is to end. Above every number of iterations.
 pub const STOP: u64 = u64::MAX;
 
-/// Most `may_goto` iterations of one function between two looks at the stop word. A look costs a few instructions and perhaps a
-/// mispredicted branch; 256 iterations that each meet a missing page take less than a millisecond.
-pub const LOOPS_PER_LOOK: u64 = 256;
+/// Most `may_goto` iterations of one function between two looks at the stop word, if each accesses the arena once;
+/// [`Compiled::loops_per_look`](crate::Compiled::loops_per_look) says what it is for a program. A look costs a few instructions
+/// and perhaps a mispredicted branch; 192 accesses that each meet a missing page take less than a millisecond (some 4 us each, at worst).
+pub const LOOPS_PER_LOOK: u64 = 192;
+
+/// The fewest, however many accesses there are.
+pub const LOOPS_PER_LOOK_LEAST: u64 = 16;
 
 /// What of an answer of [`Import::LoopBudget`](crate::Import::LoopBudget) is the number of iterations until the next question; the
 /// rest belongs to the runtime.

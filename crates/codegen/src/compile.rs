@@ -8,11 +8,11 @@ use cranelift_frontend::FunctionBuilderContext;
 use crate::flow::Body;
 use crate::machine::{Effort, Machine};
 use crate::source::Source;
-use crate::{CompileError, Compiled, Options, Pass, limits, link, lower, passes};
+use crate::{CompileError, Compiled, Options, Pass, limits, link, looks, lower, passes};
 
 /// Compiles a program.
 pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled, CompileError> {
-    let machine = Machine::host()?;
+    let machine = Machine::host(options.baseline)?;
     limits::check(0, "instructions", source.program().code.len() as u64, limits::PROGRAM_INSNS)?;
     let mut bodies = Vec::new();
     for subprogram in reached(source) {
@@ -25,7 +25,8 @@ pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled,
     }
     let changes = passes::run(&mut bodies, source, chosen);
     let mut backend = Backend::new(machine, options.baseline)?;
-    let unit = lower::Unit::new(source, options, machine, backend.full.frontend_config());
+    let loops_per_look = looks::iterations(&bodies, source);
+    let unit = lower::Unit::new(source, options, machine, backend.full.frontend_config(), loops_per_look);
     let mut imports = lower::Imports::default();
     let mut text = link::Text::new(machine);
     let mut scratch = FunctionBuilderContext::new();
@@ -43,15 +44,17 @@ pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled,
             text.append(source, subprogram, code, &backend.context.func.params, &inlined)?;
         }
     }
-    for import in imports.stubs() {
-        lower::stub::function(&unit, import, &mut imports, backend.empty(), &mut scratch);
+    let mut number = 0;
+    while let Some(stub) = imports.numbered_stub(number) {
+        lower::stub::function(&unit, stub, &mut imports, backend.empty(), &mut scratch);
         backend.compile(0, Effort::Full)?;
         if let Some(code) = backend.context.compiled_code() {
-            text.append_stub(import, code)?;
+            text.append_stub(stub.import(), code, &backend.context.func.params)?;
         }
+        number += 1;
     }
     let uses_cpu = imports.uses_cpu;
-    Ok(Compiled { uses_cpu, changes, ..text.finish(imports.into_order())? })
+    Ok(Compiled { uses_cpu, loops_per_look, changes, ..text.finish(imports.into_order())? })
 }
 
 /// The subprograms that are executed, the entry first.

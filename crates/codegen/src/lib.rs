@@ -19,6 +19,7 @@ mod flow;
 mod limits;
 mod link;
 mod listing;
+mod looks;
 mod lower;
 mod machine;
 mod passes;

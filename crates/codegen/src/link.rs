@@ -5,6 +5,7 @@ use cranelift_codegen::ir::{ExternalName, UserExternalName};
 use cranelift_codegen::{CompiledCode, FinalizedRelocTarget};
 use isa::InsnIdx;
 
+use crate::abi::LOOPS_PER_LOOK;
 use crate::flow::{At, Inlined};
 use crate::lower::{self, ARENA_TRAP};
 use crate::machine::Machine;
@@ -91,19 +92,7 @@ impl Text {
         let first = self.lines.len();
         self.append_lines(source, subprogram, start, code, inlined);
         self.append_faults(source, start, first, code)?;
-        for relocation in code.buffer.relocs() {
-            let unresolved = CompileError::Unresolved { subprogram, offset: relocation.offset };
-            let to = match &relocation.target {
-                FinalizedRelocTarget::ExternalName(ExternalName::User(name)) => {
-                    names.user_named_funcs().get(*name).and_then(Target::new)
-                }
-                _ => None,
-            };
-            let form = Form::of(relocation.kind).ok_or_else(|| unresolved.clone())?;
-            let to = to.ok_or(unresolved)?;
-            let at = start + relocation.offset;
-            self.references.push(Reference { form, at, from: subprogram, to, addend: relocation.addend });
-        }
+        self.append_references(subprogram, start, code, names)?;
         let is_callback = source.frames().get(subprogram).is_some_and(|f| f.callback);
         let callback = is_callback.then_some(start);
         let frame = unwind::steps(start, code);
@@ -111,9 +100,15 @@ impl Text {
         Ok(())
     }
 
-    /// Appends the code of the next stub, which refers to nothing and accesses no arena.
-    pub(crate) fn append_stub(&mut self, import: Import, code: &CompiledCode) -> Result<(), CompileError> {
+    /// Appends the code of the next stub, which accesses no arena.
+    pub(crate) fn append_stub(
+        &mut self,
+        import: Import,
+        code: &CompiledCode,
+        names: &FunctionParameters,
+    ) -> Result<(), CompileError> {
         let start = self.append_bytes(0, code)?;
+        self.append_references(0, start, code, names)?;
         let end = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
         self.stubs.push(Stub { import, start, end, frame: unwind::steps(start, code) });
         Ok(())
@@ -128,6 +123,30 @@ impl Text {
         limits::check(subprogram, "bytes of machine code", end as u64, limits::TEXT_BYTES)?;
         self.bytes.extend_from_slice(bytes);
         Ok(u32::try_from(aligned).unwrap_or(u32::MAX))
+    }
+
+    /// What code that begins at `start` says of functions.
+    fn append_references(
+        &mut self,
+        subprogram: usize,
+        start: u32,
+        code: &CompiledCode,
+        names: &FunctionParameters,
+    ) -> Result<(), CompileError> {
+        for relocation in code.buffer.relocs() {
+            let unresolved = CompileError::Unresolved { subprogram, offset: relocation.offset };
+            let to = match &relocation.target {
+                FinalizedRelocTarget::ExternalName(ExternalName::User(name)) => {
+                    names.user_named_funcs().get(*name).and_then(Target::new)
+                }
+                _ => None,
+            };
+            let form = Form::of(relocation.kind).ok_or_else(|| unresolved.clone())?;
+            let to = to.ok_or(unresolved)?;
+            let at = start + relocation.offset;
+            self.references.push(Reference { form, at, from: subprogram, to, addend: relocation.addend });
+        }
+        Ok(())
     }
 
     /// Where the code of each BPF instruction begins; the function's first bytes belong to its first instruction.
@@ -204,6 +223,7 @@ impl Text {
         Ok(Compiled {
             machine: self.machine,
             uses_cpu: false,
+            loops_per_look: LOOPS_PER_LOOK,
             changes: Changes::default(),
             text: self.bytes,
             entry,

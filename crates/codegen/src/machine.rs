@@ -1,5 +1,7 @@
 //! The machines code can be generated for.
 
+use std::sync::OnceLock;
+
 use cranelift_codegen::isa::{OwnedTargetIsa, lookup_by_name};
 use cranelift_codegen::settings::{self, Configurable, SetError};
 
@@ -24,17 +26,36 @@ pub(crate) enum Machine {
 }
 
 impl Machine {
-    /// The machine this library runs on.
-    pub(crate) fn host() -> Result<Self, CompileError> {
+    /// The machine this library runs on, or what every machine of its kind has.
+    pub(crate) fn host(baseline: bool) -> Result<Self, CompileError> {
         match std::env::consts::ARCH {
             "x86_64" => Ok(Self::X86_64),
-            "aarch64" => Ok(Self::Aarch64 { lse: has_lse() }),
+            "aarch64" => Ok(Self::Aarch64 { lse: !baseline && has_lse() }),
             arch => Err(CompileError::UnsupportedMachine { arch }),
         }
     }
 
-    /// The backend for this machine, with what the one has that this runs on, or for every machine of the kind.
+    /// The backend for this machine, with what the one has that this runs on, or for every machine of the kind. It is made
+    /// once: that takes as long as compiling ten instructions or more.
     pub(crate) fn backend(self, effort: Effort, baseline: bool) -> Result<OwnedTargetIsa, CompileError> {
+        static MADE: [OnceLock<OwnedTargetIsa>; 4] = [const { OnceLock::new() }; 4];
+        let choice = match (effort, baseline) {
+            (Effort::Full, false) => 0,
+            (Effort::Full, true) => 1,
+            (Effort::Linear, false) => 2,
+            (Effort::Linear, true) => 3,
+        };
+        let Some(made) = MADE.get(choice) else { return self.make_backend(effort, baseline) };
+        match made.get() {
+            Some(backend) => Ok(OwnedTargetIsa::clone(backend)),
+            None => {
+                let backend = self.make_backend(effort, baseline)?;
+                Ok(OwnedTargetIsa::clone(made.get_or_init(|| backend)))
+            }
+        }
+    }
+
+    fn make_backend(self, effort: Effort, baseline: bool) -> Result<OwnedTargetIsa, CompileError> {
         let setup = |message: String| CompileError::Setup { message };
         let flags = flags(effort).map_err(|e| setup(e.to_string()))?;
         let name = match self {
@@ -110,20 +131,20 @@ fn has_lse() -> bool {
 pub(crate) enum Effort {
     /// Good code. The time may grow faster than the function.
     Full,
-    /// Code in time and memory proportional to the size of the function: BPF registers stay in memory, machine
-    /// registers are handed out in one pass.
+    /// Code in time and memory proportional to the size of the function: BPF registers are in memory between blocks, machine
+    /// registers are handed out in one pass, and nothing is optimised. An instruction takes half the time or less.
     Linear,
 }
 
 /// Settings of the backend.
 fn flags(effort: Effort) -> Result<settings::Flags, SetError> {
     let mut flags = settings::builder();
-    let registers = match effort {
-        Effort::Full => "backtracking",
-        Effort::Linear => "single_pass",
+    let (registers, level) = match effort {
+        Effort::Full => ("backtracking", "speed"),
+        Effort::Linear => ("single_pass", "none"),
     };
     flags.set("regalloc_algorithm", registers)?;
-    flags.set("opt_level", "speed")?;
+    flags.set("opt_level", level)?;
     // The chain of frames is what a fault report's call chain is read from.
     flags.set("preserve_frame_pointers", "true")?;
     // The text is position-independent all the same: functions of one program refer to each other by distance.

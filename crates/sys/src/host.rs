@@ -106,6 +106,35 @@ pub fn thread_name() -> Vec<u8> {
     rustix::thread::name().map(std::ffi::CString::into_bytes).unwrap_or_default()
 }
 
+/// Has the calling thread run soon after it is woken, and its timers expire when they should, also where every processor has
+/// something to do: for a thread that works for some microseconds now and then. It gets no more of a processor than others do, only
+/// earlier and in shorter pieces (Linux 6.12; before, this does little).
+pub fn be_prompt() {
+    /// Nanoseconds; the shortest that there are.
+    const SLICE: u64 = 100_000;
+    // Without it the thread is as others are, which is less prompt and nothing worse.
+    let _ = rustix::thread::set_current_timer_slack(core::num::NonZeroU64::new(1));
+    // SAFETY: asks about the calling thread.
+    let policy = unsafe { libc::sched_getscheduler(0) };
+    // With another policy it was made by threads that are more urgent than all others anyway, or are to be less so.
+    let Ok(nice) = rustix::process::getpriority_process(None) else { return };
+    if policy != libc::SCHED_OTHER {
+        return;
+    }
+    let attributes = libc::sched_attr {
+        size: u32::try_from(size_of::<libc::sched_attr>()).unwrap_or(0),
+        sched_policy: libc::SCHED_OTHER.cast_unsigned(),
+        sched_flags: 0,
+        sched_nice: nice,
+        sched_priority: 0,
+        sched_runtime: SLICE,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // SAFETY: a thread, here the calling one; a structure of the size it says; no flags.
+    unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+}
+
 /// Keeps the calling thread on one processor for as long as this lives; dropped on another thread, it changes that one.
 #[derive(Debug)]
 #[must_use = "dropping it lets the thread go where it may"]

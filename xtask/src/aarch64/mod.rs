@@ -88,7 +88,7 @@ const SUITES: &[Suite] = &[
     Suite { single_atomics: true, ..Suite::new("crates/codegen", "bpf_arena_codegen") },
     Suite { single_atomics: true, ..Suite::new("crates/codegen", "objects") },
     // The rest of these two compares with a running kernel that has arenas.
-    Suite { args: &["user"], ..Suite::new("crates/testkit", "filetests") },
+    Suite { args: &[": user"], ..Suite::new("crates/testkit", "filetests") },
     Suite { args: &["interpreter_and_compiled_code_agree"], ..Suite::new("crates/testkit", "generated") },
     Suite::new("crates/bpf-arena", "bpf_arena"),
     Suite::new("crates/bpf-arena", "programs"),

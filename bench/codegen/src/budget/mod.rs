@@ -23,14 +23,16 @@ const SIZES: [usize; 5] = [1_000, 3_000, 10_000, 30_000, 100_000];
 /// Times that a program is compiled: the least counts.
 const COMPILATIONS: usize = 3;
 
-/// Prints the compile time of all shapes and sizes, and of all objects.
+/// Prints the compile time of all shapes and sizes, and of all objects, or of those that are named.
 ///
 /// # Errors
 /// A made program is over the budget, or one instruction costs more in a large program than in a small one.
-pub(crate) fn check(root: &Path, passes: PassSet) -> anyhow::Result<()> {
+pub(crate) fn check(root: &Path, passes: PassSet, only: &[String]) -> anyhow::Result<()> {
     let mut over = Vec::new();
-    println!("{}", made(passes, &mut over)?);
-    for folder in ["", "target/conformance/objects"] {
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|wanted| *wanted == name.to_lowercase());
+    let shapes: Vec<_> = Shape::ALL.into_iter().filter(|shape| wanted(&format!("{shape:?}"))).collect();
+    println!("{}", made(&shapes, passes, &mut over)?);
+    for folder in ["", "target/conformance/objects"].into_iter().filter(|_| wanted("objects")) {
         match objects(&root.join(folder), passes)? {
             Some(total) => println!("{total}"),
             None => println!("no objects in {folder}"),
@@ -42,9 +44,9 @@ pub(crate) fn check(root: &Path, passes: PassSet) -> anyhow::Result<()> {
 }
 
 /// A line for each shape, a column for each size.
-fn made(passes: PassSet, over: &mut Vec<String>) -> anyhow::Result<Table> {
+fn made(shapes: &[Shape], passes: PassSet, over: &mut Vec<String>) -> anyhow::Result<Table> {
     let mut table = table(["us/insn".to_owned()].into_iter().chain(SIZES.map(|size| size.to_string())));
-    for shape in Shape::ALL {
+    for &shape in shapes {
         let mut least = f64::INFINITY;
         let mut row = vec![format!("{shape:?}")];
         for size in SIZES {

@@ -15,7 +15,7 @@ pub(super) enum Shape {
     Straight,
     /// Short branches, one after the other.
     Branches,
-    /// As many functions as the verifier allows.
+    /// Functions of one length, up to as many as the verifier allows.
     Functions,
     /// Small loops, one after the other.
     Loops,
@@ -27,8 +27,10 @@ pub(super) enum Shape {
 const SCALARS: [Reg; 5] = [Reg::R1, Reg::R2, Reg::R3, Reg::R4, Reg::R5];
 const ARENA: Reg = Reg::R6;
 const CTX: Reg = Reg::R9;
-/// Besides the entry; the verifier takes 256.
+/// Most functions besides the entry; the verifier takes 256.
 const FUNCTIONS: usize = 250;
+/// Instructions of a function: with the most of them, the largest program.
+const FUNCTION_INSNS: usize = 400;
 
 impl Shape {
     pub(super) const ALL: [Self; 5] =
@@ -182,8 +184,7 @@ impl Maker {
     /// The entry calls all others; gives where each begins.
     fn functions(&mut self, size: usize) -> Vec<u32> {
         const CALL: usize = SCALARS.len() + 1;
-        // No function without a body.
-        let count = FUNCTIONS.min(size / (4 * CALL));
+        let count = (size / FUNCTION_INSNS).clamp(1, FUNCTIONS);
         let body = size / count - CALL;
         let entry_end = self.code.len() + count * CALL + 2;
         let mut starts = vec![0];

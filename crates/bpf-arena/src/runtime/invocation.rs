@@ -45,6 +45,8 @@ pub(crate) struct Invocation<'r> {
     pub(crate) time_limit: Option<Duration>,
     /// When that is reached, in nanoseconds of the monotonic clock.
     pub(crate) deadline: u64,
+    /// How often the run was asked whether it must end, if it has a time limit.
+    questions: u32,
     pace: Pace,
     /// What ends more than the function that was called; compiled code is told of it by [`VmContext::leave`].
     ///
@@ -156,11 +158,12 @@ impl<'r> Invocation<'r> {
             signal: &held.signal,
             time_limit: None,
             deadline: u64::MAX,
+            questions: 0,
             pace: Pace::default(),
             leave: None,
             regions,
             executor: Executor::Interpreter { callback_frame: 0 },
-            loops: Loops::first(image),
+            loops: Loops::first(image, LOOPS_PER_LOOK),
             instructions_left: image.options.instruction_limit.unwrap_or(u64::MAX),
             calls: Vec::new(),
             faults: FaultLog::default(),
@@ -198,7 +201,7 @@ impl<'r> Invocation<'r> {
 
     /// The same run from its beginning, once more. Random numbers go on.
     pub(crate) fn begin_again(&mut self) {
-        self.loops = Loops::first(self.image);
+        self.loops = Loops::first(self.image, LOOPS_PER_LOOK);
         self.instructions_left = self.image.options.instruction_limit.unwrap_or(u64::MAX);
         self.calls.clear();
         self.tail_calls = 0;
@@ -259,7 +262,20 @@ impl<'r> Invocation<'r> {
     /// round.
     #[inline]
     pub(crate) fn must_end(&mut self) -> bool {
+        if self.deadline != u64::MAX {
+            self.look_at_the_clock();
+        }
         self.signal.is_raised() && self.end_at(None)
+    }
+
+    /// A run with a time limit does not rely on being told in time, and sometimes looks at the clock itself.
+    fn look_at_the_clock(&mut self) {
+        /// Questions for each look: a look takes some 20 ns.
+        const QUESTIONS: u32 = 8;
+        self.questions = self.questions.wrapping_add(1);
+        if self.questions.is_multiple_of(QUESTIONS) && sys::host::monotonic_ns() >= self.deadline {
+            self.signal.raise(Reason::TimeLimit);
+        }
     }
 
     /// The run's CPU, unless it is to end before it gets one.
@@ -371,7 +387,7 @@ impl<'r> Invocation<'r> {
         let regions = std::mem::replace(&mut self.regions, regions);
         let calls = std::mem::take(&mut self.calls);
         let before = (self.loops, self.executor);
-        self.loops = Loops::first(&target.image);
+        self.loops = Loops::first(&target.image, LOOPS_PER_LOOK);
         self.programs += 1;
         self.use_objects();
         let result = target.enter(self, stack, ctx);
@@ -508,21 +524,21 @@ pub(crate) struct Loops {
 }
 
 impl Loops {
-    /// Of a function that begins.
-    pub(crate) fn first(image: &Image) -> Self {
+    /// Of a function that begins, and looks after so many iterations.
+    pub(crate) fn first(image: &Image, per_look: u64) -> Self {
         match image.options.loop_limit {
-            LoopLimit::Time(_) => Self::given(Answer::new(FIRST_LOOPS, 0)),
+            LoopLimit::Time(_) => Self::given(Answer::new(FIRST_LOOPS, 0), per_look),
             LoopLimit::Iterations(0) => Self { left: 0, state: 0 },
             LoopLimit::Iterations(count) => {
                 let loops = count.min(FIRST_LOOPS);
-                Self::given(Answer::new(loops, (count - loops).min(Answer::MOST)))
+                Self::given(Answer::new(loops, (count - loops).min(Answer::MOST)), per_look)
             }
         }
     }
 
     /// Takes as many as are used between two looks, of those that there are.
-    pub(crate) fn given(answer: Answer) -> Self {
-        let left = answer.loops().min(LOOPS_PER_LOOK);
+    pub(crate) fn given(answer: Answer, per_look: u64) -> Self {
+        let left = answer.loops().min(per_look);
         Self { left, state: answer.0 - left }
     }
 }

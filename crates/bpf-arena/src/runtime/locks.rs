@@ -29,8 +29,15 @@ pub(super) static ROWS: &[Row] = rows! {
 const EDEADLK: i32 = 35;
 const ETIMEDOUT: i32 = 110;
 
-/// Attempts to take a contended lock before the thread gives up its time slice.
+/// Attempts to take a contended lock before the thread gives way to others.
 const SPINS: u32 = 64;
+
+/// How often it gives way by yielding. On a busy machine that may cost it a slice of each of the others, so that it could not be
+/// ended meanwhile.
+const YIELDS: u32 = 16;
+
+/// How long it sleeps then, each time. Who sleeps is soon woken.
+const NAP: Duration = Duration::from_micros(20);
 
 /// How long a resilient lock is waited for (`RES_DEF_TIMEOUT`).
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -78,19 +85,17 @@ impl Resilient<'_> {
 fn spin_lock(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [lock, ..] = args;
     let place = run.memory(lock, 4, true)?;
-    let mut spins = 0_u32;
+    let mut attempts = Attempts::default();
     let mut to_end_since = None;
     while !take(&place, 1)? {
-        spins = spins.wrapping_add(1);
-        if spins.is_multiple_of(SPINS) {
-            if run.must_end() && to_end_since.get_or_insert_with(Instant::now).elapsed() >= GRACE {
-                run.leave = Some(Leave::Run);
-                return Ok(0);
-            }
-            std::thread::yield_now();
-        } else {
-            std::hint::spin_loop();
+        if attempts.count() {
+            continue;
         }
+        if run.must_end() && to_end_since.get_or_insert_with(Instant::now).elapsed() >= GRACE {
+            run.leave = Some(Leave::Run);
+            return Ok(0);
+        }
+        attempts.give_way();
     }
     run.lock = Some(place);
     Ok(0)
@@ -157,14 +162,12 @@ fn wait(run: &mut Invocation<'_>, lock: &Place<'_>, holder: u32) -> Result<i32, 
     let _waiting = Waiting::begin(holder, address);
     let begin = Instant::now();
     let mut next_look = begin;
-    let mut spins = 0_u32;
+    let mut attempts = Attempts::default();
     loop {
         if take(lock, holder)? {
             return Ok(0);
         }
-        spins = spins.wrapping_add(1);
-        if !spins.is_multiple_of(SPINS) {
-            std::hint::spin_loop();
+        if attempts.count() {
             continue;
         }
         let now = Instant::now();
@@ -182,7 +185,25 @@ fn wait(run: &mut Invocation<'_>, lock: &Place<'_>, holder: u32) -> Result<i32, 
         if run.must_end() {
             return Ok(ETIMEDOUT);
         }
-        std::thread::yield_now();
+        attempts.give_way();
+    }
+}
+
+/// Attempts to take a lock that is held.
+#[derive(Debug, Default)]
+struct Attempts(u32);
+
+impl Attempts {
+    /// Counts one; whether the next may follow at once.
+    fn count(&mut self) -> bool {
+        self.0 = self.0.saturating_add(1);
+        std::hint::spin_loop();
+        !self.0.is_multiple_of(SPINS)
+    }
+
+    /// Lets others run, the holder perhaps among them.
+    fn give_way(&self) {
+        if self.0 <= SPINS * YIELDS { std::thread::yield_now() } else { std::thread::sleep(NAP) }
     }
 }
 

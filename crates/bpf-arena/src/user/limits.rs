@@ -194,6 +194,7 @@ impl Deadlines {
 
     /// Raises the signals of runs whose time is over, until there have been none for a while.
     fn watch(&self) {
+        sys::host::be_prompt();
         let mut state = self.state();
         loop {
             let now = sys::host::monotonic_ns();

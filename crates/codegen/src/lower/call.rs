@@ -3,11 +3,12 @@
 use std::mem::offset_of;
 
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{self, AbiParam, ExternalName, InstBuilder, Signature, Value, types};
+use cranelift_codegen::ir::{AbiParam, InstBuilder, Signature, Value, types};
 use cranelift_codegen::isa::CallConv;
 use isa::{CallTarget, InsnIdx};
 
-use super::{Leaving, Lower, STUBS, context_memory, field, proven_memory, stub};
+use super::stub::{self, StubOf};
+use super::{Leaving, Lower, context_memory, field, proven_memory};
 use crate::abi::{self, VmContext};
 use crate::flow::Var;
 use crate::{CompileError, Import};
@@ -143,23 +144,12 @@ impl Lower<'_, '_> {
         self.first_result(call)
     }
 
-    /// Calls a function of the runtime where that hardly ever happens: nothing that the function keeps in machine registers is
-    /// lost, as the stub saves them all. The answer is in [`VmContext::answer`].
-    pub(super) fn cold_call(&mut self, import: Import, [first, second]: [Value; 2]) -> Value {
-        let stub = self.imports.stub(import);
-        let function = match self.stubs.get(&stub) {
-            Some(&function) => function,
-            None => {
-                let index = u32::try_from(stub).unwrap_or(u32::MAX);
-                let name = ir::UserExternalName::new(STUBS, index);
-                let name = self.b.func.declare_imported_user_function(name);
-                let signature = self.b.import_signature(stub::signature());
-                let name = ExternalName::user(name);
-                let data = ir::ExtFuncData { name, signature, colocated: true, patchable: false };
-                let function = self.b.import_function(data);
-                *self.stubs.entry(stub).or_insert(function)
-            }
-        };
+    /// Calls a stub, for what hardly ever happens: nothing that the function keeps in machine registers is lost. The answer is in
+    /// [`VmContext::answer`].
+    pub(super) fn cold_call(&mut self, stub: StubOf, [first, second]: [Value; 2]) -> Value {
+        let number = self.imports.stub(stub);
+        let b = &mut self.b;
+        let function = *self.stubs.entry(number).or_insert_with(|| stub::reference(b, number));
         let context = self.cold_context();
         self.b.ins().call(function, &[context, first, second]);
         self.b.ins().load(types::I64, context_memory(), context, field(offset_of!(VmContext, answer)))

@@ -6,8 +6,9 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, InstBuilder, Value, types};
 use isa::{Cond, InsnIdx};
 
-use super::{Counter, Lower, UNREACHED_TRAP, constant_memory, context_memory, field, proven_memory};
-use crate::abi::{LOOPS_MASK, LOOPS_PER_LOOK, VmContext};
+use super::stub::StubOf;
+use super::{Counter, Lower, UNREACHED_TRAP, constant_memory, context_memory, field, stop_word};
+use crate::abi::VmContext;
 use crate::flow::{BlockId, Budget, End, Test};
 use crate::{CompileError, Import};
 
@@ -89,8 +90,9 @@ impl Lower<'_, '_> {
 
         self.b.switch_to_block(look);
         self.b.set_cold_block(look);
-        self.more(at, counter, taken);
-        self.b.ins().jump(count, &[]);
+        let more = self.more(at, counter);
+        let none = self.b.ins().icmp_imm_s(IntCC::Equal, more, 0);
+        self.give_up_if(none, taken, count);
 
         self.b.switch_to_block(count);
         self.count(counter, -1);
@@ -112,65 +114,42 @@ impl Lower<'_, '_> {
 
         self.b.switch_to_block(look);
         self.b.set_cold_block(look);
-        self.more(at, counter, short);
+        self.more(at, counter);
         let left = counter.left.get(&mut self.b);
         let spent = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, left, iterations);
-        let too_few = self.b.create_block();
-        self.b.ins().brif(spent, too_few, &[], count, &[]);
-        self.b.switch_to_block(too_few);
-        self.b.set_cold_block(too_few);
-        let context = self.cold_context();
-        self.pretend(context, count, short);
+        self.give_up_if(spent, short, count);
 
         self.b.switch_to_block(count);
         self.count(counter, -iterations);
         self.b.ins().jump(enough, &[]);
     }
 
-    /// Takes more of the iterations that the runtime has given, or asks for them if there are none or the run is to end; if there
-    /// are no more, goes to `refused`.
-    fn more(&mut self, at: InsnIdx, counter: Counter, refused: ir::Block) {
+    /// Takes more of the iterations that the runtime has given, or asks for them if there are none or the run is to end; gives how
+    /// many.
+    fn more(&mut self, at: InsnIdx, counter: Counter) -> Value {
         let Counter { left, state } = counter;
-        let [ask, more, take] = [(); 3].map(|()| self.b.create_block());
-        let word = self.stop_word();
-        let before = state.get(&mut self.b);
-        let given = self.b.ins().band_imm_s(before, LOOPS_MASK.cast_signed());
-        let asked = self.b.ins().icmp(IntCC::UnsignedLessThanOrEqual, given, word);
-        self.b.ins().brif(asked, ask, &[], take, &[]);
-
-        self.b.switch_to_block(ask);
-        self.b.set_cold_block(ask);
         let before = state.get(&mut self.b);
         let insn = self.b.ins().iconst(types::I64, i64::from(at.0));
-        let answer = self.cold_call(Import::LoopBudget, [before, insn]);
-        // In the loop, as far as the backend can see.
-        let give_up = self.b.create_block();
-        let no_more = self.b.ins().icmp_imm_s(IntCC::Equal, answer, 0);
-        self.b.ins().brif(no_more, give_up, &[], more, &[]);
-        self.b.switch_to_block(give_up);
-        self.b.set_cold_block(give_up);
+        let taken = self.cold_call(StubOf::Loops, [before, insn]);
+        let after = field(offset_of!(VmContext, loops_left));
         let context = self.cold_context();
-        self.pretend(context, more, refused);
-
-        self.b.switch_to_block(more);
-        self.b.set_cold_block(more);
-        state.set(&mut self.b, answer);
-        self.b.ins().jump(take, &[]);
-
-        self.b.switch_to_block(take);
-        self.b.set_cold_block(take);
-        let before = state.get(&mut self.b);
-        let given = self.b.ins().band_imm_s(before, LOOPS_MASK.cast_signed());
-        // From 1 to as many, so that a multiple of it is left; without a number that would be worth a register in the loop.
-        let before_last = self.b.ins().iadd_imm_s(given, -1);
-        let mask = LOOPS_PER_LOOK.cast_signed() - 1;
-        let beyond = self.b.ins().band_imm_s(before_last, mask);
-        let taking = self.b.ins().iadd_imm_s(beyond, 1);
-        let kept = left.get(&mut self.b);
-        let sum = self.b.ins().iadd(kept, taking);
-        left.set(&mut self.b, sum);
-        let after = self.b.ins().isub(before, taking);
+        let after = self.b.ins().load(types::I64, context_memory(), context, after);
         state.set(&mut self.b, after);
+        let kept = left.get(&mut self.b);
+        let sum = self.b.ins().iadd(kept, taken);
+        left.set(&mut self.b, sum);
+        taken
+    }
+
+    /// Goes from a cold block to `go_on`, or to `give_up` if the condition holds. What is to be moved on the way there is cold, too, and
+    /// in the loop, as far as the backend can see.
+    fn give_up_if(&mut self, condition: Value, give_up: ir::Block, go_on: ir::Block) {
+        let leave = self.b.create_block();
+        self.b.ins().brif(condition, leave, &[], go_on, &[]);
+        self.b.switch_to_block(leave);
+        self.b.set_cold_block(leave);
+        let context = self.cold_context();
+        self.pretend(context, go_on, give_up);
     }
 
     /// Goes to `next`; for all the backend knows, there may be a run in which an address is 0, which goes to `never`.
@@ -188,23 +167,14 @@ impl Lower<'_, '_> {
     /// Goes to `next` unless the run is to end, which the runtime is asked only if somebody wants it.
     fn look(&mut self, at: InsnIdx, taken: ir::Block, next: ir::Block) {
         let ask = self.b.create_block();
-        let word = self.stop_word();
+        let context = self.cold_context();
+        let word = stop_word(&mut self.b, context);
         self.b.ins().brif(word, ask, &[], next, &[]);
         self.b.switch_to_block(ask);
         self.b.set_cold_block(ask);
         let insn = self.b.ins().iconst(types::I64, i64::from(at.0));
-        let answer = self.cold_call(Import::MustEnd, [insn, insn]);
+        let answer = self.cold_call(StubOf::Call(Import::MustEnd), [insn, insn]);
         self.b.ins().brif(answer, taken, &[], next, &[]);
-    }
-
-    /// The run's stop word, as it is now.
-    pub(super) fn stop_word(&mut self) -> Value {
-        let offset = field(offset_of!(VmContext, stop));
-        // Where it lies stays the same, but is not worth a register.
-        let context = self.cold_context();
-        let address = self.b.ins().load(types::I64, proven_memory().with_readonly(), context, offset);
-        // Atomic loads are not merged with others.
-        self.b.ins().atomic_load(types::I64, context_memory(), address)
     }
 
     /// Iterations that were counted and not used.

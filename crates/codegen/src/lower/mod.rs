@@ -11,6 +11,7 @@ pub(crate) mod inline;
 mod jump;
 mod mem;
 mod ordered;
+mod registers;
 pub(crate) mod stub;
 
 use std::collections::HashMap;
@@ -21,14 +22,16 @@ use cranelift_codegen::ir::{
     Value, types,
 };
 use cranelift_codegen::isa::{CallConv, TargetFrontendConfig};
-use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use isa::{CallTarget, Insn, InsnIdx, Reg, Size, Width};
 
 use crate::abi::VmContext;
-use crate::flow::{At, Block, Body, Budget, End, Inlined, Op, Src, Step, Var};
+use crate::flow::{At, Block, BlockId, Body, Budget, End, Inlined, Op, Src, Step, Var};
 use crate::machine::{Effort, Machine};
 use crate::source::Source;
 use crate::{CompileError, Import, Options, limits};
+use registers::{Register, Registers};
+use stub::StubOf;
 
 /// Marks an access to arena memory in the backend's table of traps.
 pub(crate) const ARENA_TRAP: TrapCode = TrapCode::unwrap_user(1);
@@ -45,8 +48,8 @@ pub(crate) const STUBS: u32 = 1;
 pub(crate) struct Imports {
     order: Vec<Import>,
     numbers: HashMap<Import, i32>,
-    /// Those that are called through a [stub](self::stub), in the order they are first needed.
-    stubs: Vec<Import>,
+    /// The [stubs](self::stub), in the order they are first needed.
+    stubs: Vec<StubOf>,
     /// Whether the code reads the number of its CPU.
     pub(crate) uses_cpu: bool,
 }
@@ -62,17 +65,17 @@ impl Imports {
         number * 8
     }
 
-    /// The number of the stub that calls an import.
-    fn stub(&mut self, import: Import) -> usize {
-        self.stubs.iter().position(|known| *known == import).unwrap_or_else(|| {
-            self.stubs.push(import);
+    /// The number of a stub.
+    fn stub(&mut self, stub: StubOf) -> usize {
+        self.stubs.iter().position(|known| *known == stub).unwrap_or_else(|| {
+            self.stubs.push(stub);
             self.stubs.len() - 1
         })
     }
 
-    /// The imports that have stubs, by the number of the stub.
-    pub(crate) fn stubs(&self) -> Vec<Import> {
-        self.stubs.clone()
+    /// The stub with this number. Those that are needed by others come behind them.
+    pub(crate) fn numbered_stub(&self, number: usize) -> Option<StubOf> {
+        self.stubs.get(number).copied()
     }
 
     /// All of them, in order.
@@ -91,6 +94,8 @@ pub(crate) struct Unit<'a> {
     pub(crate) machine: Machine,
     /// The backend's sizes and conventions.
     pub(crate) frontend: TargetFrontendConfig,
+    /// Iterations between two looks at the stop word.
+    loops_per_look: u64,
     /// Which calls may end more than themselves, besides tail calls.
     leaving: Leaving,
 }
@@ -114,6 +119,7 @@ impl<'a> Unit<'a> {
         options: &'a Options,
         machine: Machine,
         frontend: TargetFrontendConfig,
+        loops_per_look: u64,
     ) -> Self {
         let program = source.program();
         let lock = Insn::Call { target: CallTarget::Helper(call::SPIN_LOCK) };
@@ -124,7 +130,7 @@ impl<'a> Unit<'a> {
         } else {
             Leaving::Never
         };
-        Self { source, options, machine, frontend, leaving }
+        Self { source, options, machine, frontend, loops_per_look, leaving }
     }
 }
 
@@ -141,8 +147,8 @@ pub(crate) fn function(
     let builder = FunctionBuilder::new(func, scratch);
     let mut lower = Lower::begin(unit, body, imports, builder);
     let labels = lower.labels.clone();
-    for (block, label) in body.blocks.iter().zip(labels) {
-        lower.block(block, label)?;
+    for ((id, block), label) in body.each_block().zip(labels) {
+        lower.block(body, id, block, label)?;
     }
     lower.b.seal_all_blocks();
     lower.b.finalize(unit.frontend);
@@ -157,15 +163,6 @@ fn signature(subprogram: usize) -> Signature {
     signature.params = vec![AbiParam::new(types::I64); registers + 2];
     signature.returns = vec![AbiParam::new(types::I64)];
     signature
-}
-
-/// Where a variable, or the loop budget, is kept.
-#[derive(Clone, Copy)]
-enum Register {
-    /// Wherever the backend likes.
-    Variable(Variable),
-    /// In the function's frame.
-    Slot(ir::StackSlot),
 }
 
 /// The iterations that a group of `may_goto` have together.
@@ -185,7 +182,7 @@ struct Lower<'a, 'f> {
     /// The blocks of the body, in order.
     labels: Vec<ir::Block>,
     /// The variables; that of `r10` is not used.
-    vars: Vec<Register>,
+    vars: Registers,
     /// `r10`.
     frame: Value,
     /// The context.
@@ -203,7 +200,7 @@ struct Lower<'a, 'f> {
     import_signature: Option<ir::SigRef>,
     /// Subprograms this function refers to.
     functions: HashMap<usize, ir::FuncRef>,
-    /// Stubs this function refers to.
+    /// Stubs this function refers to, by their numbers.
     stubs: HashMap<usize, ir::FuncRef>,
 }
 
@@ -220,11 +217,11 @@ impl<'a, 'f> Lower<'a, 'f> {
         let (context, frame) = (context.unwrap_or(zero), frame.unwrap_or(zero));
         let arguments = params.get(1..params.len().saturating_sub(1)).unwrap_or_default();
         let effort = limits::effort(body);
-        let vars: Vec<_> = (0..body.vars).map(|_| Register::new(&mut b, effort)).collect();
-        for (number, register) in vars.iter().take(usize::from(Var::REGISTERS)).enumerate() {
-            let argument = number.checked_sub(1).and_then(|i| arguments.get(i));
+        let mut vars = Registers::new(&mut b, body, effort);
+        for number in 0..Var::REGISTERS {
+            let argument = number.checked_sub(1).and_then(|i| arguments.get(usize::from(i)));
             // What the program cannot read before it writes it is only ever passed on, unread, by calls.
-            register.set(&mut b, argument.copied().unwrap_or(frame));
+            vars.set(&mut b, Var(number), argument.copied().unwrap_or(frame));
         }
         let window =
             b.ins().load(types::I64, constant_memory(), context, field(offset_of!(VmContext, window_base)));
@@ -257,6 +254,7 @@ impl<'a, 'f> Lower<'a, 'f> {
         if body.blocks.iter().any(|block| matches!(block.end, End::MayGoto { .. } | End::Look { .. })) {
             lower.save_context();
         }
+        lower.vars.end_block(&mut lower.b, body, None);
         match lower.labels.first() {
             Some(&first) => _ = lower.b.ins().jump(first, &[]),
             None => _ = lower.b.ins().trap(UNREACHED_TRAP),
@@ -264,8 +262,15 @@ impl<'a, 'f> Lower<'a, 'f> {
         lower
     }
 
-    fn block(&mut self, block: &Block, label: ir::Block) -> Result<(), CompileError> {
+    fn block(
+        &mut self,
+        body: &Body,
+        id: BlockId,
+        block: &Block,
+        label: ir::Block,
+    ) -> Result<(), CompileError> {
         self.b.switch_to_block(label);
+        self.vars.begin_block();
         if block.cold {
             self.b.set_cold_block(label);
         }
@@ -274,6 +279,7 @@ impl<'a, 'f> Lower<'a, 'f> {
             self.step(step)?;
         }
         self.b.set_srcloc(location(block.at));
+        self.vars.end_block(&mut self.b, body, Some(id));
         self.end(block.at.insn, block.end)
     }
 
@@ -316,7 +322,8 @@ impl<'a, 'f> Lower<'a, 'f> {
             }
             Op::Forget { vars } => self.clobber(vars),
             Op::Stopped { dst } => {
-                let word = self.stop_word();
+                let context = self.cold_context();
+                let word = stop_word(&mut self.b, context);
                 self.set(dst, word);
             }
             Op::BeginBudget { budget } => self.begin_budget(budget),
@@ -342,17 +349,15 @@ impl<'a, 'f> Lower<'a, 'f> {
 
     /// The 64 bits of a variable.
     fn get(&mut self, var: Var) -> Value {
-        match self.vars.get(var.index()) {
-            Some(register) if var != Var::FRAME => register.get(&mut self.b),
-            _ => self.frame,
+        if var == Var::FRAME {
+            return self.frame;
         }
+        self.vars.get(&mut self.b, var).unwrap_or(self.frame)
     }
 
     /// Sets the 64 bits of a variable. `r10` cannot be written; verification sees to that.
     fn set(&mut self, var: Var, value: Value) {
-        if let Some(register) = self.vars.get(var.index()) {
-            register.set(&mut self.b, value);
-        }
+        self.vars.set(&mut self.b, var, value);
     }
 
     /// The low bits of a variable, as wide as the operation.
@@ -405,30 +410,13 @@ impl<'a, 'f> Lower<'a, 'f> {
     }
 }
 
-impl Register {
-    fn new(b: &mut FunctionBuilder<'_>, effort: Effort) -> Self {
-        match effort {
-            Effort::Full => Self::Variable(b.declare_var(types::I64)),
-            Effort::Linear => {
-                let slot = ir::StackSlotData::new(ir::StackSlotKind::ExplicitSlot, 8, 3);
-                Self::Slot(b.create_sized_stack_slot(slot))
-            }
-        }
-    }
-
-    fn get(self, b: &mut FunctionBuilder<'_>) -> Value {
-        match self {
-            Self::Variable(variable) => b.use_var(variable),
-            Self::Slot(slot) => b.ins().stack_load(types::I64, types::I64, slot, 0),
-        }
-    }
-
-    fn set(self, b: &mut FunctionBuilder<'_>, value: Value) {
-        match self {
-            Self::Variable(variable) => b.def_var(variable, value),
-            Self::Slot(slot) => _ = b.ins().stack_store(types::I64, value, slot, 0),
-        }
-    }
+/// The run's stop word, as it is now.
+fn stop_word(b: &mut FunctionBuilder<'_>, context: Value) -> Value {
+    let offset = field(offset_of!(VmContext, stop));
+    // Where it lies stays the same, but is not worth a register.
+    let address = b.ins().load(types::I64, proven_memory().with_readonly(), context, offset);
+    // Atomic loads are not merged with others.
+    b.ins().atomic_load(types::I64, context_memory(), address)
 }
 
 /// The type of an integer in memory.

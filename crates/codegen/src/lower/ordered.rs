@@ -50,12 +50,13 @@ impl Lower<'_, '_> {
         update: Update,
     ) -> Value {
         let width = if size == Size::DW { Width::W64 } else { Width::W32 };
+        let operand = self.get_low(width, update.src);
+        let unchanged = update.expected.map_or(operand, |expected| self.get_low(width, expected));
         if self.unit.machine == Machine::X86_64 {
-            return self.update(width, flags, address, update);
+            return self.update(flags, update.op, address, operand, unchanged);
         }
-        let unchanged = self.get_low(width, update.expected.unwrap_or(update.src));
         self.where_aligned(size, flags, address, unchanged, |lower| {
-            let old = lower.update(width, flags, address, update);
+            let old = lower.update(flags, update.op, address, operand, unchanged);
             if update.old.is_some() && lower.unit.machine.is_exclusive(update.op) {
                 lower.b.ins().fence();
             }
@@ -63,24 +64,28 @@ impl Lower<'_, '_> {
         })
     }
 
-    fn update(&mut self, width: Width, flags: MemFlagsData, address: Value, update: Update) -> Value {
-        let operand = self.get_low(width, update.src);
-        let op = match update.op {
+    /// `expected` is that of a comparison.
+    fn update(
+        &mut self,
+        flags: MemFlagsData,
+        op: AtomicOp,
+        address: Value,
+        operand: Value,
+        expected: Value,
+    ) -> Value {
+        let op = match op {
             AtomicOp::Add => ir::AtomicRmwOp::Add,
             AtomicOp::Or => ir::AtomicRmwOp::Or,
             AtomicOp::And => ir::AtomicRmwOp::And,
             AtomicOp::Xor => ir::AtomicRmwOp::Xor,
             AtomicOp::Xchg => ir::AtomicRmwOp::Xchg,
-            AtomicOp::CmpXchg => {
-                let expected = self.get_low(width, update.expected.unwrap_or(update.src));
-                return self.b.ins().atomic_cas(flags, address, expected, operand);
-            }
+            AtomicOp::CmpXchg => return self.b.ins().atomic_cas(flags, address, expected, operand),
         };
         let ty = self.b.func.dfg.value_type(operand);
         self.b.ins().atomic_rmw(ty, flags, op, address, operand)
     }
 
-    /// What `access` gives, or `otherwise` where the address is not a multiple of the size.
+    /// What `access`, which reads no variable, gives, or `otherwise` where the address is not a multiple of the size.
     fn where_aligned(
         &mut self,
         size: Size,
