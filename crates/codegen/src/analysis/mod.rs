@@ -2,6 +2,7 @@
 //!
 //! Nothing here follows changes: a pass that changes blocks asks anew.
 
+mod bits;
 mod dominators;
 mod edges;
 mod frames;
@@ -14,6 +15,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bits::Bits;
 pub(crate) use dominators::Dominators;
 pub(crate) use edges::{Edges, drop_unreached};
 pub(crate) use frames::{FrameAddresses, FrameState, followed};

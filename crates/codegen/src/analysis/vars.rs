@@ -12,11 +12,6 @@ impl VarSet {
         Self(vec![0; usize::from(vars).div_ceil(64)])
     }
 
-    /// All variables of a body with so many.
-    pub(crate) fn full(vars: u16) -> Self {
-        Self(vec![u64::MAX; usize::from(vars).div_ceil(64)])
-    }
-
     /// Whether a variable is in it.
     pub(crate) fn contains(&self, var: Var) -> bool {
         self.0.get(var.index() / 64).is_some_and(|word| word >> (var.index() % 64) & 1 != 0)
@@ -46,16 +41,6 @@ impl VarSet {
             *word |= other;
         }
         more
-    }
-
-    /// Keeps what is in another set too; whether that is less than before.
-    pub(crate) fn retain(&mut self, other: &Self) -> bool {
-        let mut less = false;
-        for (word, other) in self.0.iter_mut().zip(&other.0) {
-            less |= *word & !other != 0;
-            *word &= other;
-        }
-        less
     }
 
     /// Takes all of another set out.

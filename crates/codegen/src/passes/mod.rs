@@ -8,6 +8,7 @@
 
 mod callbacks;
 mod calls;
+mod demand;
 mod inline;
 mod layout;
 mod narrow;
@@ -39,7 +40,9 @@ pub enum Pass {
     Tidy,
     /// Computes both sides of small branches and selects the results.
     Selects,
-    /// Knows which values have nothing in their upper halves, and leaves out what would clear them.
+    /// Computes in 32 bits what nobody reads the upper half of.
+    Demand,
+    /// Knows which bits of values are 0, and leaves out what would clear them.
     Narrow,
     /// Several iterations of innermost loops in a row.
     Unroll,
@@ -49,13 +52,14 @@ pub enum Pass {
 
 impl Pass {
     /// All of them, in the order they run (first).
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Callbacks,
         Self::Inline,
         Self::Calls,
         Self::Slots,
         Self::Tidy,
         Self::Selects,
+        Self::Demand,
         Self::Narrow,
         Self::Unroll,
         Self::Layout,
@@ -69,6 +73,7 @@ impl Pass {
             Self::Inline => "inline",
             Self::Calls => "calls",
             Self::Slots => "slots",
+            Self::Demand => "demand",
             Self::Narrow => "narrow",
             Self::Tidy => "tidy",
             Self::Selects => "selects",
@@ -100,6 +105,7 @@ impl Pass {
                 each(&|body| calls::run(body, source, has_callbacks), bodies)
             }
             Self::Slots => each(&slots::run, bodies),
+            Self::Demand => each(&demand::run, bodies),
             Self::Narrow => each(&narrow::run, bodies),
             Self::Tidy => each(&tidy::run, bodies),
             Self::Selects => each(&selects::run, bodies),
@@ -111,9 +117,9 @@ impl Pass {
 
 /// The order in which passes run. Functions that are put in the place of their calls share slots of the stack and may use them
 /// differently, so slots become variables before, too.
-const ORDER: [Pass; 11] = {
-    use Pass::{Callbacks, Calls, Inline, Layout, Narrow, Selects, Slots, Tidy, Unroll};
-    [Callbacks, Slots, Inline, Calls, Slots, Tidy, Selects, Tidy, Narrow, Unroll, Layout]
+const ORDER: [Pass; 12] = {
+    use Pass::{Callbacks, Calls, Demand, Inline, Layout, Narrow, Selects, Slots, Tidy, Unroll};
+    [Callbacks, Slots, Inline, Calls, Slots, Tidy, Selects, Tidy, Demand, Narrow, Unroll, Layout]
 };
 
 /// Whether a body has the address of a function.

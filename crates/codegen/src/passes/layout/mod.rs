@@ -115,9 +115,24 @@ fn is_brief(op: &Op) -> bool {
     op.is_pure() || matches!(op, Op::Load { .. })
 }
 
-/// Marks what leads nowhere but to where execution never comes.
+/// Marks what leads nowhere but to where execution never comes, and what only is reached from there or when a run has to give up.
 fn mark_cold(body: &mut Body) {
-    for &id in Edges::of(body).order().iter().rev() {
+    let edges = Edges::of(body);
+    for &id in edges.order().iter().skip(1) {
+        // What leads back comes behind.
+        let earlier = |from: &&BlockId| edges.place(**from) < edges.place(id);
+        let rarely = |from: &BlockId| {
+            body.block(*from).is_some_and(|block| {
+                let gives_up = matches!(block.end, End::MayGoto { taken, next, .. } | End::Look { taken, next } if taken == id && next != id);
+                block.cold || gives_up
+            })
+        };
+        let is_cold = edges.predecessors(id).iter().filter(earlier).all(rarely);
+        if let Some(block) = body.block_mut(id) {
+            block.cold |= is_cold;
+        }
+    }
+    for &id in edges.order().iter().rev() {
         let Some(block) = body.block(id) else { continue };
         let never = match block.end {
             End::Trap => true,
