@@ -108,13 +108,17 @@ pub const GO_ON: u64 = 0;
 /// In [`VmContext::stop`]: the run is to end. Above every number of iterations.
 pub const STOP: u64 = u64::MAX;
 
-/// Most `may_goto` iterations of one function between two looks at the stop word, if each accesses the arena once;
-/// [`Compiled::loops_per_look`](crate::Compiled::loops_per_look) says what it is for a program. A look costs a few instructions
-/// and perhaps a mispredicted branch; 192 accesses that each meet a missing page take less than a millisecond (some 4 us each, at worst).
-pub const LOOPS_PER_LOOK: u64 = 192;
+/// Most `may_goto` iterations of one function between two looks at the stop word;
+/// [`Compiled::loops_per_look`](crate::Compiled::loops_per_look) says what it is for a program. A look costs a short call and
+/// perhaps a mispredicted branch: looks every 16 iterations made programs slower by a tenth.
+pub const LOOPS_PER_LOOK: u64 = 256;
 
-/// The fewest, however many accesses there are.
-pub const LOOPS_PER_LOOK_LEAST: u64 = 16;
+/// Most accesses of the arena between two looks, as far as that leaves [`LOOPS_PER_LOOK_LEAST`] iterations. If each meets a missing
+/// page, they take some milliseconds.
+pub const ACCESSES_PER_LOOK: u64 = 1024;
+
+/// The fewest iterations, however many accesses there are.
+pub const LOOPS_PER_LOOK_LEAST: u64 = 128;
 
 /// What of an answer of [`Import::LoopBudget`](crate::Import::LoopBudget) is the number of iterations until the next question; the
 /// rest belongs to the runtime.

@@ -7,7 +7,7 @@
 use isa::CallTarget;
 use verifier::Memory;
 
-use crate::abi::{LOOPS_PER_LOOK, LOOPS_PER_LOOK_LEAST};
+use crate::abi::{ACCESSES_PER_LOOK, LOOPS_PER_LOOK, LOOPS_PER_LOOK_LEAST};
 use crate::analysis::{Dominators, Edges, Loop, Loops};
 use crate::flow::{Body, End, Op};
 use crate::limits;
@@ -25,7 +25,7 @@ pub(crate) fn iterations(bodies: &[Body], source: Source<'_>) -> u64 {
     let callees = callees(bodies, source);
     let counted = bodies.iter().filter(|body| body.budgets > 0);
     let most = counted.map(|body| most_accesses(body, source, &callees)).max();
-    (LOOPS_PER_LOOK / most.unwrap_or(1).max(1)).max(LOOPS_PER_LOOK_LEAST)
+    (ACCESSES_PER_LOOK / most.unwrap_or(1).max(1)).clamp(LOOPS_PER_LOOK_LEAST, LOOPS_PER_LOOK)
 }
 
 /// Accesses of the arena in each subprogram, by its index, with those in what it calls.

@@ -88,5 +88,5 @@ fn build() -> anyhow::Result<PathBuf> {
         message.get("executable")?.as_str().map(PathBuf::from)
     };
     let lines = String::from_utf8_lossy(&output.stdout);
-    lines.lines().filter_map(artifact).last().context("cargo names no executable")
+    lines.lines().rev().find_map(artifact).context("cargo names no executable")
 }

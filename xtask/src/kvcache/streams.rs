@@ -74,7 +74,7 @@ fn value(rng: &mut Rng) -> Vec<u8> {
         // Above half of the range memcached reads behind the item, and what it says depends on what is there.
         1..4 => rng.u64(..1 << 62).to_string().into(),
         4 => rng.u8(..).to_string().into(),
-        5 => pick(rng, &[" 12", "12 x", "-1", "99999999999999999999", "1x", "+7", "007", "4\04"]).into(),
+        5 => pick(rng, &[" 12", "12 x", "-1", "99999999999999999999", "1x", "+7", "007", "4\x004"]).into(),
         6 => vec![b'l'; rng.usize(1300..3000)],
         7 => vec![b'x'; rng.usize(10_000..200_000)],
         8 => (0..rng.usize(0..50)).map(|_| rng.u8(..)).collect(),
