@@ -56,7 +56,12 @@ fn spawn(app: &App, name: &str, limits: RunLimits) -> mpsc::Receiver<Result<Outc
     let before = started(app);
     let program = app.program(name).unwrap().limited(limits).unwrap();
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || sender.send(program.run(&mut ())));
+    thread::spawn(move || {
+        let result = program.run(&mut ());
+        // The arena lies at a fixed address, and whoever hears of the end may want it.
+        drop(program);
+        sender.send(result)
+    });
     wait_until(name, || started(app) > before);
     receiver
 }

@@ -89,7 +89,8 @@ fn main() {
         Ok("client") => return wire::ask(),
         _ => {}
     }
-    let args = Arguments::from_args();
+    // One after the other: kept arenas lie at a fixed address, and namespaces have the process's number.
+    let args = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     let needed = [Capability::Bpf, Capability::Perfmon, Capability::NetAdmin, Capability::SysAdmin];
     let missing = CapabilitySet::effective().first_missing(&needed).map(|c| c.to_string());
     let kernel = KERNEL.into_iter().map(|(name, test)| match &missing {
