@@ -221,7 +221,10 @@ fn compare(
         // Loops of many paths may be more than a verifier is willing to look at. They must stay few.
         Err(Failure::Load(LoadError::Rejected { source, .. }))
             if features.shapes
-                && matches!(source.reason(), Reason::TooComplex { .. } | Reason::TooManyBranches { .. }) =>
+                && matches!(
+                    source.reason(),
+                    Reason::TooComplex { .. } | Reason::TooManyBranches { .. } | Reason::TooManyStates { .. }
+                ) =>
         {
             totals.unwalked.fetch_add(1, Ordering::Relaxed);
             Ok(())
