@@ -5,11 +5,10 @@
 //! them looks more often, and the looks cost it no larger part of its time.
 
 use isa::CallTarget;
-use verifier::Memory;
 
 use crate::abi::{ACCESSES_PER_LOOK, LOOPS_PER_LOOK, LOOPS_PER_LOOK_LEAST};
 use crate::analysis::{Dominators, Edges, Loop, Loops};
-use crate::flow::{Body, End, Op};
+use crate::flow::{Block, Body, End, Op};
 use crate::limits;
 use crate::machine::Effort;
 use crate::source::Source;
@@ -43,16 +42,13 @@ fn callees(bodies: &[Body], source: Source<'_>) -> Vec<u64> {
 }
 
 /// Accesses of the arena in a block, and in what it calls.
-fn accesses(block: &crate::flow::Block, source: Source<'_>, callees: &[u64]) -> u64 {
+fn accesses(block: &Block, source: Source<'_>, callees: &[u64]) -> u64 {
     let count = |op: &Op, at| match *op {
-        Op::Load { place, .. } | Op::Store { place, .. } | Op::Atomic { place, .. } => {
-            u64::from(place.memory == Memory::Arena)
-        }
         Op::Call { target: CallTarget::Local(offset), .. } => {
             let callee = source.subprogram_at(at, offset);
             callee.and_then(|callee| callees.get(callee)).copied().unwrap_or(0)
         }
-        _ => 0,
+        _ => op.accesses_arena().into(),
     };
     block.steps.iter().map(|step| count(&step.op, step.at.insn)).fold(0, u64::saturating_add)
 }

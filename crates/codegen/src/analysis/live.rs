@@ -37,11 +37,7 @@ impl Liveness {
 
     /// Behind the end of a block: where it may lead. What the end itself reads is not in it.
     pub(crate) fn behind(&self, body: &Body, id: BlockId) -> VarSet {
-        let mut set = self.none.clone();
-        for next in body.block(id).into_iter().flat_map(|block| block.end.successors()) {
-            set.extend(self.at(next));
-        }
-        set
+        union_behind(body, id, &self.entries)
     }
 
     /// Behind the last operation of a block, before its end.
@@ -52,6 +48,17 @@ impl Liveness {
         }
         set
     }
+}
+
+/// What is in the sets of the blocks that may come next, of sets for the beginning of each block.
+pub(crate) fn union_behind(body: &Body, id: BlockId, entries: &[VarSet]) -> VarSet {
+    let mut set = VarSet::empty(body.vars);
+    for next in body.block(id).into_iter().flat_map(|block| block.end.successors()) {
+        if let Some(entry) = entries.get(next.index()) {
+            set.extend(entry);
+        }
+    }
+    set
 }
 
 /// What a block reads before it writes it, and what it writes.

@@ -20,7 +20,7 @@ pub(crate) use dominators::Dominators;
 pub(crate) use edges::{Edges, drop_unreached};
 pub(crate) use frames::{FrameAddresses, FrameState, followed};
 pub(crate) use induction::{Induction, Inductions};
-pub(crate) use live::Liveness;
+pub(crate) use live::{Liveness, union_behind};
 pub(crate) use loops::{Loop, LoopId, Loops};
 pub(crate) use vars::VarSet;
 pub(crate) use work::Worklist;

@@ -9,7 +9,7 @@ mod op;
 mod text;
 
 use isa::InsnIdx;
-use verifier::{FrameFacts, Memory};
+use verifier::FrameFacts;
 
 pub(crate) use op::{Budget, Op, Order, PacketIndex, Place, Src, Test, Use, Var};
 
@@ -253,7 +253,7 @@ impl Body {
     /// Whether it accesses an arena.
     pub(crate) fn uses_arena(&self) -> bool {
         let mut steps = self.blocks.iter().flat_map(|block| &block.steps);
-        steps.any(|step| step.op.place().is_some_and(|place| place.memory == Memory::Arena))
+        steps.any(|step| step.op.accesses_arena())
     }
 
     /// The block with this number.

@@ -247,7 +247,12 @@ impl Op {
         }
     }
 
-    /// The same, to change it.
+    /// Whether it accesses an arena.
+    pub(crate) fn accesses_arena(&self) -> bool {
+        self.place().is_some_and(|place| place.memory == Memory::Arena)
+    }
+
+    /// The memory that is accessed, to change it.
     pub(crate) fn place_mut(&mut self) -> Option<&mut Place> {
         match self {
             Self::Load { place, .. } | Self::Store { place, .. } | Self::Atomic { place, .. } => Some(place),

@@ -9,8 +9,8 @@
 use isa::{AluOp, Size, Width};
 use verifier::Memory;
 
-use crate::analysis::{Edges, VarSet, Worklist};
-use crate::flow::{Block, Body, Op, PacketIndex, Place, Src, Test};
+use crate::analysis::{Edges, VarSet, Worklist, union_behind};
+use crate::flow::{Block, Body, End, Op, PacketIndex, Place, Src, Test};
 
 /// Computes in 32 bits; the result is how often.
 pub(super) fn run(body: &mut Body) -> u32 {
@@ -18,7 +18,7 @@ pub(super) fn run(body: &mut Body) -> u32 {
     let entries = entries(body, &edges);
     let mut changes = 0;
     for &id in edges.order() {
-        let mut wide = behind(body, id, &entries);
+        let mut wide = union_behind(body, id, &entries);
         let Some(block) = body.block_mut(id) else { continue };
         step_over_end(&mut wide, block);
         for step in block.steps.iter_mut().rev() {
@@ -38,7 +38,7 @@ fn entries(body: &Body, edges: &Edges) -> Vec<VarSet> {
     let mut entries = vec![VarSet::empty(body.vars); body.blocks.len()];
     let mut work = Worklist::backwards(body, edges);
     while let Some(id) = work.next() {
-        let mut wide = behind(body, id, &entries);
+        let mut wide = union_behind(body, id, &entries);
         let Some(block) = body.block(id) else { continue };
         step_over_end(&mut wide, block);
         block.steps.iter().rev().for_each(|step| step_back(&mut wide, &step.op));
@@ -49,20 +49,9 @@ fn entries(body: &Body, edges: &Edges) -> Vec<VarSet> {
     entries
 }
 
-/// Those of all blocks that may come next.
-fn behind(body: &Body, id: crate::flow::BlockId, entries: &[VarSet]) -> VarSet {
-    let mut wide = VarSet::empty(body.vars);
-    for next in body.block(id).into_iter().flat_map(|block| block.end.successors()) {
-        if let Some(entry) = entries.get(next.index()) {
-            wide.extend(entry);
-        }
-    }
-    wide
-}
-
 fn step_over_end(wide: &mut VarSet, block: &Block) {
     match block.end {
-        crate::flow::End::Branch { test, .. } => read_test(wide, test),
+        End::Branch { test, .. } => read_test(wide, test),
         end => end.reads(|var| _ = wide.insert(var)),
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn run(body: &mut Body) -> u32 {
         let (edges, dominators) = (&edges, &dominators);
         let l = Candidate { edges, dominators, shape: &shape, inductions: &inductions, copies };
         let exit = count::find(body, l);
-        if !goes_on(body, &shape, exit.is_some()) {
+        if !goes_on(&shape, exit.is_some()) {
             continue;
         }
         room = left;
@@ -90,13 +90,11 @@ pub(super) fn run(body: &mut Body) -> u32 {
 /// A counted loop that ends early when it has found something in an array can; one that ends where two things differ often does
 /// so at once, and what is asked before several iterations would not pay. In a loop that is not counted each copy still tests
 /// for its end, so that little is gained unless it is arithmetic alone.
-fn goes_on(body: &Body, shape: &Shape, counted: bool) -> bool {
-    let blocks = shape.blocks.iter().filter_map(|id| body.block(*id));
-    let loads = blocks.flat_map(|b| &b.steps).filter(|step| matches!(step.op, Op::Load { .. })).count();
+fn goes_on(shape: &Shape, counted: bool) -> bool {
     match shape.exits {
         1 if counted => true,
-        1 => shape.iterations > 0 && loads == 0,
-        2 => counted && loads <= 1,
+        1 => shape.iterations > 0 && shape.loads == 0,
+        2 => counted && shape.loads <= 1,
         _ => false,
     }
 }
@@ -109,11 +107,10 @@ fn copies(body: &Body, shape: &Shape) -> Option<u32> {
             && block.steps.iter().all(|step| !matches!(step.op, Op::Call { .. } | Op::LoadPacket { .. }))
             && !matches!(block.end, End::Trap | End::Exit(_))
     };
-    // What is computed from values that were loaded, the backend puts behind all loads.
-    let loads = blocks.clone().flat_map(|b| &b.steps).filter(|s| matches!(s.op, Op::Load { .. })).count();
     match shape.size {
         _ if !blocks.all(worth) => None,
-        size if size <= FOUR_TIMES && 4 * loads <= LOADED => Some(4),
+        // What is computed from values that were loaded, the backend puts behind all loads.
+        size if size <= FOUR_TIMES && 4 * shape.loads <= LOADED => Some(4),
         size if size <= TWICE => Some(2),
         _ => None,
     }

@@ -23,6 +23,8 @@ pub(super) struct Shape {
     pub(super) exits: usize,
     /// Number of operations, with those that end blocks.
     pub(super) size: usize,
+    /// Number of loads.
+    pub(super) loads: usize,
     /// Per block: how many were taken on the way from the header to its beginning.
     taken: HashMap<BlockId, u32>,
 }
@@ -42,6 +44,7 @@ impl Shape {
             iterations: 0,
             exits: 0,
             size: 0,
+            loads: 0,
             taken: HashMap::from([(l.header, 0)]),
         };
         shape.budget = shape.single_budget(body)?;
@@ -49,6 +52,7 @@ impl Shape {
         for id in shape.blocks.clone() {
             let block = body.block(id)?;
             shape.size += block.steps.len() + usize::from(!matches!(block.end, End::Jump(_)));
+            shape.loads += block.steps.iter().filter(|step| matches!(step.op, Op::Load { .. })).count();
             let leaves = matches!(block.end, End::Branch { .. });
             shape.exits += usize::from(leaves && block.end.successors().any(|to| !l.own.contains(&to)));
             let before = shape.taken(id)?;
