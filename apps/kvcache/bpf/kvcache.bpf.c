@@ -9,6 +9,9 @@
  * over the packet. So both programs, on XDP and in traffic control, are the same code around different helpers, and no
  * pointer into a packet is ever followed.
  *
+ * Either can be attached alone. Together, XDP marks the packets that it has the answer to, but no room for, and traffic control
+ * looks at these alone.
+ *
  * User space writes while this reads. What the program relies on stands in src/store/table.rs and item.rs.
  */
 #include "bpf_arena.h"
@@ -39,6 +42,11 @@ struct __sk_buff {
 	u32 priority;
 	u32 ingress_ifindex;
 	u32 ifindex;
+	u32 unused[8];
+	u32 data;
+	u32 data_end;
+	u32 unused_too[14];
+	u32 data_meta;
 };
 
 HELPER(9, long, bpf_skb_store_bytes, struct __sk_buff *, u32 offset, const void *from, u32 len, u64 flags);
@@ -46,12 +54,14 @@ HELPER(23, long, bpf_redirect, u32 ifindex, u64 flags);
 HELPER(26, long, bpf_skb_load_bytes, const void *, u32 offset, void *to, u32 len);
 HELPER(38, long, bpf_skb_change_tail, struct __sk_buff *, u32 len, u64 flags);
 HELPER(44, long, bpf_xdp_adjust_head, struct xdp_md *, int delta);
+HELPER(54, long, bpf_xdp_adjust_meta, struct xdp_md *, int delta);
 HELPER(65, long, bpf_xdp_adjust_tail, struct xdp_md *, int delta);
 HELPER(189, long, bpf_xdp_load_bytes, struct xdp_md *, u32 offset, void *to, u32 len);
 HELPER(190, long, bpf_xdp_store_bytes, struct xdp_md *, u32 offset, void *from, u32 len);
 
 enum { XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX };
-enum { TC_ACT_OK = 0, TC_ACT_SHOT = 2 };
+/* The first leaves the packet to whoever is attached next. */
+enum { TC_ACT_UNSPEC = -1, TC_ACT_SHOT = 2 };
 
 #define ETH_IPV4 0x0800
 #define ETH_IPV6 0x86dd
@@ -67,6 +77,7 @@ enum { TC_ACT_OK = 0, TC_ACT_SHOT = 2 };
 #define CHAIN 8		/* buckets of a chain that are looked at */
 #define DIGITS 24	/* where numbers end in the digits */
 #define AROUND 58	/* most bytes of an answer to one key, besides key and value */
+#define MARK 0x7661636bu /* in front of a packet: XDP leaves it to traffic control */
 
 #define HASH_MULTIPLIER 0x9e3779b97f4a7c15ull
 #define HASH_FINISHER 0xd6e8feb86659fd93ull
@@ -82,16 +93,10 @@ struct {
 	__uint(max_entries, 1 << 20);
 } arena SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct kv_counters);
-} counters SEC(".maps");
-
 /* What one run works with. */
 struct scratch {
 	u64 fence;
+	u32 path;     /* who runs: one of the paths below */
 	u32 v6;
 	u32 ip;	      /* where its header is */
 	u32 udp;
@@ -127,6 +132,7 @@ const volatile struct kv_constants constants = {
 	.touch_fetched = KV_TOUCH_FETCHED,
 	.touch_shift = KV_TOUCH_SHIFT,
 	.item_bytes = sizeof(struct kv_item),
+	.cpus = KV_CPUS,
 	.hash_multiplier = HASH_MULTIPLIER,
 	.hash_finisher = HASH_FINISHER,
 };
@@ -137,6 +143,7 @@ const volatile struct {
 	struct kv_bucket bucket;
 } types = {};
 
+/* What comes of a packet, in the order of the counters. */
 enum verdict {
 	ANSWER,
 	MISS,
@@ -144,10 +151,15 @@ enum verdict {
 	OTHER,
 	TOO_LONG,
 	CONTENDED,
+	HANDED_ON,
+	HITS, /* none, but a counter */
 	CONTINUE,
 };
 
+enum path { PATH_XDP, PATH_TC };
+
 #define acquire(from) __atomic_load_n(from, __ATOMIC_ACQUIRE)
+#define add(to, number) __atomic_fetch_add(to, number, __ATOMIC_RELAXED)
 #define bswap16(x) __builtin_bswap16(x)
 
 static __always_inline u32 be16(const u8 *at)
@@ -619,36 +631,17 @@ __noinline u32 put_headers(struct scratch *s)
 	return s->out_end;
 }
 
-static __always_inline struct kv_counters *count(int verdict)
+/* Counts in the arena, so that it outlives the program: atomically, for CPUs may share counters if there are many. */
+static __always_inline u64 __arena *counters_of(u32 path)
 {
-	struct kv_counters *of_cpu;
-	u32 zero = 0;
+	u32 cpu = bpf_get_smp_processor_id() & (KV_CPUS - 1);
 
-	of_cpu = bpf_map_lookup_elem(&counters, &zero);
-	if (!of_cpu)
-		return NULL;
-	/* The verifier does not know which verdicts there are: no table may be made of them. */
-	barrier_var(verdict);
-	switch (verdict) {
-	case ANSWER:
-		of_cpu->answered++;
-		break;
-	case MISS:
-		of_cpu->misses++;
-		break;
-	case FOREIGN:
-		of_cpu->foreign++;
-		break;
-	case TOO_LONG:
-		of_cpu->too_long++;
-		break;
-	case CONTENDED:
-		of_cpu->contended++;
-		break;
-	default:
-		of_cpu->other++;
-	}
-	return of_cpu;
+	return &kv.counters[path * KV_CPUS + cpu].answered;
+}
+
+static __always_inline void count(u32 path, int verdict)
+{
+	add(counters_of(path) + (verdict & 7), 1);
 }
 
 /* The length of the packet that answers the one in the buffer, or 0. */
@@ -663,7 +656,7 @@ __noinline u32 respond(struct scratch *s, u32 len)
 	if (verdict == ANSWER)
 		verdict = answer(s);
 	if (verdict != ANSWER) {
-		count(verdict);
+		count(s->path, verdict);
 		return 0;
 	}
 	return put_headers(s);
@@ -672,17 +665,44 @@ __noinline u32 respond(struct scratch *s, u32 len)
 /* Counts an answer that goes out. */
 static __always_inline void count_answer(struct scratch *s)
 {
-	struct kv_counters *of_cpu = count(ANSWER);
+	u64 __arena *counters = counters_of(s->path);
 
-	if (of_cpu)
-		of_cpu->hits += s->hits;
+	add(counters + ANSWER, 1);
+	add(counters + HITS, s->hits);
 }
 
-static __always_inline struct scratch *scratch_of_cpu(void)
+static __always_inline struct scratch *scratch_of_cpu(u32 path)
 {
 	u32 zero = 0;
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &zero);
 
-	return bpf_map_lookup_elem(&scratches, &zero);
+	if (s)
+		s->path = path;
+	return s;
+}
+
+/* Whether the first bytes say that this is no datagram to the store's port; most packets cost no more than this. */
+static __always_inline int is_other_traffic(const u8 *data)
+{
+	if (data[12] == 0x08 && data[13] == 0x00)
+		return data[23] != IPPROTO_UDP || be16(data + 36) != kv.port;
+	return data[12] == 0x86 && data[13] == 0xdd && data[20] != IPPROTO_UDP;
+}
+
+/* There is an answer, and no room: traffic control has it, where it looks for marks. */
+static __always_inline void hand_on(struct xdp_md *ctx)
+{
+	int verdict = TOO_LONG;
+
+	if (kv.tc_behind && !bpf_xdp_adjust_meta(ctx, -(int)sizeof(u32))) {
+		u8 *mark = (void *)(u64)ctx->data_meta, *data = (void *)(u64)ctx->data;
+
+		if (mark + sizeof(u32) <= data) {
+			*(u32 *)mark = MARK;
+			verdict = HANDED_ON;
+		}
+	}
+	count(PATH_XDP, verdict);
 }
 
 SEC("xdp")
@@ -692,17 +712,12 @@ int kvcache_xdp(struct xdp_md *ctx)
 	u32 len = end - data, size;
 	struct scratch *s;
 
-	/* What is no datagram to the store's port costs no more than this. */
 	if (data + SHORTEST > end)
 		return XDP_PASS;
 	barrier_var(len);
-	if (len < SHORTEST || len > LONGEST)
+	if (len < SHORTEST || len > LONGEST || is_other_traffic(data))
 		return XDP_PASS;
-	if (data[12] == 0x08 && data[13] == 0x00 && (data[23] != IPPROTO_UDP || be16(data + 36) != kv.port))
-		return XDP_PASS;
-	if (data[12] == 0x86 && data[13] == 0xdd && data[20] != IPPROTO_UDP)
-		return XDP_PASS;
-	s = scratch_of_cpu();
+	s = scratch_of_cpu(PATH_XDP);
 	if (!s || bpf_xdp_load_bytes(ctx, 0, s->in, len))
 		return XDP_PASS;
 	size = respond(s, len);
@@ -713,7 +728,7 @@ int kvcache_xdp(struct xdp_md *ctx)
 	 * some only in front of it.
 	 */
 	if (bpf_xdp_adjust_tail(ctx, (int)size - (int)len) && bpf_xdp_adjust_head(ctx, (int)len - (int)size)) {
-		count(TOO_LONG);
+		hand_on(ctx);
 		return XDP_PASS;
 	}
 	/* The packet is as long as this: it cannot fail. */
@@ -726,20 +741,27 @@ int kvcache_xdp(struct xdp_md *ctx)
 SEC("tc")
 int kvcache_tc(struct __sk_buff *ctx)
 {
+	u8 *data = (void *)(u64)ctx->data, *end = (void *)(u64)ctx->data_end, *mark = (void *)(u64)ctx->data_meta;
 	u32 len = ctx->len, size;
 	struct scratch *s;
 
 	if (len < SHORTEST || len > LONGEST)
-		return TC_ACT_OK;
-	s = scratch_of_cpu();
+		return TC_ACT_UNSPEC;
+	if (kv.tc_behind) {
+		if (mark + sizeof(u32) > data || *(u32 *)mark != MARK)
+			return TC_ACT_UNSPEC;
+	} else if (data + SHORTEST <= end && is_other_traffic(data)) {
+		return TC_ACT_UNSPEC;
+	}
+	s = scratch_of_cpu(PATH_TC);
 	if (!s || bpf_skb_load_bytes(ctx, 0, s->in, len))
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	size = respond(s, len);
 	if (!size || size > BUFFER)
-		return TC_ACT_OK;
+		return TC_ACT_UNSPEC;
 	if (bpf_skb_change_tail(ctx, size, 0)) {
-		count(TOO_LONG);
-		return TC_ACT_OK;
+		count(PATH_TC, TOO_LONG);
+		return TC_ACT_UNSPEC;
 	}
 	if (bpf_skb_store_bytes(ctx, 0, s->out, size, 0))
 		return TC_ACT_SHOT;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::{Parser, ValueEnum};
 use kvcache::commands::Settings;
-use kvcache::fast::{AttachTo, EngineKind};
+use kvcache::fast::{AttachTo, EngineKind, Hook};
 use kvcache::restart::{Config, Keep};
 use kvcache::store::Options;
 use tracing::level_filters::LevelFilter;
@@ -46,6 +46,11 @@ pub(crate) struct Cli {
     /// on; if that is `0.0.0.0`, to any of the interface's
     #[arg(short, long, required_if_eq("engine", "kernel"), value_name = "INTERFACE")]
     pub(crate) iface: Option<String>,
+
+    /// Where the kernel runs the program. `auto`: at XDP, in the driver if that can, otherwise in the network stack, and behind it in
+    /// traffic control, for answers that a packet has no room for at XDP. Or in one place alone
+    #[arg(long, value_enum, default_value_t, value_name = "HOOK")]
+    pub(crate) hook: HookName,
 
     /// A file on tmpfs that keeps the items for the next server, with the user engine
     #[arg(long, conflicts_with = "pin", value_name = "FILE")]
@@ -90,6 +95,31 @@ pub(crate) enum EngineName {
     Kernel,
     /// Nobody: the server answers everything itself.
     None,
+}
+
+/// Where the kernel runs the program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HookName {
+    /// XDP, and traffic control behind it.
+    #[default]
+    Auto,
+    /// XDP in the driver.
+    Native,
+    /// XDP in the network stack.
+    Generic,
+    /// Traffic control.
+    Tc,
+}
+
+impl HookName {
+    fn hook(self) -> Option<Hook> {
+        match self {
+            Self::Auto => None,
+            Self::Native => Some(Hook::Native),
+            Self::Generic => Some(Hook::Generic),
+            Self::Tc => Some(Hook::Tc),
+        }
+    }
 }
 
 /// How log lines are written.
@@ -139,7 +169,7 @@ impl Cli {
                 interface: self.iface.clone().unwrap_or_default(),
                 port: self.udp_port().unwrap_or(0),
                 address: self.listen,
-                hook: None,
+                hook: self.hook.hook(),
             }),
         };
         let keep = match (&self.state, &self.pin) {

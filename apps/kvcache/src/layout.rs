@@ -20,7 +20,7 @@ use crate::store::hash;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"kvcache\x01");
 
 /// Changes with the layout: a store of another version is refused.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Pages of the arena: all that 32 bits address.
 pub const ARENA_PAGES: u32 = 1 << 20;
@@ -57,6 +57,12 @@ pub const ITEM_BYTES: u32 = 40;
 
 /// Most addresses the program answers for.
 pub const ADDRESSES: usize = 16;
+
+/// Where the program runs, and counts: XDP, traffic control.
+pub const PATHS: usize = 2;
+
+/// CPUs that count apart from each other; more of them share.
+pub const CPUS: u32 = 256;
 
 /// Bit of a touch word: used since the clock's hand was here.
 pub const TOUCH_USED: u32 = 1 << 31;
@@ -132,8 +138,8 @@ pub struct Header {
     pub addresses: [Address; ADDRESSES],
     /// Most bytes of a datagram of an answer by the program.
     pub reply_max: u32,
-    /// Not used.
-    pub unused: u32,
+    /// Whether the program in traffic control looks only at what the one at XDP leaves to it.
+    pub tc_behind: u32,
     /// Not used: what writers change lies in another line of the cache.
     pub reserved: [u64; 6],
     /// The last version that was given to an item.
@@ -148,6 +154,8 @@ pub struct Header {
     pub segments: [u32; SEGMENTS as usize],
     /// What each unit is: one of `UNIT_*`, or the size class of its items, counted from 1.
     pub units: [u8; UNITS as usize],
+    /// What the program counts: for each of [`PATHS`], for each of [`CPUS`].
+    pub counters: [Counters; PATHS * CPUS as usize],
 }
 
 /// `struct kv_item`: what an item begins with. The key follows, the value at the next multiple of 8.
@@ -197,8 +205,6 @@ pub struct Bucket {
 pub struct Counters {
     /// Packets it answered.
     pub answered: u64,
-    /// Keys found in packets it answered.
-    pub hits: u64,
     /// Requests passed up because a key is not there, or has ended.
     pub misses: u64,
     /// Packets that are no request for the store.
@@ -209,6 +215,27 @@ pub struct Counters {
     pub too_long: u64,
     /// Requests passed up because a writer changed what was read.
     pub contended: u64,
+    /// Requests that XDP had the answer to, but no room for, and left to traffic control.
+    pub handed_on: u64,
+    /// Keys found in packets it answered.
+    pub hits: u64,
+}
+
+impl Counters {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            answered: self.answered.wrapping_add(other.answered),
+            misses: self.misses.wrapping_add(other.misses),
+            foreign: self.foreign.wrapping_add(other.foreign),
+            other: self.other.wrapping_add(other.other),
+            too_long: self.too_long.wrapping_add(other.too_long),
+            contended: self.contended.wrapping_add(other.contended),
+            handed_on: self.handed_on.wrapping_add(other.handed_on),
+            hits: self.hits.wrapping_add(other.hits),
+        }
+    }
 }
 
 /// `struct kv_constants`: the numbers that both sides have to agree on, as the program has them.
@@ -222,6 +249,8 @@ pub struct Constants {
     touch_fetched: u32,
     touch_shift: u32,
     item_bytes: u32,
+    cpus: u32,
+    spare: u32,
     hash_multiplier: u64,
     hash_finisher: u64,
 }
@@ -235,6 +264,8 @@ impl Constants {
         touch_fetched: TOUCH_FETCHED,
         touch_shift: TOUCH_SHIFT,
         item_bytes: ITEM_BYTES,
+        cpus: CPUS,
+        spare: 0,
         hash_multiplier: hash::MULTIPLIER,
         hash_finisher: hash::FINISHER,
     };
@@ -257,5 +288,7 @@ const _: () = {
     assert!(size_of::<Bucket>() == BUCKET_BYTES as usize);
     assert!(std::mem::offset_of!(Header, versions) % 64 == 0);
     assert!(std::mem::offset_of!(Header, segments) % 64 == 0);
+    assert!(std::mem::offset_of!(Header, counters) % 64 == 0);
+    assert!(size_of::<Counters>() == 64);
     assert!(size_of::<Header>() < touch_place(FIRST_UNIT * UNIT) as usize);
 };

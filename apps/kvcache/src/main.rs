@@ -38,7 +38,7 @@ fn serve(cli: &Cli) -> anyhow::Result<()> {
     if let Some(recovered) = &opened.recovered {
         info!(?recovered, "an earlier server's items are here");
     }
-    let hook = opened.cache.fast.hook().map(Hook::name);
+    let hooks: Vec<_> = opened.cache.fast.hooks().map(Hook::name).collect();
     let shared = Arc::new(Shared::new(opened.cache, cli.settings()));
     let server = Server::bind(Arc::clone(&shared), cli.listen, cli.tcp_port(), cli.udp_port())?;
     info!(
@@ -47,12 +47,13 @@ fn serve(cli: &Cli) -> anyhow::Result<()> {
         memory = cli.memory.0,
         threads = shared.settings.threads,
         engine = shared.settings.engine,
-        hook,
+        hooks = (!hooks.is_empty()).then(|| hooks.join("+")),
         "serving"
     );
     server.run(stop)?;
     let store = shared.store.stats();
-    info!(items = store.items, bytes = store.bytes, hits_program = shared.program().hits, "stopped");
+    let hits_program = shared.store.program_counters().map(|counters| counters.hits).iter().sum::<u64>();
+    info!(items = store.items, bytes = store.bytes, hits_program, "stopped");
     Ok(())
 }
 

@@ -11,9 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bpf_arena::arena::{Arena, ArenaError, ArenaOptions, ArenaSpec, PageCount};
-use bpf_arena::kernel::{AttachError, Attachment};
 
-use crate::fast::{AttachTo, Cache, EngineKind, FastError, FastPath, Hook};
+use crate::fast::{self, AttachTo, Cache, EngineKind, FastError, FastPath};
 use crate::layout::ARENA_PAGES;
 use crate::store::{OpenError, Options, Recovered, Store};
 
@@ -81,14 +80,6 @@ pub enum RestartError {
     InUse {
         /// The file or folder.
         path: PathBuf,
-    },
-    /// The link that an earlier server left cannot be had or given a name.
-    #[error("{}: {source}", path.display())]
-    Link {
-        /// Its name.
-        path: PathBuf,
-        /// Why not.
-        source: AttachError,
     },
     /// The engine cannot be combined with this way of keeping the store.
     #[error("a store in {keeps} cannot be kept with the {engine} engine")]
@@ -216,31 +207,7 @@ fn pinned(config: &Config, to: &AttachTo, folder: &Path) -> Result<Opened, Resta
     if !exists {
         store.arena().pin(&name).map_err(refused)?;
     }
-    let mut earlier = None;
-    for hook in [Hook::Native, Hook::Generic, Hook::Tc] {
-        let name = folder.join(link_name(hook));
-        if !name.try_exists().map_err(io(&name))? {
-            continue;
-        }
-        let wanted = to.hook.is_none_or(|wanted| wanted == hook) && earlier.is_none();
-        if wanted {
-            let link = Attachment::open_pinned(&name);
-            earlier = Some((hook, link.map_err(|source| RestartError::Link { path: name.clone(), source })?));
-        } else {
-            // What is to be elsewhere now answers here no longer.
-            fs::remove_file(&name).map_err(io(&name))?;
-        }
-    }
-    let before = earlier.as_ref().map(|(hook, _)| *hook);
-    let (fast, replaced) = FastPath::kernel_over(&store, to, earlier)?;
-    if let (Some(hook), Some(attachment), false) = (fast.hook(), fast.attachment(), replaced) {
-        if let Some(before) = before {
-            let name = folder.join(link_name(before));
-            fs::remove_file(&name).map_err(io(&name))?;
-        }
-        let name = folder.join(link_name(hook));
-        attachment.pin(&name).map_err(|source| RestartError::Link { path: name.clone(), source })?;
-    }
+    let fast = FastPath::kernel_over(&store, to, Some(folder))?;
     Ok(opened(store, fast, recovered, Some(directory)))
 }
 
@@ -249,18 +216,11 @@ fn pinned(config: &Config, to: &AttachTo, folder: &Path) -> Result<Opened, Resta
 /// # Errors
 /// A name cannot be removed.
 pub fn forget(folder: &Path) -> io::Result<()> {
-    let links = [Hook::Native, Hook::Generic, Hook::Tc].map(link_name);
-    for name in links.iter().map(String::as_str).chain(["arena"]) {
-        match fs::remove_file(folder.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    fast::forget(folder)?;
+    match fs::remove_file(folder.join("arena")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    Ok(())
-}
-
-fn link_name(hook: Hook) -> String {
-    format!("link_{}", hook.name())
 }
 
 /// A new arena in the kernel, which can be pinned.

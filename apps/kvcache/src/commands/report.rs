@@ -52,13 +52,16 @@ fn general(shared: &Shared, out: &mut Vec<u8>) {
     stat("curr_connections", wide(shared.connections.current.load(Relaxed)));
     stat("total_connections", shared.connections.total.load(Relaxed));
     stat("rejected_connections", shared.connections.rejected.load(Relaxed));
-    let program = shared.program();
+    let [xdp, tc] = shared.store.program_counters();
+    let program = xdp.plus(tc);
     let server_hits = shared.total(Counter::GetHits);
     // What the program answered was asked for, even if the server never saw it.
     stat("cmd_get", shared.total(Counter::GetCommands) + program.hits);
     stat("get_hits", server_hits + program.hits);
     stat("get_hits_server", server_hits);
     stat("get_hits_program", program.hits);
+    stat("get_hits_xdp", xdp.hits);
+    stat("get_hits_tc", tc.hits);
     for (name, counter) in COUNTED {
         stat(name, shared.total(*counter));
     }
@@ -69,6 +72,7 @@ fn general(shared: &Shared, out: &mut Vec<u8>) {
         ("program_foreign", program.foreign),
         ("program_too_long", program.too_long),
         ("program_contended", program.contended),
+        ("program_handed_on", program.handed_on),
     ] {
         stat(name, value);
     }

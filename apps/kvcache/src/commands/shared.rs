@@ -64,14 +64,8 @@ pub struct Shared {
     pub connections: Connections,
     workers: Vec<CachePadded<Counters>>,
     /// What was counted when somebody last asked to begin anew.
-    baseline: Mutex<Baseline>,
+    baseline: Mutex<[u64; COUNT]>,
     verbosity: AtomicU32,
-}
-
-#[derive(Debug, Default)]
-struct Baseline {
-    workers: [u64; COUNT],
-    program: fast::Counters,
 }
 
 impl Shared {
@@ -85,7 +79,7 @@ impl Shared {
             started: Instant::now(),
             connections: Connections::default(),
             workers,
-            baseline: Mutex::default(),
+            baseline: Mutex::new([0; COUNT]),
             verbosity: AtomicU32::new(0),
         }
     }
@@ -98,32 +92,17 @@ impl Shared {
     /// What all workers counted since the last reset.
     pub fn total(&self, counter: Counter) -> u64 {
         let baseline = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = baseline.workers.get(counter as usize).copied().unwrap_or(0);
+        let before = baseline.get(counter as usize).copied().unwrap_or(0);
         self.sum(counter).wrapping_sub(before)
-    }
-
-    /// What the program counted since the last reset.
-    pub fn program(&self) -> fast::Counters {
-        let baseline = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
-        let (now, before) = (self.fast.counters(), &baseline.program);
-        let mut since = now;
-        since.answered = now.answered.wrapping_sub(before.answered);
-        since.hits = now.hits.wrapping_sub(before.hits);
-        since.misses = now.misses.wrapping_sub(before.misses);
-        since.foreign = now.foreign.wrapping_sub(before.foreign);
-        since.other = now.other.wrapping_sub(before.other);
-        since.too_long = now.too_long.wrapping_sub(before.too_long);
-        since.contended = now.contended.wrapping_sub(before.contended);
-        since
     }
 
     /// Begins to count anew.
     pub fn reset_counters(&self) {
         let mut baseline = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
-        for (place, counter) in baseline.workers.iter_mut().zip(Counter::ALL) {
+        for (place, counter) in baseline.iter_mut().zip(Counter::ALL) {
             *place = self.sum(counter);
         }
-        baseline.program = self.fast.counters();
+        self.store.reset_counters();
         self.connections.total.store(0, Relaxed);
         self.connections.rejected.store(0, Relaxed);
     }

@@ -4,21 +4,24 @@
 //! this process it is run on each datagram that the server receives, in a frame that is put around it. What it does not answer
 //! comes to the server as if it were not there.
 
+mod attach;
 mod frame;
 mod network;
 mod program;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use bpf_arena::PacketRun;
-use bpf_arena::kernel::Attachment;
 
-pub use crate::layout::Counters;
+pub use attach::Hook;
+pub(crate) use attach::forget;
 pub use network::NetworkError;
-pub use program::{FastError, Hook};
+pub use program::FastError;
 
+use self::attach::Attached;
 use self::frame::{FRAME_MAX, HEADERS};
 use self::program::Loaded;
 use crate::store::Store;
@@ -50,7 +53,8 @@ pub struct AttachTo {
     pub port: u16,
     /// The address that is answered for; unspecified: those of the interface.
     pub address: IpAddr,
-    /// Where the program runs; `None`: in the driver if that can, otherwise in the network stack.
+    /// Where the program runs; `None`: at XDP, in the driver if that can, otherwise in the network stack, and behind it in traffic
+    /// control, for answers that a packet has no room for at XDP.
     pub hook: Option<Hook>,
 }
 
@@ -58,7 +62,7 @@ pub struct AttachTo {
 #[derive(Debug)]
 pub struct FastPath {
     loaded: Option<Loaded>,
-    attached: Option<(Hook, Attachment)>,
+    attached: Attached,
 }
 
 thread_local! {
@@ -70,7 +74,7 @@ impl FastPath {
     /// No program: everything is the server's.
     #[must_use]
     pub fn none() -> Self {
-        Self { loaded: None, attached: None }
+        Self { loaded: None, attached: Attached::new() }
     }
 
     /// The program in this process.
@@ -80,7 +84,7 @@ impl FastPath {
     pub fn user(store: &Store) -> Result<Self, FastError> {
         let loaded = Loaded::in_process(store.arena())?;
         store.answer_for(frame::PORT, &[], DATAGRAM_MAX);
-        Ok(Self { loaded: Some(loaded), attached: None })
+        Ok(Self { loaded: Some(loaded), attached: Attached::new() })
     }
 
     /// The program in the kernel, attached to an interface.
@@ -88,23 +92,20 @@ impl FastPath {
     /// # Errors
     /// It cannot be loaded or attached, or the interface is not there.
     pub fn kernel(store: &Store, to: &AttachTo) -> Result<Self, FastError> {
-        Ok(Self::kernel_over(store, to, None)?.0)
+        Self::kernel_over(store, to, None)
     }
 
-    /// The same, in the place of an earlier server's program if there is one that is still attached; whether there was.
+    /// The same, in the place of an earlier server's program if there is one under its names in this folder; names are given there.
     pub(crate) fn kernel_over(
         store: &Store,
         to: &AttachTo,
-        earlier: Option<(Hook, Attachment)>,
-    ) -> Result<(Self, bool), FastError> {
+        folder: Option<&Path>,
+    ) -> Result<Self, FastError> {
         let loaded = Loaded::in_kernel(store.arena())?;
         let network = network::look_up(to)?;
         store.answer_for(to.port, &network.addresses, network.datagram_max.min(DATAGRAM_MAX));
-        let (attached, replaced) = match earlier {
-            Some((hook, attachment)) if loaded.replace(hook, &attachment)? => ((hook, attachment), true),
-            _ => (loaded.attach(network.index, to.hook)?, false),
-        };
-        Ok((Self { loaded: Some(loaded), attached: Some(attached) }, replaced))
+        let attached = attach::attach(store, &loaded, network.index, to.hook, folder)?;
+        Ok(Self { loaded: Some(loaded), attached })
     }
 
     /// The program in the kernel, attached nowhere: for test runs, on any address and this port.
@@ -114,18 +115,12 @@ impl FastPath {
     pub fn kernel_unattached(store: &Store, port: u16) -> Result<Self, FastError> {
         let loaded = Loaded::in_kernel(store.arena())?;
         store.answer_for(port, &[], DATAGRAM_MAX);
-        Ok(Self { loaded: Some(loaded), attached: None })
+        Ok(Self { loaded: Some(loaded), attached: Attached::new() })
     }
 
-    /// Where the kernel runs it.
-    #[must_use]
-    pub fn hook(&self) -> Option<Hook> {
-        self.attached.as_ref().map(|(hook, _)| *hook)
-    }
-
-    /// What keeps it attached.
-    pub(crate) fn attachment(&self) -> Option<&Attachment> {
-        self.attached.as_ref().map(|(_, attachment)| attachment)
+    /// Where the kernel runs it, the first to see a packet first.
+    pub fn hooks(&self) -> impl Iterator<Item = Hook> {
+        self.attached.iter().map(|(hook, _)| *hook)
     }
 
     /// Runs the program of the user engine on a datagram (the memcached frame and what follows). Whether it answered: then
@@ -158,12 +153,6 @@ impl FastPath {
     #[must_use]
     pub fn tc(&self) -> Option<&bpf_arena::Program> {
         self.loaded.as_ref().map(Loaded::tc)
-    }
-
-    /// How often each outcome occurred, on all CPUs together.
-    #[must_use]
-    pub fn counters(&self) -> Counters {
-        self.loaded.as_ref().map_or_else(Counters::default, Loaded::counters)
     }
 }
 

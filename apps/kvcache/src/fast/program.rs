@@ -1,41 +1,21 @@
-//! The object: loading it over a store's arena, comparing what both think lies there, attaching it.
+//! The object: loading it over a store's arena, and comparing what both think lies there.
+
+use std::path::PathBuf;
 
 use bpf_arena::arena::Arena;
 use bpf_arena::error::{LoadError, UnknownName};
-use bpf_arena::kernel::{AttachError, AttachTarget, Attachment, KernelEngine, KernelError, XdpMode};
-use bpf_arena::typed::{GlobalError, LayoutError, MapTypeError, TypedMap, check_layout};
+use bpf_arena::kernel::{AttachError, KernelEngine, KernelError};
+use bpf_arena::typed::{GlobalError, LayoutError, check_layout};
 use bpf_arena::{App, Engine, Object, Program, UserEngine};
 
+use super::attach::Hook;
 use super::network::NetworkError;
-use crate::layout::{Bucket, Constants, Counters, Header, Item};
+use crate::layout::{Bucket, Constants, Header, Item};
 
 const OBJECT: &[u8] = include_bytes!("../../bpf/kvcache.bpf.o");
 
 const XDP: &str = "kvcache_xdp";
 const TC: &str = "kvcache_tc";
-
-/// Where the kernel runs the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    /// In the driver.
-    Native,
-    /// In the network stack, before it looks at packets.
-    Generic,
-    /// In traffic control, where packets come in: for what has no XDP.
-    Tc,
-}
-
-impl Hook {
-    /// Its name on the command line and in logs.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-            Self::Tc => "tc",
-        }
-    }
-}
 
 /// Why the program cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +39,6 @@ pub enum FastError {
     /// The same of the header.
     #[error("program and store differ: {0}")]
     Header(#[from] GlobalError),
-    /// The same of the counters.
-    #[error("program and store differ: {0}")]
-    Counters(#[from] MapTypeError),
     /// They have different numbers for the same thing.
     #[error("program and store differ: {found:?} is not {expected:?}")]
     Constants {
@@ -81,6 +58,22 @@ pub enum FastError {
         /// What the kernel says.
         source: AttachError,
     },
+    /// What an earlier server left attached cannot be had, given a name or taken away.
+    #[error("{}: {source}", path.display())]
+    Link {
+        /// Its name.
+        path: PathBuf,
+        /// Why not.
+        source: AttachError,
+    },
+    /// Its name cannot be removed.
+    #[error("{}: {source}", path.display())]
+    Name {
+        /// The name.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
 }
 
 /// The loaded object.
@@ -88,7 +81,6 @@ pub enum FastError {
 pub(super) struct Loaded {
     xdp: Program,
     tc: Program,
-    counters: TypedMap<u32, Counters>,
     in_kernel: bool,
 }
 
@@ -104,12 +96,7 @@ impl Loaded {
     fn load(engine: Engine, in_kernel: bool) -> Result<Self, FastError> {
         let app = Object::parse(OBJECT)?.load(engine)?;
         check(&app)?;
-        Ok(Self {
-            xdp: app.program(XDP)?.clone(),
-            tc: app.program(TC)?.clone(),
-            counters: app.typed_map("counters")?,
-            in_kernel,
-        })
+        Ok(Self { xdp: app.program(XDP)?.clone(), tc: app.program(TC)?.clone(), in_kernel })
     }
 
     pub(super) fn is_in_kernel(&self) -> bool {
@@ -123,59 +110,7 @@ impl Loaded {
     pub(super) fn tc(&self) -> &Program {
         &self.tc
     }
-
-    pub(super) fn counters(&self) -> Counters {
-        let of_cpus = self.counters.get_per_cpu(0).ok().flatten().unwrap_or_default();
-        of_cpus.iter().fold(Counters::default(), |sum, of_cpu| Counters {
-            answered: sum.answered.wrapping_add(of_cpu.answered),
-            hits: sum.hits.wrapping_add(of_cpu.hits),
-            misses: sum.misses.wrapping_add(of_cpu.misses),
-            foreign: sum.foreign.wrapping_add(of_cpu.foreign),
-            other: sum.other.wrapping_add(of_cpu.other),
-            too_long: sum.too_long.wrapping_add(of_cpu.too_long),
-            contended: sum.contended.wrapping_add(of_cpu.contended),
-        })
-    }
-
-    /// Attaches the program: where it is asked for, or in the best place that there is.
-    pub(super) fn attach(
-        &self,
-        interface: u32,
-        wanted: Option<Hook>,
-    ) -> Result<(Hook, Attachment), FastError> {
-        let every = [Hook::Native, Hook::Generic];
-        let hooks = wanted.as_ref().map_or(&every[..], std::slice::from_ref);
-        let mut refused = None;
-        for hook in hooks {
-            let (program, target) = match hook {
-                Hook::Native => (&self.xdp, AttachTarget::Xdp { interface, mode: XdpMode::Native }),
-                Hook::Generic => (&self.xdp, AttachTarget::Xdp { interface, mode: XdpMode::Generic }),
-                Hook::Tc => (&self.tc, AttachTarget::TcIngress(interface)),
-            };
-            let attached = program.kernel().ok_or(AttachError::NotInKernel).and_then(|p| p.attach(target));
-            match attached {
-                Ok(attachment) => return Ok((*hook, attachment)),
-                // The reason why the best place is refused tells most.
-                Err(source) => refused = refused.or(Some(FastError::Attach { hook: *hook, source })),
-            }
-        }
-        Err(refused.unwrap_or(FastError::Attach { hook: Hook::Generic, source: AttachError::NotInKernel }))
-    }
-
-    /// Puts the program in the place of an earlier server's; `false` if that is attached to nothing any more.
-    pub(super) fn replace(&self, hook: Hook, attachment: &Attachment) -> Result<bool, FastError> {
-        let program = if hook == Hook::Tc { &self.tc } else { &self.xdp };
-        let replaced = program.kernel().ok_or(AttachError::NotInKernel).and_then(|p| attachment.replace(p));
-        match replaced {
-            Ok(()) => Ok(true),
-            Err(AttachError::Link(error)) if error.errno() == Some(NOLINK) => Ok(false),
-            Err(source) => Err(FastError::Attach { hook, source }),
-        }
-    }
 }
-
-/// What the kernel says of a link whose interface is gone.
-const NOLINK: bpf_arena::kernel::Errno = bpf_arena::kernel::Errno::NOLINK;
 
 /// Compares the types and numbers that the object was compiled with to the store's.
 fn check(app: &App) -> Result<(), FastError> {

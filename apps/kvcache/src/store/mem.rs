@@ -4,7 +4,7 @@
 //! Nothing here orders accesses but what is named so.
 
 use bpf_arena::arena::{Arena, PageCount, UserAddr};
-use bpf_arena::typed::ArenaPtr;
+use bpf_arena::typed::{ArenaPtr, ArenaType};
 
 use crate::layout::{PAGE, UNIT};
 
@@ -76,6 +76,11 @@ impl Mem {
     pub(super) fn add(&self, offset: u32, by: u64) -> u64 {
         let word = ArenaPtr::<u64>::from_raw(self.at(offset).get());
         self.arena.fetch_add(word, by).unwrap_or(0).wrapping_add(by)
+    }
+
+    /// A structure, integer by integer.
+    pub(super) fn value<T: ArenaType + Default>(&self, offset: u32) -> T {
+        self.arena.read(ArenaPtr::from_raw(self.at(offset).get())).unwrap_or_default()
     }
 
     #[inline]

@@ -35,7 +35,7 @@ pub use open::{ITEM_MAX, MEMORY_MAX, MEMORY_MIN, OpenError, Recovered};
 use self::heap::Heap;
 use self::mem::Mem;
 use self::table::Table;
-use crate::layout::{ADDRESSES, Address, Header, PAGE};
+use crate::layout::{ADDRESSES, Address, CPUS, Counters, Header, PAGE, PATHS};
 
 /// The store. Every method works from any number of threads at once.
 #[derive(Debug)]
@@ -92,6 +92,26 @@ impl Store {
         self.mem.set_u32(header(Header::address_count), count);
         self.mem.set_u32(header(Header::reply_max), datagram_max);
         self.mem.set_u32(header(Header::port), port.into());
+    }
+
+    /// Tells the program in traffic control whether it is alone (`false`), or answers only what XDP leaves to it.
+    pub(crate) fn set_tc_behind(&self, behind: bool) {
+        self.mem.set_u32(header(Header::tc_behind), behind.into());
+    }
+
+    /// What the program counted since the store was made or [`Store::reset_counters`], on all CPUs together: at XDP, and in
+    /// traffic control.
+    #[must_use]
+    pub fn program_counters(&self) -> [Counters; PATHS] {
+        let mut of_cpus =
+            (header(Header::counters)..).step_by(size_of::<Counters>()).map(|at| self.mem.value(at));
+        [(); PATHS].map(|()| of_cpus.by_ref().take(CPUS as usize).fold(Counters::default(), Counters::plus))
+    }
+
+    /// Has the program count from 0 again.
+    pub fn reset_counters(&self) {
+        let bytes = u32::try_from(size_of::<Counters>() * PATHS * CPUS as usize).unwrap_or(0);
+        self.mem.clear(header(Header::counters), bytes);
     }
 
     /// The store's clock: seconds since 1970.

@@ -60,7 +60,7 @@ pub(crate) fn config(keep: Keep, interface: Option<&str>) -> Config {
             interface: name.to_owned(),
             port: 11211,
             address: std::net::IpAddr::from([10, 99, 0, 1]),
-            hook: std::env::var("KVCACHE_HOOK").ok().map(|hook| wire::hook_named(&hook)),
+            hook: std::env::var("KVCACHE_HOOK").ok().and_then(|hook| wire::hook_named(&hook)),
         }),
     };
     Config { store: Options::default().memory(8 << 20).item_max(64 << 10), engine, keep }
@@ -74,13 +74,14 @@ const HERE: [(&str, Test); 2] = [
     ("writers_and_answers_in_this_process", || stress::run(Bench::user)),
 ];
 
-const KERNEL: [(&str, Test); 6] = [
+const KERNEL: [(&str, Test); 7] = [
     ("requests_in_the_kernel", || requests::compare(&Bench::kernel(Options::default()), false)),
     ("requests_in_traffic_control", || requests::compare(&Bench::kernel(Options::default()), true)),
     ("writers_and_answers_in_the_kernel", || stress::run(Bench::kernel)),
-    ("answers_on_the_wire_in_the_driver", || wire::run("native")),
-    ("answers_on_the_wire_in_the_stack", || wire::run("generic")),
-    ("answers_on_the_wire_in_traffic_control", || wire::run("tc")),
+    ("answers_on_the_wire_where_it_is_best", || wire::run("auto", "native+tc")),
+    ("answers_on_the_wire_in_the_driver", || wire::run("native", "native")),
+    ("answers_on_the_wire_in_the_stack", || wire::run("generic", "generic")),
+    ("answers_on_the_wire_in_traffic_control", || wire::run("tc", "tc")),
 ];
 
 fn main() {

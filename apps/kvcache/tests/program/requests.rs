@@ -61,7 +61,7 @@ pub(crate) fn compare(bench: &Bench, tc: bool) -> Result<(), Failed> {
     let mut random = fastrand::Rng::with_seed(0x6b76);
     let keys = Keys::fill(&bench.store, &mut random);
     let program = if tc { bench.fast.tc() } else { bench.fast.xdp() }.unwrap();
-    let before = bench.fast.counters();
+    let before = bench.store.program_counters()[usize::from(tc)];
     let (mut answered, mut hits, mut out) = (0, 0, vec![0; 4096]);
     for round in 0..setting("KVCACHE_REQUESTS", 20_000) {
         let packet = request(&keys, &mut random);
@@ -85,8 +85,8 @@ pub(crate) fn compare(bench: &Bench, tc: bool) -> Result<(), Failed> {
             hits += packet.text.split(|byte| *byte == b' ').count() as u64 - 1;
             Some(packet.answer(&text))
         });
-        // The program's verdict: `XDP_TX` and `XDP_PASS`, or `TC_ACT_REDIRECT` and `TC_ACT_OK`.
-        let verdicts = if tc { [7, 0] } else { [XDP_TX, 2] };
+        // The program's verdict: `XDP_TX` and `XDP_PASS`, or `TC_ACT_REDIRECT` and `TC_ACT_UNSPEC`.
+        let verdicts = if tc { [7, u32::MAX] } else { [XDP_TX, 2] };
         let verdict = verdicts[usize::from(expected.is_none())];
         answered += u64::from(expected.is_some());
         let expected = expected.unwrap_or(bytes.clone());
@@ -97,7 +97,7 @@ pub(crate) fn compare(bench: &Bench, tc: bool) -> Result<(), Failed> {
             return Err(format!("request {round}: {verdicts:?}\n{bytes:?}\n{found:?}\n{expected:?}").into());
         }
     }
-    let after = bench.fast.counters();
+    let after = bench.store.program_counters()[usize::from(tc)];
     assert_eq!((after.answered - before.answered, after.hits - before.hits), (answered, hits));
     assert!(answered > 0 && after.misses > 0 && after.other > 0 && after.too_long > 0 && after.foreign > 0);
     assert_eq!(after.contended, 0);

@@ -33,7 +33,7 @@ fn key_of(n: usize) -> Vec<u8> {
 pub(crate) fn run(make: impl Fn(Options) -> Bench) -> Result<(), Failed> {
     let bench = make(Options::default().memory(3 << 20).item_max(16 << 10));
     let bench = &bench;
-    let Bench { store, fast } = bench;
+    let store = &bench.store;
     let empty = (store.stats().memory, store.arena().pages_in_use());
     let promises: Vec<Promise> = (0..KEYS).map(|_| Promise::default()).collect();
     let (promises, stop) = (&promises, &AtomicBool::new(false));
@@ -53,7 +53,7 @@ pub(crate) fn run(make: impl Fn(Options) -> Bench) -> Result<(), Failed> {
         readers.into_iter().map(|reader| reader.join().unwrap()).sum::<Result<u64, String>>()
     })?;
     let stats = store.stats();
-    let counters = fast.counters();
+    let counters = store.program_counters()[0];
     println!("{hits} hits; {stats:?}; {counters:?}");
     assert!(hits > 0 && stats.evictions > 0 && counters.hits >= hits, "{hits} {stats:?} {counters:?}");
     store.flush_all(None);

@@ -85,8 +85,9 @@ pub(crate) fn run_command(words: &[&str]) -> Result<(), Failed> {
     Err(format!("{words:?}: {}", String::from_utf8_lossy(&output.stderr)).into())
 }
 
-pub(crate) fn hook_named(name: &str) -> Hook {
-    [Hook::Native, Hook::Generic, Hook::Tc].into_iter().find(|hook| hook.name() == name).unwrap()
+/// `None`: where it is best.
+pub(crate) fn hook_named(name: &str) -> Option<Hook> {
+    Hook::ALL.into_iter().find(|hook| hook.name() == name)
 }
 
 fn child(space: &str, kind: &str, hook: &str, (place, is_long): (&str, bool)) -> Result<Child, Failed> {
@@ -104,15 +105,15 @@ fn child(space: &str, kind: &str, hook: &str, (place, is_long): (&str, bool)) ->
 }
 
 /// Asks a server that runs, and then one that was killed.
-pub(crate) fn run(hook: &str) -> Result<(), Failed> {
+pub(crate) fn run(hook: &str, attached: &str) -> Result<(), Failed> {
     let (pair, folder) = (Pair::apart("kvw")?, BpfFolder::new()?);
     let place = folder.path().join("store");
     let place = place.to_str().unwrap();
-    let is_long = hook == "tc";
+    let is_long = attached.contains("tc");
     let mut server = child(&pair.spaces[0], "server", hook, (place, is_long))?;
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
     let mut line = || -> Result<String, Failed> { Ok(lines.next().ok_or("the server ended")??) };
-    assert_eq!(line()?, format!("attached {hook}"));
+    assert_eq!(line()?, format!("attached {attached}"));
     let asked = |kind| -> Result<String, Failed> {
         let mut client = child(&pair.spaces[1], "client", kind, (place, is_long))?;
         let mut said = String::new();
@@ -123,7 +124,10 @@ pub(crate) fn run(hook: &str) -> Result<(), Failed> {
     assert_eq!(asked("all")?, format!("hits {KEYS} wrong 0 silent 20"));
     writeln!(server.stdin.as_ref().unwrap(), "counts")?;
     let counts = line()?;
-    assert_eq!(counts, format!("socket 20 answered {KEYS} misses 20"), "hits did not reach the socket");
+    let numbers: Vec<u32> = counts.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let [socket, xdp, tc, misses] = numbers[..] else { return Err(counts.into()) };
+    assert_eq!((socket, xdp + tc, misses), (20, KEYS, 20), "hits do not reach the socket: {counts}");
+    assert_eq!((xdp > 0, tc > 0), (hook != "tc", is_long), "each answers where it can: {counts}");
     server.kill()?;
     server.wait()?;
     // The program goes on answering where no server is.
@@ -154,7 +158,8 @@ pub(crate) fn serve() {
     fill(store);
     let socket = UdpSocket::bind("10.99.0.1:11211").unwrap();
     socket.set_nonblocking(true).unwrap();
-    println!("attached {}", fast.hook().unwrap().name());
+    let hooks: Vec<_> = fast.hooks().map(Hook::name).collect();
+    println!("attached {}", hooks.join("+"));
     let mut command = String::new();
     std::io::stdin().read_line(&mut command).unwrap();
     let mut heard = 0;
@@ -162,8 +167,9 @@ pub(crate) fn serve() {
     while socket.recv(&mut buffer).is_ok() {
         heard += 1;
     }
-    let counters = fast.counters();
-    println!("socket {heard} answered {} misses {}", counters.answered, counters.misses);
+    let [xdp, tc] = store.program_counters();
+    assert_eq!(xdp.handed_on, tc.answered * u64::from(fast.hooks().count() == 2));
+    println!("socket {heard} xdp {} tc {} misses {}", xdp.answered, tc.answered, xdp.misses + tc.misses);
     std::thread::sleep(Duration::from_secs(60));
 }
 

@@ -83,6 +83,21 @@ impl Attachment {
         Ok(self.link()?.update(program.prog())?)
     }
 
+    /// Detaches now, whatever name it has: when this returns, something else can be attached in its place. (A link whose last
+    /// name or holder goes away is detached a little later.)
+    ///
+    /// # Errors
+    /// As the kernel answers.
+    pub fn detach(self) -> Result<(), AttachError> {
+        match self.held {
+            Held::Link(link) => Ok(link.detach()?),
+            Held::Socket(filter) => {
+                drop(filter);
+                Ok(())
+            }
+        }
+    }
+
     fn link(&self) -> Result<&Link, AttachError> {
         match &self.held {
             Held::Link(link) => Ok(link),

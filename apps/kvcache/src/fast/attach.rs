@@ -1,0 +1,197 @@
+//! Where the kernel runs the program, and what stays of that for the next server.
+//!
+//! XDP is the first to see a packet and the fastest, but a packet can grow there only as far as its driver left room; traffic control
+//! has no such limit. So both are attached, unless one of them is asked for: XDP marks what it has no room for, and traffic control
+//! looks at nothing else. Each attachment can have a name in a BPF file system, by which the next server finds it, and puts its own
+//! program in the place of the earlier one without a gap.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bpf_arena::kernel::{AttachError, AttachTarget, Attachment, Errno, XdpMode};
+use tracing::warn;
+
+use super::program::{FastError, Loaded};
+use crate::store::Store;
+
+/// Where the kernel runs the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// In the driver (XDP).
+    Native,
+    /// In the network stack, before it looks at packets (XDP).
+    Generic,
+    /// In traffic control, where packets come in.
+    Tc,
+}
+
+impl Hook {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Native, Self::Generic, Self::Tc];
+
+    /// Its name on the command line, in logs, and in those of links.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Tc => "tc",
+        }
+    }
+
+    fn target(self, interface: u32) -> AttachTarget<'static> {
+        match self {
+            Self::Native => AttachTarget::Xdp { interface, mode: XdpMode::Native },
+            Self::Generic => AttachTarget::Xdp { interface, mode: XdpMode::Generic },
+            Self::Tc => AttachTarget::TcIngress(interface),
+        }
+    }
+
+    fn program(self, loaded: &Loaded) -> &bpf_arena::Program {
+        if self == Self::Tc { loaded.tc() } else { loaded.xdp() }
+    }
+}
+
+/// What is attached, the first to see a packet first.
+pub(super) type Attached = Vec<(Hook, Attachment)>;
+
+/// Attaches the program where it is asked for, `None`: at XDP, in the driver if that can, and in traffic control behind it. With
+/// a folder, what an earlier server left there is taken over, and what is new gets a name there.
+pub(super) fn attach(
+    store: &Store,
+    loaded: &Loaded,
+    interface: u32,
+    wanted: Option<Hook>,
+    folder: Option<&Path>,
+) -> Result<Attached, FastError> {
+    let mut site = Site { loaded, interface, folder, earlier: earlier(folder)? };
+    if wanted.is_some() {
+        // Before anything is taken away: traffic control looks at everything from now on.
+        store.set_tc_behind(false);
+    }
+    let attached = match wanted {
+        Some(hook) => vec![(hook, site.attach(hook)?)],
+        None => {
+            let mut attached = vec![site.attach_xdp()?];
+            match site.attach(Hook::Tc) {
+                Ok(tc) => attached.push((Hook::Tc, tc)),
+                Err(error) => warn!("{error}: long answers are left to the server"),
+            }
+            store.set_tc_behind(attached.len() == 2);
+            attached
+        }
+    };
+    site.leave()?;
+    Ok(attached)
+}
+
+/// The name of what is attached there.
+pub(crate) fn link_name(hook: Hook) -> String {
+    format!("link_{}", hook.name())
+}
+
+/// What an earlier server left attached.
+fn earlier(folder: Option<&Path>) -> Result<Attached, FastError> {
+    let mut found = Attached::new();
+    for (hook, path) in folder.into_iter().flat_map(names) {
+        if path.try_exists().map_err(|source| FastError::Name { path: path.clone(), source })? {
+            let link = Attachment::open_pinned(&path).map_err(|source| FastError::Link { path, source })?;
+            found.push((hook, link));
+        }
+    }
+    Ok(found)
+}
+
+fn names(folder: &Path) -> impl Iterator<Item = (Hook, PathBuf)> {
+    Hook::ALL.into_iter().map(|hook| (hook, folder.join(link_name(hook))))
+}
+
+/// An interface, the program for it, and what an earlier server left there that is not taken over yet.
+struct Site<'a> {
+    loaded: &'a Loaded,
+    interface: u32,
+    folder: Option<&'a Path>,
+    earlier: Attached,
+}
+
+impl Site<'_> {
+    /// At XDP: where an earlier server found that it can be, or in the best place that there is.
+    fn attach_xdp(&mut self) -> Result<(Hook, Attachment), FastError> {
+        if self.earlier.iter().any(|(hook, _)| *hook == Hook::Generic) {
+            return Ok((Hook::Generic, self.attach(Hook::Generic)?));
+        }
+        // The reason why the best place is refused tells most.
+        self.attach(Hook::Native).map(|link| (Hook::Native, link)).or_else(|refused| {
+            self.attach(Hook::Generic).map(|link| (Hook::Generic, link)).map_err(|_| refused)
+        })
+    }
+
+    fn attach(&mut self, hook: Hook) -> Result<Attachment, FastError> {
+        if let Some(link) = self.take(hook) {
+            if replace(hook, self.loaded, &link)? {
+                return Ok(link);
+            }
+            self.remove(hook, link)?;
+        }
+        // One interface has XDP in one place alone.
+        let other = match hook {
+            Hook::Native => Some(Hook::Generic),
+            Hook::Generic => Some(Hook::Native),
+            Hook::Tc => None,
+        };
+        if let Some((other, link)) = other.and_then(|hook| Some((hook, self.take(hook)?))) {
+            self.remove(other, link)?;
+        }
+        let program = hook.program(self.loaded).kernel().ok_or(AttachError::NotInKernel);
+        let link = program.and_then(|program| program.attach(hook.target(self.interface)));
+        let link = link.map_err(|source| FastError::Attach { hook, source })?;
+        if let Some(folder) = self.folder {
+            let path = folder.join(link_name(hook));
+            link.pin(&path).map_err(|source| FastError::Link { path, source })?;
+        }
+        Ok(link)
+    }
+
+    fn take(&mut self, hook: Hook) -> Option<Attachment> {
+        let at = self.earlier.iter().position(|(earlier, _)| *earlier == hook)?;
+        Some(self.earlier.swap_remove(at).1)
+    }
+
+    /// Takes away what nobody took over.
+    fn leave(mut self) -> Result<(), FastError> {
+        while let Some((hook, link)) = self.earlier.pop() {
+            self.remove(hook, link)?;
+        }
+        Ok(())
+    }
+
+    fn remove(&self, hook: Hook, link: Attachment) -> Result<(), FastError> {
+        let Some(folder) = self.folder else { return Ok(()) };
+        let path = folder.join(link_name(hook));
+        fs::remove_file(&path).map_err(|source| FastError::Name { path: path.clone(), source })?;
+        match link.detach() {
+            // Its interface is gone, and it is not attached any more.
+            Err(AttachError::Link(error)) if error.errno() == Some(Errno::NOLINK) => Ok(()),
+            result => result.map_err(|source| FastError::Link { path, source }),
+        }
+    }
+}
+
+/// Puts the program in the place of an earlier server's; `false` if that is attached to nothing any more.
+fn replace(hook: Hook, loaded: &Loaded, link: &Attachment) -> Result<bool, FastError> {
+    let program = hook.program(loaded).kernel().ok_or(AttachError::NotInKernel);
+    match program.and_then(|program| link.replace(program)) {
+        Ok(()) => Ok(true),
+        Err(AttachError::Link(error)) if error.errno() == Some(Errno::NOLINK) => Ok(false),
+        Err(source) => Err(FastError::Attach { hook, source }),
+    }
+}
+
+/// Removes the names of what is attached: what nobody holds is detached.
+pub(crate) fn forget(folder: &Path) -> io::Result<()> {
+    names(folder).try_for_each(|(_, path)| match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    })
+}
