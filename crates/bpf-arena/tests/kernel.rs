@@ -10,7 +10,7 @@ use sys::bpf::{Capability, CapabilitySet};
 
 type Test = fn() -> Result<(), Failed>;
 
-const TESTS: [(&str, Test); 18] = [
+const TESTS: [(&str, Test); 19] = [
     ("one_host_two_engines", kernel_engine::one_host_two_engines),
     ("engines_agree_on_the_arena_objects", kernel_engine::compare::engines_agree),
     ("a_wrong_engine_fails_a_test", kernel_engine::compare::wrong_engine_in_test),
@@ -20,6 +20,7 @@ const TESTS: [(&str, Test); 18] = [
     ("globals_of_every_kind", kernel_engine::globals),
     ("order_of_allocation", kernel_engine::order_of_allocation),
     ("arena_pages_from_the_host", kernel_engine::arena_pages),
+    ("pages_are_freed_while_they_are_mapped", kernel_engine::freed::while_mapped),
     ("refusal_shows_instruction_line_and_log", kernel_engine::refusal),
     ("context_errors_are_the_kernel's", kernel_engine::context_errors),
     ("packets_in_and_out", kernel_engine::packet_run),

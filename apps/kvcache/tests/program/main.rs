@@ -66,15 +66,14 @@ pub(crate) fn config(keep: Keep, interface: Option<&str>) -> Config {
     Config { store: Options::default().memory(8 << 20).item_max(64 << 10), engine, keep }
 }
 
-const KILLS: [(&str, Test); 2] =
-    [("killed_servers_leave_their_file", kills::in_file), ("killed_servers_leave_their_pins", kills::pinned)];
-
-const HERE: [(&str, Test); 2] = [
+const HERE: [(&str, Test); 3] = [
+    ("killed_servers_leave_their_file", kills::in_file),
     ("requests_in_this_process", || requests::compare(&Bench::user(Options::default()), false)),
     ("writers_and_answers_in_this_process", || stress::run(Bench::user)),
 ];
 
-const KERNEL: [(&str, Test); 7] = [
+const KERNEL: [(&str, Test); 8] = [
+    ("killed_servers_leave_their_pins", kills::pinned),
     ("requests_in_the_kernel", || requests::compare(&Bench::kernel(Options::default()), false)),
     ("requests_in_traffic_control", || requests::compare(&Bench::kernel(Options::default()), true)),
     ("writers_and_answers_in_the_kernel", || stress::run(Bench::kernel)),
@@ -100,12 +99,5 @@ fn main() {
         None => Trial::test(name, test),
     });
     let here = HERE.into_iter().map(|(name, test)| Trial::test(name, test));
-    // A kill in some fifty leaves what must not be: see the README. These run when they are asked for.
-    let known = match std::env::var_os("KVCACHE_KILLS") {
-        Some(_) => KILLS.map(|(name, test)| Trial::test(name, test)),
-        None => KILLS.map(|(name, test)| {
-            Trial::test(format!("{name} (a known defect, wants KVCACHE_KILLS)"), test).with_ignored_flag(true)
-        }),
-    };
-    libtest_mimic::run(&args, here.chain(kernel).chain(known).collect()).exit();
+    libtest_mimic::run(&args, here.chain(kernel).collect()).exit();
 }

@@ -3,6 +3,7 @@
 use sys::{PAGE_SIZE, PageError};
 
 use super::{Arena, ArenaError, PageCount, UserAddr};
+use crate::kernel::KernelPages;
 
 /// No node in particular.
 const NUMA_NO_NODE: i32 = -1;
@@ -32,12 +33,27 @@ impl Arena {
 
     /// Frees pages: they vanish from every mapping of every process. Only the low 32 bits of `at` count, rounded down
     /// to a page; the range is clamped to the arena, and pages in it that do not exist are fine.
+    ///
+    /// In the kernel this is more than `bpf_arena_free_pages`: if another thread is about to map a page at this moment, its page
+    /// fault ends first. A program that frees a page while host code touches it for the first time can leave that process
+    /// with a page that is the arena's no longer (seen with Linux 6.18).
     pub fn free_pages(&self, at: UserAddr, count: PageCount) {
         // The kernel's function has no result. Pages the system refuses to take away stay allocated and counted.
         let _ = match &self.kernel {
-            Some(kernel) => kernel.free(self.fd(), at.get(), count.get()),
+            Some(kernel) => self.free_in_kernel(kernel, at, count),
             None => self.window.free_pages(at.get(), count.get()),
         };
+    }
+
+    /// Frees pages of an arena in the kernel.
+    ///
+    /// The kernel takes pages out of all mappings, and lets go of them then. A thread whose page fault has found a page before
+    /// maps it afterwards all the same: from then on this process would see a page that is the arena's no longer, and programs
+    /// and other processes another one in its place. So such faults are waited for, and what they mapped is unmapped again.
+    fn free_in_kernel(&self, kernel: &KernelPages, at: UserAddr, count: PageCount) -> Result<(), PageError> {
+        kernel.free(self.fd(), at.get(), count.get())?;
+        self.window.unmap_freed(at.get(), count.get());
+        Ok(())
     }
 
     /// Keeps a range of pages from being allocated or populated, until it is freed.

@@ -3,6 +3,7 @@
 pub(crate) mod attach;
 pub(crate) mod compare;
 pub(crate) mod contexts;
+pub(crate) mod freed;
 pub(crate) mod handed_over;
 pub(crate) mod linked;
 

@@ -130,6 +130,21 @@ impl Mapping {
         let _ = unsafe { madvise(pointer(self.start), to_usize(len), Advice::LinuxPopulateWrite) };
     }
 
+    /// Waits until every page fault that has begun in this mapping, in any thread, has ended; then unmaps the pages of
+    /// `[start, start + len)` here, so that the next access to each faults again. Of a file's pages nothing is lost.
+    pub(crate) fn unmap_pages(&self, start: u64, len: u64) {
+        // Changing an attribute of a mapping excludes faults in it. This one is about reading ahead in files.
+        for advice in [Advice::Random, Advice::Normal] {
+            // SAFETY: the range is ours; the advice changes no byte.
+            let _ = unsafe { madvise(pointer(self.start), to_usize(self.len), advice) };
+        }
+        let (start, end) = (start.max(self.start), start.saturating_add(len).min(self.end()));
+        if start < end {
+            // SAFETY: the range is ours; what is shared keeps its bytes.
+            let _ = unsafe { madvise(pointer(start), to_usize(end - start), Advice::LinuxDontNeed) };
+        }
+    }
+
     fn not_for_children(&self) -> Result<(), OsError> {
         // SAFETY: the range is ours; the advice changes nothing in this process.
         unsafe { madvise(pointer(self.start), to_usize(self.len), Advice::LinuxDontFork) }

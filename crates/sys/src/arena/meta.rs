@@ -10,7 +10,7 @@ use super::lock::{self, Held};
 use super::mapping::Mapping;
 use super::search::TakenWords;
 use super::to_usize;
-use crate::{Errno, OsError, PAGE_SIZE, PageError, WindowError};
+use crate::{Errno, OsError, PAGE_SIZE, WindowError};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"bpfarena");
 const VERSION: u32 = 1;
@@ -203,9 +203,9 @@ impl Meta {
     }
 
     /// Takes the lock of the allocator.
-    pub(crate) fn lock(&self) -> Result<Held<'_>, PageError> {
+    pub(crate) fn lock(&self) -> Result<Held<'_>, OsError> {
         let errno = Errno::DEADLK;
-        lock::lock(&self.header().lock).ok_or(PageError::Os(OsError { call: "lock of the arena", errno }))
+        lock::lock(&self.header().lock).ok_or(OsError { call: "lock of the arena", errno })
     }
 
     /// Notes that a touch is about to make a page exist, until the result is dropped.

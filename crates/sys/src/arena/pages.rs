@@ -155,6 +155,14 @@ impl Pages<'_> {
         }
     }
 
+    /// Finishes what a process that died left, if there is anything.
+    pub(crate) fn settle(self) -> Result<(), OsError> {
+        if self.meta.unfinished().is_some() {
+            drop(self.lock()?);
+        }
+        Ok(())
+    }
+
     /// Whether a page exists for programs: it is taken, or host code touched it unwatched (and it is marked now).
     pub(crate) fn exists(self, page: u32) -> bool {
         let (word, bit) = self.meta.bit(page);
@@ -185,7 +193,7 @@ impl Pages<'_> {
     }
 
     /// Takes the lock, and finishes what a dead holder left.
-    fn lock(&self) -> Result<Held<'_>, PageError> {
+    fn lock(&self) -> Result<Held<'_>, OsError> {
         let held = self.meta.lock()?;
         if let Some((operation, start, count)) = self.meta.unfinished() {
             self.recover(operation, start, count);
@@ -450,6 +458,18 @@ mod tests {
             assert_eq!(arena.pages().alloc(None, 71).unwrap(), 30);
             arena.check(101);
         }
+    }
+
+    #[test]
+    fn what_is_written_after_a_death_was_settled_stays() {
+        let arena = Arena::new(100);
+        arena.pages().alloc(None, 20).unwrap();
+        arena.meta.begin(Operation::Free, 0, 20);
+        arena.pages().settle().unwrap();
+        arena.check(0);
+        arena.write(3);
+        assert_eq!(arena.pages().alloc(Some(50), 1), Ok(50));
+        assert_eq!(arena.in_file(), 2);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One arena's memory in this process: where it lies, and what keeps it there.
 
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 
 use super::{Mode, SEGV_ON_FAULT, WindowSpec};
 use crate::arena::backing::Backing;
@@ -30,6 +31,8 @@ pub(crate) struct Memory {
     /// `None` for an arena of the kernel.
     pub(super) meta: Option<Meta>,
     uffd: Option<Uffd>,
+    /// Held while pages are unmapped.
+    unmapping: Mutex<()>,
     // Never read: they keep the addresses.
     place: Place,
 }
@@ -74,6 +77,8 @@ impl Memory {
         let meta = Meta::attach(&backing, trusted)?;
         let shape = meta.shape();
         let place = Place::at_user_address(&backing, shape)?;
+        // Before anybody here writes into pages that a process which died was about to free.
+        Pages { meta: &meta, backing: &backing }.settle()?;
         Ok(Self::over(shape, place, backing, meta, false))
     }
 
@@ -88,7 +93,16 @@ impl Memory {
         shape.user_vm_start = user.start();
         let base = shape.user_vm_start & !(WINDOW - 1);
         let place = Place { base, window: None, user: Some(user) };
-        Ok(Self { shape, base, mode: Mode::Kernel, backing, meta: None, uffd: None, place })
+        Ok(Self {
+            shape,
+            base,
+            mode: Mode::Kernel,
+            backing,
+            meta: None,
+            uffd: None,
+            unmapping: Mutex::new(()),
+            place,
+        })
     }
 
     fn over(shape: Shape, place: Place, backing: Backing, meta: Meta, force_checked: bool) -> Self {
@@ -97,7 +111,16 @@ impl Memory {
             meta.set_unwatched();
         }
         let mode = if uffd.is_some() { Mode::Userfaultfd } else { Mode::Checked };
-        Self { shape, base: place.base, mode, backing, meta: Some(meta), uffd, place }
+        Self {
+            shape,
+            base: place.base,
+            mode,
+            backing,
+            meta: Some(meta),
+            uffd,
+            unmapping: Mutex::new(()),
+            place,
+        }
     }
 
     /// The ranges of addresses that belong to the arena, pages or not.
@@ -127,6 +150,15 @@ impl Memory {
             return Err(PageError::NotPopulated);
         }
         pages.touch(page, self.uffd.as_ref().map_or(by_access, |uffd| Toucher::Uffd(uffd, start)))
+    }
+
+    /// Takes pages that an arena of the kernel has let go of out of its mapping here.
+    pub(super) fn unmap_freed(&self, start: u64, len: u64) {
+        // One thread's change of the attribute would hide another's.
+        let _one = self.unmapping.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Mode::Kernel, Some(user)) = (self.mode, &self.place.user) {
+            user.unmap_pages(start, len);
+        }
     }
 
     /// The allocator; `None` for an arena of the kernel.
@@ -180,5 +212,25 @@ fn check_page_size() -> Result<(), WindowError> {
     match rustix::param::page_size() {
         4096 => Ok(()),
         bytes => Err(WindowError::PageSize { bytes }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::meta::Operation;
+
+    #[test]
+    fn who_attaches_finishes_what_a_dead_process_began() {
+        let spec = WindowSpec { pages: 10, ..WindowSpec::default() };
+        let first = Memory::create(spec).unwrap();
+        let pages = first.pages().unwrap();
+        assert_eq!(pages.alloc(None, 4), Ok(0));
+        pages.meta.begin(Operation::Free, 1, 2);
+        let file = first.backing.fd().try_clone_to_owned().unwrap();
+        drop(first);
+        let next = Memory::attach(file, false).unwrap();
+        let pages = next.pages().unwrap();
+        assert_eq!((pages.meta.unfinished(), pages.in_use()), (None, 2));
     }
 }

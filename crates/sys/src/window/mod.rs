@@ -164,6 +164,13 @@ impl Window {
         if start >= end { Ok(()) } else { allocator.free(page(start)?, page(end)? - page(start)?) }
     }
 
+    /// For an arena of the kernel: takes pages that it has let go of out of this process's mapping, also those that a page fault
+    /// which has begun is about to map. Pages that it has stay, and are mapped again when they are touched.
+    pub fn unmap_freed(&self, address: u64, count: u32) {
+        let address = self.user_base() + address % WINDOW;
+        self.memory.unmap_freed(address & !(PAGE_SIZE - 1), u64::from(count) * PAGE_SIZE);
+    }
+
     /// `bpf_arena_reserve_pages`: keeps a range from being allocated and from being populated by touch.
     ///
     /// # Errors
