@@ -1,4 +1,4 @@
-//! How long the program takes for a request, run by run: `cargo run --release -p kvcache --example rate`.
+//! How long the program takes for a request, run by run: `cargo run --release -p kvcache --example rate [-- --json]`.
 //!
 //! Each run has a packet of its own, for an answer is no request. In the kernel the time is what the kernel measures around one run
 //! (`BPF_PROG_TEST_RUN`), less what it measures for a packet that the program passes at first sight; in this process it is all that
@@ -11,29 +11,62 @@ use bpf_arena::PacketRun;
 use kvcache::fast::{FastPath, XDP_TX};
 use kvcache::restart::kernel_arena;
 use kvcache::store::{Expiry, Mode, Options, Store};
+use serde::Serialize;
 
 const KEYS: usize = 100_000;
 /// As many as caches of the processor hold.
 const FEW: usize = 1_000;
 const RUNS: usize = 300_000;
 
+/// What runs in one place, over so many keys, take: nanoseconds, and answers that follow from the median.
+#[derive(Serialize)]
+struct Rate {
+    place: &'static str,
+    keys: usize,
+    answers: usize,
+    low_ns: u64,
+    median_ns: u64,
+    high_ns: u64,
+    million_a_second: f64,
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let options = Options::default().memory(256 << 20);
-    let store = Store::new(options)?;
+    let mut rates = in_process()?;
+    rates.extend(in_kernel()?);
+    if std::env::args().any(|argument| argument == "--json") {
+        println!("{}", serde_json::to_string_pretty(&rates)?);
+        return Ok(());
+    }
+    for Rate { place, keys, answers, low_ns, median_ns, high_ns, million_a_second } in rates {
+        println!(
+            "in {place}, {keys} keys: {answers} answers, 10 % below {low_ns} ns, median {median_ns} ns, 90 % below {high_ns} ns: \
+             {million_a_second:.2} million a second"
+        );
+    }
+    Ok(())
+}
+
+fn options() -> Options {
+    Options::default().memory(256 << 20)
+}
+
+/// From datagram to datagram, in this process.
+fn in_process() -> Result<Vec<Rate>, Box<dyn Error>> {
+    let store = Store::new(options())?;
     fill(&store)?;
     let fast = FastPath::user(&store)?;
     let mut reply = Vec::new();
-    for keys in [FEW, KEYS] {
-        let times = each(keys, |n| {
-            let datagram = datagram(n);
-            let begin = Instant::now();
-            let answered = fast.answer(&datagram, &mut reply);
-            answered.then(|| begin.elapsed())
-        });
-        report(&format!("in this process, datagram to answer, {keys} keys"), times, Duration::ZERO);
-    }
+    let mut answer = |n| {
+        let datagram = datagram(n);
+        let begin = Instant::now();
+        fast.answer(&datagram, &mut reply).then(|| begin.elapsed())
+    };
+    Ok([FEW, KEYS].map(|keys| rate("process", keys, each(keys, &mut answer), Duration::ZERO)).into())
+}
 
-    let (store, _) = Store::over(kernel_arena()?, options)?;
+/// From packet to packet, in the kernel; what a packet takes that is passed at first sight is taken off.
+fn in_kernel() -> Result<Vec<Rate>, Box<dyn Error>> {
+    let (store, _) = Store::over(kernel_arena()?, options())?;
     fill(&store)?;
     let fast = FastPath::kernel_unattached(&store, 11211)?;
     let program = fast.xdp().ok_or("no program")?;
@@ -43,13 +76,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let outcome = program.run_packet(&mut run).ok()?;
         (outcome.return_value == verdict).then_some(outcome.duration)
     };
-    let nothing = median(each(FEW, |n| run(&packet(n, 9), 2)));
-    println!("in the kernel, a packet that is passed at first sight: {nothing:?}, which is taken off:");
-    for keys in [FEW, KEYS] {
-        let times = each(keys, |n| run(&packet(n, 11211), XDP_TX));
-        report(&format!("in the kernel, packet to answer, {keys} keys"), times, nothing);
-    }
-    Ok(())
+    let mut nothing = each(FEW, |n| run(&packet(n, 9), 2));
+    nothing.sort_unstable();
+    let nothing = nothing.get(nothing.len() / 2).copied().unwrap_or_default();
+    let mut answer = |n| run(&packet(n, 11211), XDP_TX);
+    Ok([FEW, KEYS].map(|keys| rate("kernel", keys, each(keys, &mut answer), nothing)).into())
 }
 
 /// Values of 32 to 1024 bytes.
@@ -69,24 +100,22 @@ fn each(keys: usize, mut run: impl FnMut(usize) -> Option<Duration>) -> Vec<Dura
     (0..RUNS).filter_map(|n| run(n.wrapping_mul(48_271) % keys)).collect()
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or_default()
-}
-
-fn report(what: &str, mut times: Vec<Duration>, less: Duration) {
+fn rate(place: &'static str, keys: usize, mut times: Vec<Duration>, less: Duration) -> Rate {
     times.sort_unstable();
     let at = |percent: usize| {
-        times.get(times.len() * percent / 100).copied().unwrap_or_default().saturating_sub(less)
+        let time = times.get(times.len() * percent / 100).copied().unwrap_or_default().saturating_sub(less);
+        u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
     };
-    let rate = 1e-6 / at(50).as_secs_f64().max(1e-9);
-    println!(
-        "{what}: {} answers, 10 % below {:?}, median {:?}, 90 % below {:?}: {rate:.2} million a second",
-        times.len(),
-        at(10),
-        at(50),
-        at(90)
-    );
+    let million_a_second = 1e3 / at(50).max(1) as f64;
+    Rate {
+        place,
+        keys,
+        answers: times.len(),
+        low_ns: at(10),
+        median_ns: at(50),
+        high_ns: at(90),
+        million_a_second,
+    }
 }
 
 fn datagram(n: usize) -> Vec<u8> {

@@ -16,3 +16,4 @@ pub mod program;
 pub mod selftests;
 pub mod tables;
 pub mod verdicts;
+pub mod wire;

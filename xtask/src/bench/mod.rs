@@ -6,6 +6,7 @@
 mod arena;
 mod cancel;
 mod codegen;
+mod kvcache;
 mod load;
 mod maps;
 mod stats;
@@ -30,6 +31,8 @@ enum What {
     Codegen(codegen::Args),
     /// How long runs still take that are cancelled or reach their time limits, for every way of taking long.
     Cancel(cancel::Args),
+    /// The cache beside memcached: throughput, latency and CPU time of GETs by every way they can take.
+    Kvcache(kvcache::Args),
     /// Where the time of loading a program goes, beside the running kernel's.
     Load(load::Args),
     /// Lookups, updates and ring buffers from a program, on one and two threads, beside the running kernel's maps.
@@ -47,6 +50,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         What::Arena(args) => arena::run(args),
         What::Codegen(args) => codegen::run(args),
         What::Cancel(args) => cancel::run(args),
+        What::Kvcache(args) => kvcache::run(args),
         What::Load(args) => load::run(args),
         What::Maps(args) => maps::run(args),
         What::Verify(args) => verify::run(args),

@@ -3,7 +3,7 @@
 mod clients;
 mod differ;
 mod program;
-mod servers;
+pub(crate) mod servers;
 mod streams;
 
 use clap::Subcommand;

@@ -1,4 +1,4 @@
-//! Servers on free ports of the loopback interface, which end when they are dropped.
+//! Servers that end when they are dropped, if not told otherwise on free ports of the loopback interface.
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 
 /// A running server; TCP and UDP share the port.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     pub(super) port: u16,
 }
@@ -24,7 +24,7 @@ impl Drop for Server {
 impl Server {
     /// The cache, as it is built here, with one worker.
     pub(super) fn kvcache(arguments: &[&str]) -> anyhow::Result<Self> {
-        let binary = build()?;
+        let binary = build(&[])?;
         Self::start("kvcache", |port| {
             let mut command = Command::new(&binary);
             command.args(["--threads", "1", "--memory", "64MiB", "--port", &port]).args(arguments);
@@ -45,15 +45,22 @@ impl Server {
 
     fn start(name: &str, command: impl Fn(String) -> Command) -> anyhow::Result<Self> {
         let port = free_port()?;
-        let child = command(port.to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| format!("cannot start {name}"))?;
-        let mut server = Self { child, port };
+        let mut command = command(port.to_string());
+        command.stderr(Stdio::null());
+        Self::run(name, command, port, || TcpStream::connect(("127.0.0.1", port)).is_ok())
+    }
+
+    /// Runs a server until it can be reached.
+    pub(crate) fn run(
+        name: &str,
+        mut command: Command,
+        port: u16,
+        is_reached: impl Fn() -> bool,
+    ) -> anyhow::Result<Self> {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let mut server = Self { child: child.with_context(|| format!("cannot start {name}"))?, port };
         let end = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while !is_reached() {
             if let Some(status) = server.child.try_wait()? {
                 bail!("{name} ended: {status}");
             }
@@ -61,6 +68,11 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(server)
+    }
+
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
     }
 }
 
@@ -75,11 +87,13 @@ fn free_port() -> anyhow::Result<u16> {
     bail!("no port is free for both TCP and UDP")
 }
 
-fn build() -> anyhow::Result<PathBuf> {
+/// Builds the cache, with these options of cargo's.
+pub(crate) fn build(options: &[&str]) -> anyhow::Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the repository's root")?;
     let output = Command::new(env!("CARGO"))
         .current_dir(root)
         .args(["build", "--quiet", "--package", "kvcache", "--message-format=json"])
+        .args(options)
         .stderr(Stdio::inherit())
         .output()?;
     ensure!(output.status.success(), "the cache does not build");
