@@ -251,6 +251,7 @@ impl Machine {
             answer: 0,
             stop: invocation.signal.word(),
             cpu,
+            missed: sys::fault::missed_word(),
             loops_left: 0,
             owner: std::ptr::null_mut(),
         };
@@ -322,5 +323,5 @@ fn sys_site(site: &FaultSite, tag: u32) -> sys::fault::FaultSite {
         codegen::Leaves::Zero(register) => Leaves::Zero(register),
         codegen::Leaves::Operand { from, to } => Leaves::Copy { from, to, half: site.size != isa::Size::DW },
     };
-    sys::fault::FaultSite { offset: site.offset, resume: site.resume, leaves, tag }
+    sys::fault::FaultSite { offset: site.offset, resume: site.resume, leaves, tag, probe: site.probe }
 }

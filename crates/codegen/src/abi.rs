@@ -45,6 +45,9 @@ pub struct VmContext {
     /// [`LOOPS_PER_LOOK`] iterations or more often; code in
     /// place of a function of the runtime that would end a loop (`bpf_iter_num_next`) does so only while it finds [`GO_ON`].
     pub stop: *const AtomicU64,
+    /// The address of a word of the thread that is not 0 after a wide load met a missing page. Code that makes such loads sets it to 0
+    /// again.
+    pub missed: *const AtomicU64,
     /// Beside `answer`, of the stub that takes loop iterations: those that are left of what the runtime gave.
     pub loops_left: u64,
     /// The runtime's own state; generated code never looks at it.

@@ -23,6 +23,10 @@ pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled,
         // Functions of the host may stand for those that these passes know.
         chosen = chosen.without(Pass::Calls).without(Pass::Callbacks);
     }
+    if options.checked_arena {
+        // The runtime is asked about each access.
+        chosen = chosen.without(Pass::Wide);
+    }
     let changes = passes::run(&mut bodies, source, chosen);
     let mut backend = Backend::new(machine, options.baseline)?;
     let loops_per_look = looks::iterations(&bodies, source);

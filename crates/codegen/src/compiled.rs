@@ -112,8 +112,11 @@ pub struct FaultSite {
     pub inlined: Option<u32>,
     /// Load, store or atomic.
     pub access: AccessKind,
-    /// Bytes accessed.
+    /// Bytes that the BPF instruction accesses. The machine's may access 16 for several iterations of a loop.
     pub size: Size,
+    /// Whether the word behind [`VmContext::missed`](crate::abi::VmContext::missed) is set and the fault is not noted: the code does
+    /// again what it was about to do.
+    pub probe: bool,
 }
 
 /// What an access to a missing page leaves in the machine's general-purpose registers (x86-64: numbers 0 to 15, AArch64: 0

@@ -7,7 +7,7 @@ use isa::InsnIdx;
 
 use crate::abi::LOOPS_PER_LOOK;
 use crate::flow::{At, Inlined};
-use crate::lower::{self, ARENA_TRAP};
+use crate::lower::{self, ARENA_TRAP, PROBE_TRAP};
 use crate::machine::Machine;
 use crate::passes::Changes;
 use crate::reloc::Form;
@@ -185,14 +185,15 @@ impl Text {
     ) -> Result<(), CompileError> {
         let lines = self.lines.get(first_line..).unwrap_or_default();
         let bytes = code.code_buffer();
-        for trap in code.buffer.traps().iter().filter(|t| t.code == ARENA_TRAP) {
+        for trap in code.buffer.traps().iter().filter(|t| [ARENA_TRAP, PROBE_TRAP].contains(&t.code)) {
+            let probe = trap.code == PROBE_TRAP;
             let before = lines.partition_point(|l| l.offset <= start + trap.offset);
             let line = before.checked_sub(1).and_then(|i| lines.get(i));
             let at = line.map_or(InsnIdx(0), |l| l.insn);
             let inlined = line.and_then(|l| l.inlined);
             let refused = CompileError::UnskippableAccess { at, offset: trap.offset };
             let insn = source.program().code.get(at).ok_or(refused)?;
-            let site = faults::site(self.machine, bytes, trap.offset, at, insn)?;
+            let site = faults::site(self.machine, bytes, trap.offset, at, insn, probe)?;
             let (offset, resume) = (start + site.offset, start + site.resume);
             self.faults.push(FaultSite { offset, resume, inlined, ..site });
         }

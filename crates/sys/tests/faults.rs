@@ -282,7 +282,7 @@ mod generated {
         ],
         outer: 0x20,
         returns_to: 0x29,
-        site: FaultSite { offset: 11, resume: 14, leaves: Leaves::Zero(0), tag: 77 },
+        site: FaultSite { offset: 11, resume: 14, leaves: Leaves::Zero(0), tag: 77, probe: false },
         address: 7,
     };
 
@@ -299,7 +299,7 @@ mod generated {
         ],
         outer: 0x20,
         returns_to: 0x2c,
-        site: FaultSite { offset: 16, resume: 20, leaves: Leaves::Zero(0), tag: 77 },
+        site: FaultSite { offset: 16, resume: 20, leaves: Leaves::Zero(0), tag: 77, probe: false },
         address: 1,
     };
 

@@ -38,6 +38,7 @@ fn random(rng: &mut fastrand::Rng) -> Body {
         budgets: 0,
         inlined: Vec::new(),
         slots: Slots::default(),
+        settled: Vec::new(),
     }
 }
 

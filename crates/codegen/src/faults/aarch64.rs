@@ -13,6 +13,9 @@ const ZERO: u8 = 31;
 /// The instruction that `code` begins with. `has_result`: the program sees the result of an atomic operation.
 pub(super) fn decode(code: &[u8], has_result: bool) -> Option<Access> {
     let word = Word(u32::from_le_bytes(*code.first_chunk()?));
+    if let Some(kind) = word.wide() {
+        return Some(Access { kind, bytes: 16, leaves: Leaves::Registers, length: 4 });
+    }
     let (kind, leaves) = word.plain().or_else(|| word.ordered()).or_else(|| word.atomic(has_result))?;
     Some(Access { kind, bytes: 1 << word.field(30, 2), leaves, length: 4 })
 }
@@ -50,6 +53,17 @@ impl Word {
             3 if size < 2 => Some(self.load()),
             _ => None,
         }
+    }
+
+    /// `ldr` and `str` of a whole vector register, with the same addresses. What a skipped load leaves is not looked at.
+    fn wide(self) -> Option<AccessKind> {
+        let forms = [(0xffc0_0000, 0x3d80_0000), (0xffe0_0c00, 0x3c80_0000), (0xffe0_0c00, 0x3ca0_0800)];
+        const LOADS: u32 = 1 << 22;
+        let is_any = |bits: u32| forms.iter().any(|&(mask, value)| self.is(mask, value | bits));
+        if is_any(LOADS) {
+            return Some(AccessKind::Load);
+        }
+        is_any(0).then_some(AccessKind::Store)
     }
 
     /// `ldar` and `stlr`.
@@ -195,7 +209,6 @@ mod tests {
             0xf8a2_6820,     // prfm pldl1keep, [x1, x2]
             0xb9c0_0020,     // unallocated
             0xfd40_0020,     // ldr d0, [x1]
-            0x3dc0_0020,     // ldr q0, [x1]
             0xfc62_6820,     // ldr d0, [x1, x2]
             0x5800_0040,     // ldr x0, .+8
             0xf8a1_0062,     // ldadda x1, x2, [x3]: not ordered enough

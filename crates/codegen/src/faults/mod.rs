@@ -38,13 +38,18 @@ struct Access {
     length: u32,
 }
 
-/// Describes the machine instruction at `offset` of a function's code, generated for the BPF instruction `insn`.
+/// Bytes of a wide access, which stands for several of a BPF instruction.
+const WIDE: usize = 16;
+
+/// Describes the machine instruction at `offset` of a function's code, generated for the BPF instruction `insn`. A probe is a wide load,
+/// whatever the instruction does.
 pub(crate) fn site(
     machine: Machine,
     code: &[u8],
     offset: u32,
     at: InsnIdx,
     insn: Insn,
+    probe: bool,
 ) -> Result<FaultSite, CompileError> {
     let refused = CompileError::UnskippableAccess { at, offset };
     let (kind, size) = access_of(insn).ok_or_else(|| refused.clone())?;
@@ -54,9 +59,23 @@ pub(crate) fn site(
         Machine::Aarch64 { .. } => aarch64::decode(bytes, has_result(insn)),
     };
     let access = access.ok_or_else(|| refused.clone())?;
-    if access.kind != kind || access.bytes != usize::from(size.bytes()) {
+    let is_expected = match (probe, access.bytes) {
+        (true, bytes) => bytes == WIDE && access.kind == AccessKind::Load,
+        (false, WIDE) => access.kind == AccessKind::Store && kind == AccessKind::Store,
+        (false, bytes) => access.kind == kind && bytes == usize::from(size.bytes()),
+    };
+    if !is_expected {
         return Err(refused);
     }
     let resume = offset.saturating_add(access.length);
-    Ok(FaultSite { offset, resume, leaves: access.leaves, insn: at, inlined: None, access: kind, size })
+    Ok(FaultSite {
+        offset,
+        resume,
+        leaves: access.leaves,
+        insn: at,
+        inlined: None,
+        access: kind,
+        size,
+        probe,
+    })
 }

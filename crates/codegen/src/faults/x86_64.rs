@@ -31,6 +31,9 @@ fn classify(machine: &Instruction) -> Option<(AccessKind, Leaves)> {
             Some((AccessKind::Load, Leaves::Zero(u8::try_from(register.number()).ok()?)))
         }
         Mnemonic::Mov if to_memory => Some((AccessKind::Store, Leaves::Registers)),
+        // Of 16 bytes, aligned or not. What a skipped load leaves is not looked at.
+        Mnemonic::Movdqu | Mnemonic::Movups if from_memory => Some((AccessKind::Load, Leaves::Registers)),
+        Mnemonic::Movdqu | Mnemonic::Movups if to_memory => Some((AccessKind::Store, Leaves::Registers)),
         Mnemonic::Add | Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Xadd | Mnemonic::Cmpxchg
             if to_memory && machine.has_lock_prefix() =>
         {
@@ -68,7 +71,7 @@ mod tests {
     }
 
     fn site(code: &[u8], insn: Insn) -> Result<FaultSite, CompileError> {
-        super::super::site(Machine::X86_64, code, 0, AT, insn)
+        super::super::site(Machine::X86_64, code, 0, AT, insn, false)
     }
 
     #[test]

@@ -23,6 +23,7 @@ impl Body {
                 budgets: 0,
                 inlined: Vec::new(),
                 slots: Slots::default(),
+                settled: Vec::new(),
             });
         };
         let leaders = Leaders::find(source, function)?;
@@ -35,7 +36,16 @@ impl Body {
         let budgets = builder.uses_budget.into();
         let slots = source.frames().get(subprogram).map(Slots::of).unwrap_or_default();
         let start = function.start;
-        let mut body = Self { subprogram, start, blocks, vars, budgets, inlined: Vec::new(), slots };
+        let mut body = Self {
+            subprogram,
+            start,
+            blocks,
+            vars,
+            budgets,
+            inlined: Vec::new(),
+            slots,
+            settled: Vec::new(),
+        };
         if subprogram != 0 && function.linkage != Linkage::Static && body.may_take_long() {
             body.skip_if_stopped();
         }

@@ -30,6 +30,8 @@ pub(crate) struct Body {
     pub(crate) inlined: Vec<At>,
     /// The slots of stack.
     pub(crate) slots: Slots,
+    /// Headers of loops that are not worth further copies: others do most of their iterations, or they do several at once.
+    pub(crate) settled: Vec<BlockId>,
 }
 
 /// Slots of 8 bytes of the stack, by their offsets from `r10`, which are multiples of 8.
@@ -151,7 +153,8 @@ pub(crate) enum End {
     /// Takes as many iterations from the budget and goes to `enough`. With fewer left, the runtime is asked for more; if it gives
     /// none, or too few, takes none and goes to `short`. A budget never holds much more than
     /// [`LOOPS_PER_LOOK`](crate::abi::LOOPS_PER_LOOK) at once, so that the run can be ended: more cannot be afforded.
-    Afford { budget: Budget, iterations: u32, enough: BlockId, short: BlockId },
+    /// Without `asks`, the runtime is not asked.
+    Afford { budget: Budget, iterations: u32, asks: bool, enough: BlockId, short: BlockId },
     /// To `next`, unless the run is to end: then to `taken`.
     Look { taken: BlockId, next: BlockId },
     /// To `next`; the backend is to reckon with `never`.
@@ -242,6 +245,7 @@ impl Body {
             budgets: 0,
             inlined: Vec::new(),
             slots: Slots::default(),
+            settled: Vec::new(),
         }
     }
 

@@ -144,7 +144,30 @@ pub(crate) enum Op {
     /// Gives `may_goto` a whole budget, as each entry of a function does.
     BeginBudget { budget: Budget },
     /// Gives back iterations that were taken and not used.
-    Credit { budget: Budget, iterations: u32 },
+    Credit { budget: Budget, iterations: Src },
+    /// `dst =` the 16 bytes at `place`. Where a page of an arena is missing, `dst` has no particular value, the program is told nothing,
+    /// and the word that [`Op::Missed`] reads is not 0 from then on.
+    WideLoad { dst: Var, place: Place },
+    /// The 16 bytes at `place` = `src`; dropped where a page is missing, as a store is.
+    WideStore { place: Place, src: Var },
+    /// `dst =` lanes that are all the low part of `src`.
+    Spread { lanes: Size, dst: Var, src: Src },
+    /// `dst = a op b`, lane by lane: a sum, difference, or logical operation.
+    WideAlu { lanes: Size, op: AluOp, dst: Var, a: Var, b: Var },
+    /// `dst =` ones in the lanes in which `a` and `b` are equal, zeros in the others.
+    WideEqual { lanes: Size, dst: Var, a: Var, b: Var },
+    /// `dst =` the uppermost bit of each of the 16 bytes of `src`, that of the first one lowest.
+    Bits { dst: Var, src: Var },
+    /// `dst =` all lanes of `src` and 0 combined by a sum or logical operation, as numbers of 64 bits.
+    Fold { lanes: Size, op: AluOp, dst: Var, src: Var },
+    /// `dst =` the number of zeros below the lowest bit of `src` that is set. One is.
+    TrailingZeros { dst: Var, src: Var },
+    /// `dst =` the address of the word that says that wide loads missed a page.
+    MissedWord { dst: Var },
+    /// `dst =` that word.
+    Missed { dst: Var, word: Var },
+    /// Sets that word to 0.
+    ForgetMissed { word: Var },
 }
 
 /// What is added to the offset of a packet load.
@@ -226,7 +249,14 @@ impl Op {
             | Self::Compare { .. }
             | Self::ToUser { .. }
             | Self::Address { .. }
-            | Self::Element { .. } => true,
+            | Self::Element { .. }
+            | Self::Spread { .. }
+            | Self::WideAlu { .. }
+            | Self::WideEqual { .. }
+            | Self::Bits { .. }
+            | Self::Fold { .. }
+            | Self::TrailingZeros { .. }
+            | Self::MissedWord { .. } => true,
             Self::Load { .. }
             | Self::Store { .. }
             | Self::Atomic { .. }
@@ -235,27 +265,47 @@ impl Op {
             | Self::Stopped { .. }
             | Self::Forget { .. }
             | Self::BeginBudget { .. }
-            | Self::Credit { .. } => false,
+            | Self::Credit { .. }
+            | Self::WideLoad { .. }
+            | Self::WideStore { .. }
+            | Self::Missed { .. }
+            | Self::ForgetMissed { .. } => false,
         }
     }
 
     /// The memory that is accessed, but for a packet's.
     pub(crate) fn place(&self) -> Option<&Place> {
         match self {
-            Self::Load { place, .. } | Self::Store { place, .. } | Self::Atomic { place, .. } => Some(place),
+            Self::Load { place, .. }
+            | Self::Store { place, .. }
+            | Self::Atomic { place, .. }
+            | Self::WideLoad { place, .. }
+            | Self::WideStore { place, .. } => Some(place),
             _ => None,
         }
     }
 
+    /// Whether the result is of 128 bits.
+    pub(crate) fn is_wide(&self) -> bool {
+        matches!(
+            self,
+            Self::WideLoad { .. } | Self::Spread { .. } | Self::WideAlu { .. } | Self::WideEqual { .. }
+        )
+    }
+
     /// Whether it accesses an arena.
     pub(crate) fn accesses_arena(&self) -> bool {
-        self.place().is_some_and(|place| place.memory == Memory::Arena)
+        self.place().is_some_and(Place::is_in_arena)
     }
 
     /// The memory that is accessed, to change it.
     pub(crate) fn place_mut(&mut self) -> Option<&mut Place> {
         match self {
-            Self::Load { place, .. } | Self::Store { place, .. } | Self::Atomic { place, .. } => Some(place),
+            Self::Load { place, .. }
+            | Self::Store { place, .. }
+            | Self::Atomic { place, .. }
+            | Self::WideLoad { place, .. }
+            | Self::WideStore { place, .. } => Some(place),
             _ => None,
         }
     }
@@ -292,8 +342,29 @@ impl Op {
                 test.each_var_mut(|var| each(var, Read));
                 each(dst, Write);
             }
-            Self::Address { dst, .. } => each(dst, Write),
-            Self::Load { dst, place, .. } => {
+            Self::Address { dst, .. } | Self::MissedWord { dst } => each(dst, Write),
+            Self::Spread { dst, src, .. } => {
+                read(src, &mut each);
+                each(dst, Write);
+            }
+            Self::WideAlu { dst, a, b, .. } | Self::WideEqual { dst, a, b, .. } => {
+                each(a, Read);
+                each(b, Read);
+                each(dst, Write);
+            }
+            Self::Bits { dst, src }
+            | Self::Fold { dst, src, .. }
+            | Self::TrailingZeros { dst, src }
+            | Self::Missed { dst, word: src } => {
+                each(src, Read);
+                each(dst, Write);
+            }
+            Self::ForgetMissed { word } => each(word, Read),
+            Self::WideStore { place, src } => {
+                place.each_var_mut(|var| each(var, Read));
+                each(src, Read);
+            }
+            Self::Load { dst, place, .. } | Self::WideLoad { dst, place } => {
                 place.each_var_mut(|var| each(var, Read));
                 each(dst, Write);
             }
@@ -321,7 +392,8 @@ impl Op {
             }
             Self::Stopped { dst } => each(dst, Write),
             Self::Forget { vars } => vars.iter_mut().for_each(|var| each(var, Clobber)),
-            Self::BeginBudget { .. } | Self::Credit { .. } => {}
+            Self::Credit { iterations, .. } => read(iterations, &mut each),
+            Self::BeginBudget { .. } => {}
         }
     }
 }
@@ -367,6 +439,11 @@ impl Place {
         if let Some((index, _)) = &mut self.index {
             each(index);
         }
+    }
+
+    /// Whether it is in an arena.
+    pub(crate) fn is_in_arena(&self) -> bool {
+        self.memory == Memory::Arena
     }
 
     /// Whether it is stack that is addressed by `r10` itself.

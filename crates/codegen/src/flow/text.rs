@@ -181,7 +181,28 @@ impl Display for Op {
             Self::Stopped { dst } => write!(f, "{dst} = stopped"),
             Self::Forget { vars: [a, b, c, d, e] } => write!(f, "forget {a}, {b}, {c}, {d}, {e}"),
             Self::BeginBudget { budget } => write!(f, "begin budget {}", budget.0),
-            Self::Credit { budget, iterations } => write!(f, "credit budget {} {iterations}", budget.0),
+            Self::Credit { budget, iterations } => {
+                write!(f, "credit budget {} {}", budget.0, Operand(iterations, WIDE))
+            }
+            Self::WideLoad { dst, place } => write!(f, "{dst} = wide {place}"),
+            Self::WideStore { place, src } => write!(f, "wide {place} = {src}"),
+            Self::Spread { lanes, dst, src } => {
+                write!(f, "{dst} = u{} lanes {}", lanes.bits(), Operand(src, WIDE))
+            }
+            Self::WideAlu { lanes, op, dst, a, b } => {
+                write!(f, "{dst} = u{} lanes {a} {} {b}", lanes.bits(), symbol(op))
+            }
+            Self::WideEqual { lanes, dst, a, b } => {
+                write!(f, "{dst} = u{} lanes {a} == {b}", lanes.bits())
+            }
+            Self::Bits { dst, src } => write!(f, "{dst} = bits {src}"),
+            Self::Fold { lanes, op, dst, src } => {
+                write!(f, "{dst} = all u{} lanes {} of {src}", lanes.bits(), symbol(op))
+            }
+            Self::TrailingZeros { dst, src } => write!(f, "{dst} = zeros below {src}"),
+            Self::MissedWord { dst } => write!(f, "{dst} = missed word"),
+            Self::Missed { dst, word } => write!(f, "{dst} = missed {word}"),
+            Self::ForgetMissed { word } => write!(f, "forget missed {word}"),
         }
     }
 }
@@ -196,8 +217,9 @@ impl Display for End {
             }
             Self::Pretend { never, next } => write!(f, "never goto {never} else {next}"),
             Self::Look { taken, next } => write!(f, "look goto {taken} else {next}"),
-            Self::Afford { budget, iterations, enough, short } => {
-                write!(f, "take budget {} {iterations} goto {enough} short {short}", budget.0)
+            Self::Afford { budget, iterations, asks, enough, short } => {
+                let take = if asks { "take" } else { "take left of" };
+                write!(f, "{take} budget {} {iterations} goto {enough} short {short}", budget.0)
             }
             Self::Exit(value) => write!(f, "exit {value}"),
             Self::Trap => f.write_str("trap"),

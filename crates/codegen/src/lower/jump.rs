@@ -4,12 +4,12 @@ use std::mem::offset_of;
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{self, InstBuilder, Value, types};
-use isa::{Cond, InsnIdx};
+use isa::{Cond, InsnIdx, Width};
 
 use super::stub::StubOf;
 use super::{Counter, Lower, UNREACHED_TRAP, constant_memory, context_memory, field, stop_word};
 use crate::abi::VmContext;
-use crate::flow::{BlockId, Budget, End, Test};
+use crate::flow::{BlockId, Budget, End, Src, Test};
 use crate::{CompileError, Import};
 
 impl Lower<'_, '_> {
@@ -32,9 +32,12 @@ impl Lower<'_, '_> {
                 let (taken, next) = (self.label(at, taken)?, self.label(at, next)?);
                 self.look(at, taken, next);
             }
-            End::Afford { budget, iterations, enough, short } => {
+            End::Afford { budget, iterations, asks, enough, short } => {
                 let (enough, short) = (self.label(at, enough)?, self.label(at, short)?);
-                self.afford(at, budget, iterations, enough, short);
+                match asks {
+                    true => self.afford(at, budget, iterations, enough, short),
+                    false => self.take(budget, iterations, enough, short),
+                }
             }
             End::Pretend { never, next } => {
                 let (never, next) = (self.label(at, never)?, self.label(at, next)?);
@@ -124,6 +127,23 @@ impl Lower<'_, '_> {
         self.b.ins().jump(enough, &[]);
     }
 
+    /// Counts several iterations down and goes to `enough`; if too few are left, counts none and goes to `short`.
+    fn take(&mut self, budget: Budget, iterations: u32, enough: ir::Block, short: ir::Block) {
+        let Some(&counter) = self.budgets.get(budget.index()) else {
+            self.b.ins().trap(UNREACHED_TRAP);
+            return;
+        };
+        let iterations = i64::from(iterations);
+        let count = self.b.create_block();
+        let left = counter.left.get(&mut self.b);
+        let spent = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, left, iterations);
+        self.b.ins().brif(spent, short, &[], count, &[]);
+
+        self.b.switch_to_block(count);
+        self.count(counter, -iterations);
+        self.b.ins().jump(enough, &[]);
+    }
+
     /// Takes more of the iterations that the runtime has given, or asks for them if there are none or the run is to end; gives how
     /// many.
     fn more(&mut self, at: InsnIdx, counter: Counter) -> Value {
@@ -178,10 +198,12 @@ impl Lower<'_, '_> {
     }
 
     /// Iterations that were counted and not used.
-    pub(super) fn credit(&mut self, budget: Budget, iterations: u32) {
-        if let Some(&counter) = self.budgets.get(budget.index()) {
-            self.count(counter, i64::from(iterations));
-        }
+    pub(super) fn credit(&mut self, budget: Budget, iterations: Src) {
+        let Some(&counter) = self.budgets.get(budget.index()) else { return };
+        let left = counter.left.get(&mut self.b);
+        let iterations = self.operand(Width::W64, iterations);
+        let left = self.b.ins().iadd(left, iterations);
+        counter.left.set(&mut self.b, left);
     }
 
     /// A whole budget.

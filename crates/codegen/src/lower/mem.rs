@@ -30,7 +30,7 @@ pub(super) struct Update {
 }
 
 /// How a place is accessed.
-enum Way {
+pub(super) enum Way {
     /// An address the backend may reason about.
     Stack,
     /// By one instruction.
@@ -215,7 +215,7 @@ impl Lower<'_, '_> {
     }
 
     /// How the instruction's memory is to be accessed; `runtime` if an arena access is the runtime's.
-    fn way(&mut self, at: InsnIdx, place: Place, runtime: bool) -> Result<Way, CompileError> {
+    pub(super) fn way(&mut self, at: InsnIdx, place: Place, runtime: bool) -> Result<Way, CompileError> {
         match place.memory {
             Memory::Proven if place.is_own_stack() => Ok(Way::Stack),
             Memory::Proven => {
@@ -270,7 +270,7 @@ impl Lower<'_, '_> {
     }
 
     /// The low bytes of a 64-bit value, as many as are accessed.
-    fn truncate(&mut self, size: Size, value: Value) -> Value {
+    pub(super) fn truncate(&mut self, size: Size, value: Value) -> Value {
         match size {
             Size::DW => value,
             narrow => self.b.ins().ireduce(memory_type(narrow), value),

@@ -13,6 +13,7 @@ mod mem;
 mod ordered;
 mod registers;
 pub(crate) mod stub;
+mod wide;
 
 use std::collections::HashMap;
 use std::mem::offset_of;
@@ -35,6 +36,8 @@ use stub::StubOf;
 
 /// Marks an access to arena memory in the backend's table of traps.
 pub(crate) const ARENA_TRAP: TrapCode = TrapCode::unwrap_user(1);
+/// Marks an access to arena memory that tells nobody but the code itself that a page is missing.
+pub(crate) const PROBE_TRAP: TrapCode = TrapCode::unwrap_user(3);
 /// Marks code where, by verification, execution never comes.
 const UNREACHED_TRAP: TrapCode = TrapCode::unwrap_user(2);
 
@@ -328,6 +331,17 @@ impl<'a, 'f> Lower<'a, 'f> {
             }
             Op::BeginBudget { budget } => self.begin_budget(budget),
             Op::Credit { budget, iterations } => self.credit(budget, iterations),
+            Op::WideLoad { .. }
+            | Op::WideStore { .. }
+            | Op::Spread { .. }
+            | Op::WideAlu { .. }
+            | Op::WideEqual { .. }
+            | Op::Bits { .. }
+            | Op::Fold { .. }
+            | Op::TrailingZeros { .. }
+            | Op::MissedWord { .. }
+            | Op::Missed { .. }
+            | Op::ForgetMissed { .. } => return self.wide(at, step.op),
         }
         Ok(())
     }

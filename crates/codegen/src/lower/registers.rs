@@ -47,8 +47,15 @@ impl Registers {
     /// Those of a body, without values.
     pub(super) fn new(b: &mut FunctionBuilder<'_>, body: &Body, effort: Effort) -> Self {
         let slots = effort == Effort::Linear;
+        let mut places: Vec<_> = (0..body.vars).map(|_| Register::new(b, effort)).collect();
+        for op in body.blocks.iter().flat_map(|block| &block.steps).map(|step| &step.op) {
+            let place = op.result().filter(|_| op.is_wide()).and_then(|var| places.get_mut(var.index()));
+            if let Some(place) = place {
+                *place = Register::Variable(b.declare_var(types::I8X16));
+            }
+        }
         Self {
-            places: (0..body.vars).map(|_| Register::new(b, effort)).collect(),
+            places,
             held: if slots { vec![Held::default(); usize::from(body.vars)] } else { Vec::new() },
             touched: Vec::new(),
             live: (slots && body.vars <= FOLLOWED).then(|| Liveness::of(body, &Edges::of(body))),

@@ -16,6 +16,7 @@ mod selects;
 mod slots;
 mod tidy;
 mod unroll;
+mod wide;
 
 use isa::Imm64;
 
@@ -44,6 +45,8 @@ pub enum Pass {
     Demand,
     /// Knows which bits of values are 0, and leaves out what would clear them.
     Narrow,
+    /// Several iterations of loops over memory at once.
+    Wide,
     /// Several iterations of innermost loops in a row.
     Unroll,
     /// Puts blocks into an order in which loops have few jumps.
@@ -52,7 +55,7 @@ pub enum Pass {
 
 impl Pass {
     /// All of them, in the order they run (first).
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Callbacks,
         Self::Inline,
         Self::Calls,
@@ -61,6 +64,7 @@ impl Pass {
         Self::Selects,
         Self::Demand,
         Self::Narrow,
+        Self::Wide,
         Self::Unroll,
         Self::Layout,
     ];
@@ -77,6 +81,7 @@ impl Pass {
             Self::Narrow => "narrow",
             Self::Tidy => "tidy",
             Self::Selects => "selects",
+            Self::Wide => "wide",
             Self::Unroll => "unroll",
             Self::Layout => "layout",
         }
@@ -109,6 +114,7 @@ impl Pass {
             Self::Narrow => each(&narrow::run, bodies),
             Self::Tidy => each(&tidy::run, bodies),
             Self::Selects => each(&selects::run, bodies),
+            Self::Wide => each(&wide::run, bodies),
             Self::Unroll => each(&unroll::run, bodies),
             Self::Layout => each(&layout::run, bodies),
         }
@@ -117,9 +123,9 @@ impl Pass {
 
 /// The order in which passes run. Functions that are put in the place of their calls share slots of the stack and may use them
 /// differently, so slots become variables before, too.
-const ORDER: [Pass; 12] = {
-    use Pass::{Callbacks, Calls, Demand, Inline, Layout, Narrow, Selects, Slots, Tidy, Unroll};
-    [Callbacks, Slots, Inline, Calls, Slots, Tidy, Selects, Tidy, Demand, Narrow, Unroll, Layout]
+const ORDER: [Pass; 13] = {
+    use Pass::{Callbacks, Calls, Demand, Inline, Layout, Narrow, Selects, Slots, Tidy, Unroll, Wide};
+    [Callbacks, Slots, Inline, Calls, Slots, Tidy, Selects, Tidy, Demand, Narrow, Wide, Unroll, Layout]
 };
 
 /// Whether a body has the address of a function.

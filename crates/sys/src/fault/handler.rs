@@ -120,10 +120,14 @@ fn judge(missing_page: bool, address: u64, context: &mut Context<'_>) -> Verdict
     if let Some(code) = CODE.find(pc, &reading) {
         // Generated code at an instruction that was not to fault: not for us to repair.
         let Some(site) = code.site(pc) else { return Verdict::PassOn };
-        record::note(|record| {
-            *record = Record { address, pc, tag: site.tag, ..Record::default() };
-            walk(context, &reading, record);
-        });
+        if site.probe {
+            record::miss();
+        } else {
+            record::note(|record| {
+                *record = Record { address, pc, tag: site.tag, ..Record::default() };
+                walk(context, &reading, record);
+            });
+        }
         site.leaves.apply(context);
         context.set_pc(code.memory.start() + u64::from(site.resume));
         return Verdict::Resume;

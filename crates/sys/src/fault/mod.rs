@@ -22,7 +22,7 @@ use crate::code::CodeMemory;
 use crate::window::Memory;
 use crate::{Errno, OsError, arch};
 
-pub use record::{MAX_RETURNS, Record, Recorder, count_so_far};
+pub use record::{MAX_RETURNS, Record, Recorder, count_so_far, missed_word};
 
 static CODE: table::Table<Code> = table::Table::new();
 static WINDOWS: table::Table<Memory> = table::Table::new();
@@ -38,6 +38,8 @@ pub struct FaultSite {
     pub leaves: Leaves,
     /// What the record says of this site; the owner's business.
     pub tag: u32,
+    /// Whether the fault is not recorded, but told to the code by [`missed_word`].
+    pub probe: bool,
 }
 
 /// What an instruction that was skipped leaves in the general-purpose registers (x86-64: numbers 0 to 15, AArch64: 0 to 30).

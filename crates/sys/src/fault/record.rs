@@ -1,6 +1,7 @@
 //! Noting the faults of generated code.
 
 use core::cell::{Cell, UnsafeCell};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Most return addresses a [`Record`] holds.
 pub const MAX_RETURNS: usize = 16;
@@ -9,6 +10,8 @@ thread_local! {
     // The handler reads this: a constant without a destructor needs no registration, so reading it is a plain load. In
     // a library that is loaded late the first access of a thread may allocate; that is the one in `during`.
     static CURRENT: Cell<*const Recorder> = const { Cell::new(core::ptr::null()) };
+    // As above.
+    static MISSED: AtomicU64 = const { AtomicU64::new(0) };
 }
 
 /// One access of generated code to a missing page.
@@ -103,6 +106,18 @@ pub(super) fn note(fill: impl FnOnce(&mut Record)) {
         fill(record);
     }
     state.count = state.count.saturating_add(1);
+}
+
+/// The word of this thread that is set to 1 when a [probe](super::FaultSite::probe) meets a missing page. It is valid as long as the
+/// thread lives; whoever reads it sets it to 0 again.
+#[must_use]
+pub fn missed_word() -> *const AtomicU64 {
+    MISSED.with(core::ptr::from_ref)
+}
+
+/// Sets that word. For the handler.
+pub(super) fn miss() {
+    MISSED.with(|word| word.store(1, Ordering::Relaxed));
 }
 
 /// Faults that this thread's recorder has counted so far; 0 outside of [`Recorder::during`]. For whoever notes other

@@ -34,7 +34,7 @@ pub(super) fn unroll(body: &mut Body, l: Candidate<'_>, exit: Option<CountedExit
     let mut last = block(End::Jump(enter));
     if l.shape.iterations > 0 {
         let (budget, iterations) = (l.shape.budget, l.shape.iterations * l.copies);
-        last.end = End::Afford { budget, iterations, enough: enter, short: rolled };
+        last.end = End::Afford { budget, iterations, asks: true, enough: enter, short: rolled };
         // Whoever is told where the run was ended is told of a may_goto.
         let mut blocks = l.shape.blocks.iter().filter_map(|id| body.block(*id));
         last.at = blocks.find(|b| matches!(b.end, End::MayGoto { .. })).map_or(at, |b| b.at);
@@ -273,7 +273,7 @@ impl Copier<'_> {
             return to;
         }
         let at = self.body.block(from.block).map_or(self.at, |b| b.at);
-        let op = Op::Credit { budget: self.l.shape.budget, iterations };
+        let op = Op::Credit { budget: self.l.shape.budget, iterations: Src::Imm(iterations.into()) };
         self.body.push(Block { steps: vec![Step { at, op }], at, end: End::Jump(to), cold: false })
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Enough {
 
 /// What is compared with.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Limit {
+pub(in crate::passes) enum Limit {
     /// The bound itself, or a number.
     Known(Src),
     /// `if fits { bound + add } else { otherwise }`, to be computed in front of the loop.
@@ -48,7 +48,7 @@ pub(super) enum Limit {
 
 impl Limit {
     /// The operations that compute it into `limit`; `scratch` is overwritten.
-    pub(super) fn compute(self, width: Width, limit: Var, scratch: Var) -> Vec<Op> {
+    pub(in crate::passes) fn compute(self, width: Width, limit: Var, scratch: Var) -> Vec<Op> {
         let Self::Computed { fits, bound, add, otherwise } = self else { return Vec::new() };
         vec![
             Op::Alu { width, op: AluOp::Add, dst: scratch, a: bound, b: Src::Imm(add) },
@@ -94,7 +94,7 @@ pub(super) fn find(body: &Body, l: Candidate<'_>) -> Option<CountedExit> {
 }
 
 /// The comparison with its operands the other way round.
-fn swapped(cond: Cond) -> Cond {
+pub(in crate::passes) fn swapped(cond: Cond) -> Cond {
     match cond {
         Cond::Gt => Cond::Lt,
         Cond::Lt => Cond::Gt,
@@ -110,7 +110,7 @@ fn swapped(cond: Cond) -> Cond {
 
 /// The strict comparison, and its right-hand side, that hold only where `x cond bound` holds for all `x` from `var` to
 /// `var + reach`, and no sum on the way wraps around.
-fn limit(width: Width, cond: Cond, bound: Src, reach: i64) -> Option<(Cond, Limit)> {
+pub(in crate::passes) fn limit(width: Width, cond: Cond, bound: Src, reach: i64) -> Option<(Cond, Limit)> {
     let up = reach > 0;
     // `!=` holds up to the bound, and behind it is not looked at.
     let (strict, equal) = match (cond, up) {

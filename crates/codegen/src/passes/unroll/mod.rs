@@ -14,9 +14,9 @@
 //! around. Loops with calls, long ones, and those that are likely to end at once are left alone: nothing would be gained.
 
 mod copy;
-mod count;
+pub(super) mod count;
 mod rebase;
-mod shape;
+pub(super) mod shape;
 
 use crate::analysis::{Dominators, Edges, Inductions, Loop, Loops};
 use crate::flow::{Block, Body, End, Op};
@@ -66,6 +66,9 @@ pub(super) fn run(body: &mut Body) -> u32 {
     for l in chosen {
         if body.blocks.len() + MOST_BLOCKS > limits::FULL_EFFORT_BLOCKS {
             break;
+        }
+        if body.settled.contains(&l.header) {
+            continue;
         }
         let Some(shape) = Shape::of(body, &edges, l) else { continue };
         let Some(copies) = copies(body, &shape) else { continue };

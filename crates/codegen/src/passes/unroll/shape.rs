@@ -10,28 +10,28 @@ const BLOCKS: usize = 24;
 
 /// A loop without loops inside of it.
 #[derive(Debug)]
-pub(super) struct Shape {
+pub(in crate::passes) struct Shape {
     /// Its blocks, each behind all that lead to it within an iteration; the first is the header.
-    pub(super) blocks: Vec<BlockId>,
+    pub(in crate::passes) blocks: Vec<BlockId>,
     /// The blocks that lead back to the header.
-    pub(super) latches: Vec<BlockId>,
+    pub(in crate::passes) latches: Vec<BlockId>,
     /// The budget its `may_goto`s take from.
-    pub(super) budget: Budget,
+    pub(in crate::passes) budget: Budget,
     /// How many each iteration takes.
-    pub(super) iterations: u32,
+    pub(in crate::passes) iterations: u32,
     /// Conditions that leave it.
-    pub(super) exits: usize,
+    pub(in crate::passes) exits: usize,
     /// Number of operations, with those that end blocks.
-    pub(super) size: usize,
+    pub(in crate::passes) size: usize,
     /// Number of loads.
-    pub(super) loads: usize,
+    pub(in crate::passes) loads: usize,
     /// Per block: how many were taken on the way from the header to its beginning.
     taken: HashMap<BlockId, u32>,
 }
 
 impl Shape {
     /// `None` if the iterations of the loop cannot be laid out in a row, or not be counted beforehand.
-    pub(super) fn of(body: &Body, edges: &Edges, l: &Loop) -> Option<Self> {
+    pub(in crate::passes) fn of(body: &Body, edges: &Edges, l: &Loop) -> Option<Self> {
         if l.own.len() > BLOCKS {
             return None;
         }
@@ -75,17 +75,17 @@ impl Shape {
     }
 
     /// The header.
-    pub(super) fn header(&self) -> BlockId {
+    pub(in crate::passes) fn header(&self) -> BlockId {
         self.blocks.first().copied().unwrap_or(BlockId::ENTRY)
     }
 
     /// How many iterations were taken from the budget on the way from the header to a block.
-    pub(super) fn taken(&self, id: BlockId) -> Option<u32> {
+    pub(in crate::passes) fn taken(&self, id: BlockId) -> Option<u32> {
         self.taken.get(&id).copied()
     }
 
     /// Whether a block is in the loop.
-    pub(super) fn contains(&self, id: BlockId) -> bool {
+    pub(in crate::passes) fn contains(&self, id: BlockId) -> bool {
         self.taken.contains_key(&id)
     }
 
