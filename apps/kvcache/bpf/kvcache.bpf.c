@@ -365,8 +365,14 @@ __noinline int put_found(struct scratch *s)
 
 /* ---- Requests ----------------------------------------------------------------------------------------------------- */
 
+/* The lowest bit that is set is the highest of the first byte that is 0. */
+static __always_inline u64 zeroes(u64 word)
+{
+	return (word - 0x0101010101010101ull) & ~word & 0x8080808080808080ull;
+}
+
 /*
- * Takes a key: bytes above the space, up to what is none. 0 if it is too long or none. Words of 8 bytes are looked at, and
+ * Takes a key: bytes up to a space, an end of a line or 0. 0 if it is too long or none. Words of 8 bytes are looked at, and
  * mixed into the hash, at once; what is behind the packet in the buffer does not matter, because the text ends with "\r\n".
  */
 __noinline int take_key(struct scratch *s, u32 at)
@@ -379,9 +385,12 @@ __noinline int take_key(struct scratch *s, u32 at)
 	s->key = at;
 	for (size = s->zero; size <= KEY_MAX && can_loop; size += 8) {
 		u64 word = *(u64 *)AT(s->in, at + size);
-		/* The lowest bit that is set is the highest of the first byte below '!'. */
+		/* Below '!'. Keys may have such bytes, but hardly do. */
 		u64 ends = (word - 0x2121212121212121ull) & ~word & 0x8080808080808080ull;
 
+		if (ends)
+			ends = zeroes(word ^ 0x2020202020202020ull) | zeroes(word ^ 0x0d0d0d0d0d0d0d0dull) |
+			       zeroes(word ^ 0x0a0a0a0a0a0a0a0aull) | zeroes(word);
 		if (ends) {
 			u64 first = (ends & -ends) >> 7;
 			u32 rest = 0;
@@ -488,8 +497,8 @@ __noinline int parse(struct scratch *s, u32 len)
 	if (be16(header + 2) != kv.port || !kv.port || be16(header + 4) != size || !be16(header) ||
 	    (s->v6 && !be16(header + 6)) || !is_ours(s, s->v6 ? udp - 16 : udp - 4))
 		return FOREIGN;
-	/* One datagram, the first and only of its request. */
-	if (size < 16 || *(u16 *)(header + 10) || be16(header + 12) != 1 || *(u16 *)(header + 14))
+	/* One datagram, the first and only of its request. Its last two bytes should be 0, but nobody looks. */
+	if (size < 16 || *(u16 *)(header + 10) || be16(header + 12) != 1)
 		return OTHER;
 	s->udp = udp;
 	s->text = udp + 16;

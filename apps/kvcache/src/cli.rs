@@ -47,8 +47,9 @@ pub(crate) struct Cli {
     #[arg(short, long, required_if_eq("engine", "kernel"), value_name = "INTERFACE")]
     pub(crate) iface: Option<String>,
 
-    /// Where the kernel runs the program. `auto`: at XDP, in the driver if that can, otherwise in the network stack, and behind it in
-    /// traffic control, for answers that a packet has no room for at XDP. Or in one place alone
+    /// Where the kernel runs the program. `native`, `generic`: at XDP in the driver or in the network stack, and behind it in traffic
+    /// control, for answers that a packet has no room for at XDP. `auto`: the first of these that works; on an interface that is no
+    /// device (veth), `tc`
     #[arg(long, value_enum, default_value_t, value_name = "HOOK")]
     pub(crate) hook: HookName,
 
@@ -100,14 +101,14 @@ pub(crate) enum EngineName {
 /// Where the kernel runs the program.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum HookName {
-    /// XDP, and traffic control behind it.
+    /// Where it is best.
     #[default]
     Auto,
-    /// XDP in the driver.
+    /// XDP in the driver, traffic control behind it.
     Native,
-    /// XDP in the network stack.
+    /// XDP in the network stack, traffic control behind it.
     Generic,
-    /// Traffic control.
+    /// Traffic control alone.
     Tc,
 }
 

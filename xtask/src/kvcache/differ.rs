@@ -6,13 +6,13 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use fastrand::Rng;
 
-use super::servers::Server;
+use super::place::{Engine, Place, want};
 use super::streams::{Step, VERSION_MARK, step};
 
 #[derive(clap::Args)]
@@ -23,9 +23,9 @@ pub(crate) struct Args {
     /// Commands to send over UDP.
     #[arg(long, default_value_t = 20_000)]
     datagrams: u64,
-    /// The cache's engine.
-    #[arg(long, default_value = "user")]
-    engine: String,
+    /// The cache's engines; all that work here if none is named.
+    #[arg(long, value_enum)]
+    engine: Vec<Engine>,
     #[arg(long)]
     seed: Option<u64>,
     /// Print every command sent over TCP.
@@ -36,12 +36,27 @@ pub(crate) struct Args {
 /// Compares until the first difference.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let seed = args.seed.unwrap_or_else(crate::fuzz::any_seed);
-    println!("seed {seed}");
+    want(&["memcached"], "memcached")?;
+    for engine in Engine::chosen(&args.engine) {
+        println!("engine {}, seed {seed}", engine.name());
+        beside(&Place::of(engine)?, args, seed)?;
+    }
+    Ok(())
+}
+
+fn beside(place: &Place, args: &Args, seed: u64) -> anyhow::Result<()> {
     // Its maintenance thread holds on to items for moments, in which `incr` behaves in another way.
-    let theirs = Server::memcached(&["-o", "no_lru_maintainer,no_lru_crawler"])?;
-    let ours = Server::kvcache(&["--engine", &args.engine])?;
+    let theirs = place.memcached(&["-o", "no_lru_maintainer,no_lru_crawler"])?;
+    let ours = place.kvcache(&["--memory", "64MiB"])?;
+    place.at_client(|| {
+        let sides = [theirs.port, ours.port].map(|port| Side::new((place.address(), port).into()));
+        let [theirs, ours] = sides;
+        ask_both([theirs?, ours?], args, seed)
+    })
+}
+
+fn ask_both(mut sides: [Side; 2], args: &Args, seed: u64) -> anyhow::Result<()> {
     let mut rng = Rng::with_seed(seed);
-    let mut sides = [Side::new(theirs.port)?, Side::new(ours.port)?];
     let mut bytes = 0;
     for index in 0..args.commands {
         let step = step(&mut rng);
@@ -106,7 +121,7 @@ fn shown(bytes: &[u8]) -> String {
 
 /// One server as the comparison sees it.
 struct Side {
-    port: u16,
+    server: SocketAddr,
     stream: TcpStream,
     socket: UdpSocket,
     request: u16,
@@ -117,12 +132,12 @@ struct Side {
 }
 
 impl Side {
-    fn new(port: u16) -> anyhow::Result<Self> {
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
-        socket.connect(("127.0.0.1", port))?;
+    fn new(server: SocketAddr) -> anyhow::Result<Self> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.connect(server)?;
         socket.set_read_timeout(Some(Duration::from_secs(5)))?;
         let (versions, names) = (HashMap::new(), HashMap::new());
-        Ok(Self { port, stream: connect(port)?, socket, request: 0, versions, names })
+        Ok(Self { server, stream: connect(server)?, socket, request: 0, versions, names })
     }
 
     /// Sends a command in pieces, and `mn` behind it; what comes before the answer to that is the command's.
@@ -140,7 +155,7 @@ impl Side {
         loop {
             let count = self.stream.read(&mut buffer)?;
             if count == 0 {
-                self.stream = connect(self.port)?;
+                self.stream = connect(self.server)?;
                 answer.extend_from_slice(b"<the end>");
                 return Ok(answer);
             }
@@ -237,8 +252,8 @@ impl Side {
     }
 }
 
-fn connect(port: u16) -> anyhow::Result<TcpStream> {
-    let stream = TcpStream::connect(("127.0.0.1", port))?;
+fn connect(server: SocketAddr) -> anyhow::Result<TcpStream> {
+    let stream = TcpStream::connect(server)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     Ok(stream)

@@ -2,6 +2,7 @@
 
 mod clients;
 mod differ;
+mod place;
 mod program;
 pub(crate) mod servers;
 mod streams;

@@ -1,6 +1,6 @@
-//! Servers that end when they are dropped, if not told otherwise on free ports of the loopback interface.
+//! Servers that end when they are dropped.
 
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,34 +22,6 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// The cache, as it is built here, with one worker.
-    pub(super) fn kvcache(arguments: &[&str]) -> anyhow::Result<Self> {
-        let binary = build(&[])?;
-        Self::start("kvcache", |port| {
-            let mut command = Command::new(&binary);
-            command.args(["--threads", "1", "--memory", "64MiB", "--port", &port]).args(arguments);
-            command
-        })
-    }
-
-    /// Debian's memcached, with one worker.
-    pub(super) fn memcached(arguments: &[&str]) -> anyhow::Result<Self> {
-        Self::start("memcached", |port| {
-            let mut command = Command::new("memcached");
-            command
-                .args(["-u", "nobody", "-t", "1", "-l", "127.0.0.1", "-p", &port, "-U", &port])
-                .args(arguments);
-            command
-        })
-    }
-
-    fn start(name: &str, command: impl Fn(String) -> Command) -> anyhow::Result<Self> {
-        let port = free_port()?;
-        let mut command = command(port.to_string());
-        command.stderr(Stdio::null());
-        Self::run(name, command, port, || TcpStream::connect(("127.0.0.1", port)).is_ok())
-    }
-
     /// Runs a server until it can be reached.
     pub(crate) fn run(
         name: &str,
@@ -77,7 +49,7 @@ impl Server {
 }
 
 /// A port that is free for TCP and UDP.
-fn free_port() -> anyhow::Result<u16> {
+pub(super) fn free_port() -> anyhow::Result<u16> {
     for _ in 0..100 {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         if UdpSocket::bind(("127.0.0.1", port)).is_ok() {

@@ -1,9 +1,12 @@
 //! Where the kernel runs the program, and what stays of that for the next server.
 //!
 //! XDP is the first to see a packet and the fastest, but a packet can grow there only as far as its driver left room; traffic control
-//! has no such limit. So both are attached, unless one of them is asked for: XDP marks what it has no room for, and traffic control
-//! looks at nothing else. Each attachment can have a name in a BPF file system, by which the next server finds it, and puts its own
-//! program in the place of the earlier one without a gap.
+//! has no such limit. So where there is XDP, traffic control is behind it: XDP marks what it has no room for, and traffic control
+//! looks at nothing else. An interface that is no device, such as one end of a veth pair, has traffic control alone: its driver would
+//! copy every packet for XDP, and lose what XDP sends if the other end does not happen to be ready for that.
+//!
+//! Each attachment can have a name in a BPF file system, by which the next server finds it, and puts its own program in the place of
+//! the earlier one without a gap.
 
 use std::fs;
 use std::io;
@@ -12,6 +15,7 @@ use std::path::{Path, PathBuf};
 use bpf_arena::kernel::{AttachError, AttachTarget, Attachment, Errno, XdpMode};
 use tracing::warn;
 
+use super::network::Network;
 use super::program::{FastError, Loaded};
 use crate::store::Store;
 
@@ -56,32 +60,33 @@ impl Hook {
 /// What is attached, the first to see a packet first.
 pub(super) type Attached = Vec<(Hook, Attachment)>;
 
-/// Attaches the program where it is asked for, `None`: at XDP, in the driver if that can, and in traffic control behind it. With
-/// a folder, what an earlier server left there is taken over, and what is new gets a name there.
+/// Attaches the program where it is asked for. With a folder, what an earlier server left there is taken over, and what is new gets
+/// a name there.
 pub(super) fn attach(
     store: &Store,
     loaded: &Loaded,
-    interface: u32,
+    network: &Network,
     wanted: Option<Hook>,
     folder: Option<&Path>,
 ) -> Result<Attached, FastError> {
-    let mut site = Site { loaded, interface, folder, earlier: earlier(folder)? };
-    if wanted.is_some() {
-        // Before anything is taken away: traffic control looks at everything from now on.
+    let mut site = Site { loaded, interface: network.index, folder, earlier: earlier(folder)? };
+    let wanted = wanted.or((!network.is_device).then_some(Hook::Tc));
+    if wanted == Some(Hook::Tc) {
+        // Before anything is taken away: it looks at everything from now on.
         store.set_tc_behind(false);
+        let attached = vec![(Hook::Tc, site.attach(Hook::Tc)?)];
+        site.leave()?;
+        return Ok(attached);
     }
-    let attached = match wanted {
-        Some(hook) => vec![(hook, site.attach(hook)?)],
-        None => {
-            let mut attached = vec![site.attach_xdp()?];
-            match site.attach(Hook::Tc) {
-                Ok(tc) => attached.push((Hook::Tc, tc)),
-                Err(error) => warn!("{error}: long answers are left to the server"),
-            }
-            store.set_tc_behind(attached.len() == 2);
-            attached
-        }
-    };
+    let mut attached = vec![match wanted {
+        Some(hook) => (hook, site.attach(hook)?),
+        None => site.attach_xdp()?,
+    }];
+    match site.attach(Hook::Tc) {
+        Ok(tc) => attached.push((Hook::Tc, tc)),
+        Err(error) => warn!("{error}: long answers are left to the server"),
+    }
+    store.set_tc_behind(attached.len() == 2);
     site.leave()?;
     Ok(attached)
 }

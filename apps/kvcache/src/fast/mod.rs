@@ -53,8 +53,8 @@ pub struct AttachTo {
     pub port: u16,
     /// The address that is answered for; unspecified: those of the interface.
     pub address: IpAddr,
-    /// Where the program runs; `None`: at XDP, in the driver if that can, otherwise in the network stack, and behind it in traffic
-    /// control, for answers that a packet has no room for at XDP.
+    /// Where the program runs. At XDP: and behind it in traffic control, for answers that a packet has no room for. `None`: at XDP, in
+    /// the driver if that can, otherwise in the network stack; on an interface that is no device, in traffic control.
     pub hook: Option<Hook>,
 }
 
@@ -104,7 +104,7 @@ impl FastPath {
         let loaded = Loaded::in_kernel(store.arena())?;
         let network = network::look_up(to)?;
         store.answer_for(to.port, &network.addresses, network.datagram_max.min(DATAGRAM_MAX));
-        let attached = attach::attach(store, &loaded, network.index, to.hook, folder)?;
+        let attached = attach::attach(store, &loaded, &network, to.hook, folder)?;
         Ok(Self { loaded: Some(loaded), attached })
     }
 

@@ -1,6 +1,7 @@
 //! What the program has to know of the interface it answers at.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::Path;
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
@@ -45,6 +46,8 @@ pub(super) struct Network {
     pub(super) index: u32,
     pub(super) addresses: Vec<Address>,
     pub(super) datagram_max: u32,
+    /// Whether there is a device behind it, not only software.
+    pub(super) is_device: bool,
 }
 
 /// Looks up the interface, in the network namespace of the calling thread.
@@ -64,7 +67,8 @@ pub(super) fn look_up(to: &AttachTo) -> Result<Network, NetworkError> {
     }
     let mtu = std::fs::read_to_string(format!("/sys/class/net/{name}/mtu")).unwrap_or_default();
     let mtu: u32 = mtu.trim().parse().unwrap_or(1500);
-    Ok(Network { index, addresses, datagram_max: mtu.saturating_sub(HEADERS) })
+    let is_device = Path::new("/sys/class/net").join(name).join("device").exists();
+    Ok(Network { index, addresses, datagram_max: mtu.saturating_sub(HEADERS), is_device })
 }
 
 /// The interface's addresses: those that a socket bound to this unspecified address hears.

@@ -72,15 +72,14 @@ const HERE: [(&str, Test); 3] = [
     ("writers_and_answers_in_this_process", || stress::run(Bench::user)),
 ];
 
-const KERNEL: [(&str, Test); 8] = [
+const KERNEL: [(&str, Test); 7] = [
     ("killed_servers_leave_their_pins", kills::pinned),
     ("requests_in_the_kernel", || requests::compare(&Bench::kernel(Options::default()), false)),
     ("requests_in_traffic_control", || requests::compare(&Bench::kernel(Options::default()), true)),
     ("writers_and_answers_in_the_kernel", || stress::run(Bench::kernel)),
-    ("answers_on_the_wire_where_it_is_best", || wire::run("auto", "native+tc")),
-    ("answers_on_the_wire_in_the_driver", || wire::run("native", "native")),
-    ("answers_on_the_wire_in_the_stack", || wire::run("generic", "generic")),
-    ("answers_on_the_wire_in_traffic_control", || wire::run("tc", "tc")),
+    ("answers_on_the_wire_where_it_is_best", || wire::run("auto", "tc")),
+    ("answers_on_the_wire_in_the_driver", || wire::run("native", "native+tc")),
+    ("answers_on_the_wire_in_the_stack", || wire::run("generic", "generic+tc")),
 ];
 
 fn main() {

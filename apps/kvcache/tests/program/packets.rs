@@ -115,7 +115,7 @@ pub(crate) fn rendered(store: &Store, text: &[u8]) -> Option<Vec<u8>> {
     };
     let mut out = Vec::new();
     for key in keys.split(|byte| *byte == b' ') {
-        if key.is_empty() || key.len() > 250 || key.iter().any(|byte| *byte <= b' ') {
+        if key.is_empty() || key.len() > 250 || key.iter().any(|byte| b"\0\r\n".contains(byte)) {
             return None;
         }
         let mut value = Vec::new();
@@ -178,7 +178,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Packet> {
     if packet.ports.0 == 0 || packet.ports.1 != 11211 || usize::from(word(4)) != udp.len() {
         return None;
     }
-    if packet.v6 && word(6) == 0 || udp.len() < 16 || word(10) != 0 || word(12) != 1 || word(14) != 0 {
+    if packet.v6 && word(6) == 0 || udp.len() < 16 || word(10) != 0 || word(12) != 1 {
         return None;
     }
     packet.request = word(8);

@@ -18,7 +18,8 @@ impl Keys {
             .map(|n| {
                 let mut key = format!("{n}:").into_bytes();
                 let more = if n < 250 { n } else { random.usize(..20) };
-                key.extend((0..more).map(|_| random.u8(b'!'..)));
+                let least = if n % 7 == 0 { 1 } else { b'!' };
+                key.extend((0..more).map(|_| random.u8(least..)).filter(|byte| !b" \r\n".contains(byte)));
                 key.truncate(250);
                 key
             })

@@ -90,7 +90,7 @@ pub(crate) fn hook_named(name: &str) -> Option<Hook> {
     Hook::ALL.into_iter().find(|hook| hook.name() == name)
 }
 
-fn child(space: &str, kind: &str, hook: &str, (place, is_long): (&str, bool)) -> Result<Child, Failed> {
+fn child(space: &str, kind: &str, hook: &str, place: &str) -> Result<Child, Failed> {
     let exe = std::env::current_exe()?;
     Ok(Command::new("ip")
         .args(["netns", "exec", space])
@@ -98,7 +98,6 @@ fn child(space: &str, kind: &str, hook: &str, (place, is_long): (&str, bool)) ->
         .env("KVCACHE_CHILD", kind)
         .env("KVCACHE_HOOK", hook)
         .env("KVCACHE_PLACE", place)
-        .envs(is_long.then_some(("KVCACHE_LONG", "1")))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?)
@@ -109,13 +108,12 @@ pub(crate) fn run(hook: &str, attached: &str) -> Result<(), Failed> {
     let (pair, folder) = (Pair::apart("kvw")?, BpfFolder::new()?);
     let place = folder.path().join("store");
     let place = place.to_str().unwrap();
-    let is_long = attached.contains("tc");
-    let mut server = child(&pair.spaces[0], "server", hook, (place, is_long))?;
+    let mut server = child(&pair.spaces[0], "server", hook, place)?;
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
     let mut line = || -> Result<String, Failed> { Ok(lines.next().ok_or("the server ended")??) };
     assert_eq!(line()?, format!("attached {attached}"));
     let asked = |kind| -> Result<String, Failed> {
-        let mut client = child(&pair.spaces[1], "client", kind, (place, is_long))?;
+        let mut client = child(&pair.spaces[1], "client", kind, place)?;
         let mut said = String::new();
         client.stdout.take().unwrap().read_to_string(&mut said)?;
         client.wait()?;
@@ -127,7 +125,7 @@ pub(crate) fn run(hook: &str, attached: &str) -> Result<(), Failed> {
     let numbers: Vec<u32> = counts.split(' ').filter_map(|word| word.parse().ok()).collect();
     let [socket, xdp, tc, misses] = numbers[..] else { return Err(counts.into()) };
     assert_eq!((socket, xdp + tc, misses), (20, KEYS, 20), "hits do not reach the socket: {counts}");
-    assert_eq!((xdp > 0, tc > 0), (hook != "tc", is_long), "each answers where it can: {counts}");
+    assert_eq!((xdp > 0, tc > 0), (attached != "tc", true), "each answers what it has room for: {counts}");
     server.kill()?;
     server.wait()?;
     // The program goes on answering where no server is.
@@ -141,11 +139,10 @@ fn key_of(n: u32) -> Vec<u8> {
     format!("key:{n}").into_bytes()
 }
 
-/// Values of all lengths where packets can grow as they like; elsewhere such that there is room in front of a packet.
+/// Values of all lengths that a packet holds; at XDP there is room for some.
 fn fill(store: &Store) {
-    let longest = if std::env::var("KVCACHE_LONG").is_ok() { 1000 } else { 100 };
     for n in 0..KEYS {
-        let (key, filler) = (key_of(n), (n * 2 % longest) as usize);
+        let (key, filler) = (key_of(n), (n * 2) as usize);
         store.put(Mode::Set, &key, n, Expiry::Never, &seal(&key, n.into(), filler)).unwrap();
     }
 }

@@ -110,7 +110,7 @@ impl Binaries {
             command.arg(&self.kvcache).args(["--threads", "1", "--memory", &format!("{memory}MiB")]);
             command.args(["--listen", &address, "--port", &port, "--engine", side.engine()]);
             if side == Side::Kernel {
-                command.args(["--iface", &stage.device(End::Server)]);
+                command.args(["--iface", &stage.device(End::Server), "--hook", "native"]);
             }
         }
         command.stderr(File::create(&self.log).with_context(|| self.log.display().to_string())?);
