@@ -3,7 +3,7 @@
 use isa::{AluOp, Cond, InsnIdx, Width};
 
 use super::{Dominators, Edges, Liveness, Loops, VarSet};
-use crate::flow::{Block, BlockId, Body, End, Op, Slots, Src, Step, Test, Var};
+use crate::flow::{Block, BlockId, Body, End, Op, Src, Step, Test, Var};
 
 const VARS: u16 = 14;
 
@@ -30,16 +30,7 @@ fn random(rng: &mut fastrand::Rng) -> Body {
         Block { steps, at, end, cold: false }
     });
     let blocks = blocks.collect();
-    Body {
-        subprogram: 0,
-        start: InsnIdx(0),
-        blocks,
-        vars: VARS,
-        budgets: 0,
-        inlined: Vec::new(),
-        slots: Slots::default(),
-        settled: Vec::new(),
-    }
+    Body { blocks, vars: VARS, ..Body::empty(0, InsnIdx(0)) }
 }
 
 fn each_random(mut check: impl FnMut(&Body, &Edges)) {

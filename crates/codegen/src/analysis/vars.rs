@@ -33,6 +33,11 @@ impl VarSet {
         *word != before
     }
 
+    /// How many are in it.
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
     /// Puts all of another set in; whether that was any.
     pub(crate) fn extend(&mut self, other: &Self) -> bool {
         let mut more = false;

@@ -13,18 +13,8 @@ impl Body {
     /// Instructions that verification did not reach are dropped, whatever they are: only what is reached was checked.
     pub(crate) fn build(source: Source<'_>, subprogram: usize) -> Result<Self, CompileError> {
         let program = source.program();
-        let vars = Var::REGISTERS;
         let Some(function) = program.subprograms.get(subprogram) else {
-            return Ok(Self {
-                subprogram,
-                start: InsnIdx(0),
-                blocks: Vec::new(),
-                vars,
-                budgets: 0,
-                inlined: Vec::new(),
-                slots: Slots::default(),
-                settled: Vec::new(),
-            });
+            return Ok(Self::empty(subprogram, InsnIdx(0)));
         };
         let leaders = Leaders::find(source, function)?;
         let stack = source.frames().get(subprogram).map_or(0, |frame| frame.stack_bytes.into());
@@ -35,17 +25,7 @@ impl Body {
         }
         let budgets = builder.uses_budget.into();
         let slots = source.frames().get(subprogram).map(Slots::of).unwrap_or_default();
-        let start = function.start;
-        let mut body = Self {
-            subprogram,
-            start,
-            blocks,
-            vars,
-            budgets,
-            inlined: Vec::new(),
-            slots,
-            settled: Vec::new(),
-        };
+        let mut body = Self { blocks, budgets, slots, ..Self::empty(subprogram, function.start) };
         if subprogram != 0 && function.linkage != Linkage::Static && body.may_take_long() {
             body.skip_if_stopped();
         }

@@ -32,6 +32,8 @@ pub(crate) struct Body {
     pub(crate) slots: Slots,
     /// Headers of loops that are not worth further copies: others do most of their iterations, or they do several at once.
     pub(crate) settled: Vec<BlockId>,
+    /// Variables that are in memory between blocks.
+    pub(crate) in_memory: Vec<Var>,
 }
 
 /// Slots of 8 bytes of the stack, by their offsets from `r10`, which are multiples of 8.
@@ -246,6 +248,7 @@ impl Body {
             inlined: Vec::new(),
             slots: Slots::default(),
             settled: Vec::new(),
+            in_memory: Vec::new(),
         }
     }
 

@@ -12,6 +12,11 @@ use super::{Block, BlockId, Body, End, Op, Order, PacketIndex, Place, Src, Step,
 
 impl Display for Body {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        if !self.in_memory.is_empty() {
+            f.write_str("in memory:")?;
+            self.in_memory.iter().try_for_each(|var| write!(f, " {var}"))?;
+            writeln!(f)?;
+        }
         for (id, block) in self.each_block() {
             writeln!(f, "{id}:{}", if block.cold { " cold" } else { "" })?;
             write!(f, "{block}")?;

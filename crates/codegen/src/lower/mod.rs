@@ -248,7 +248,8 @@ impl<'a, 'f> Lower<'a, 'f> {
             stubs: HashMap::new(),
         };
         for _ in 0..body.budgets {
-            let [left, state] = [effort, Effort::Linear].map(|effort| Register::new(&mut lower.b, effort));
+            let [left, state] =
+                [effort == Effort::Linear, true].map(|in_slot| Register::new(&mut lower.b, in_slot));
             lower.budgets.push(Counter { left, state });
         }
         if body.budgets > 0 {

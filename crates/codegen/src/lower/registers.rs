@@ -1,9 +1,9 @@
 //! Where the variables of a body are kept while it is lowered.
 //!
 //! They are variables of the backend, which finds out what is a value of its own and keeps it in a machine register as long as
-//! it can. In huge functions ([`Effort::Linear`]) that would take too long: there each has a slot of the frame, is loaded where
-//! a block first reads it, and is stored at the end of a block that has changed it, if anybody may still read it. Between, it is
-//! an ordinary value.
+//! it can. Some are in memory ([`Body::in_memory`]), and all of them in huge functions ([`Effort::Linear`]), where that would
+//! take too long: such a variable has a slot of the frame, is loaded where a block first reads it, and is stored at the end of a
+//! block that has changed it, if anybody may still read it. Between, it is an ordinary value.
 
 use cranelift_codegen::ir::{self, InstBuilder, Value, types};
 use cranelift_frontend::{FunctionBuilder, Variable};
@@ -35,7 +35,7 @@ struct Held {
 /// The variables of one function.
 pub(super) struct Registers {
     places: Vec<Register>,
-    /// Per variable; nothing in functions whose variables are the backend's.
+    /// Per variable; of use for those in slots.
     held: Vec<Held>,
     /// Those of which the block has something.
     touched: Vec<Var>,
@@ -46,8 +46,11 @@ pub(super) struct Registers {
 impl Registers {
     /// Those of a body, without values.
     pub(super) fn new(b: &mut FunctionBuilder<'_>, body: &Body, effort: Effort) -> Self {
-        let slots = effort == Effort::Linear;
-        let mut places: Vec<_> = (0..body.vars).map(|_| Register::new(b, effort)).collect();
+        let all = effort == Effort::Linear;
+        let some = all || !body.in_memory.is_empty();
+        let in_memory = |var: u16| all || body.in_memory.contains(&Var(var));
+        let followed = if all { body.vars <= FOLLOWED } else { some };
+        let mut places: Vec<_> = (0..body.vars).map(|var| Register::new(b, in_memory(var))).collect();
         for op in body.blocks.iter().flat_map(|block| &block.steps).map(|step| &step.op) {
             let place = op.result().filter(|_| op.is_wide()).and_then(|var| places.get_mut(var.index()));
             if let Some(place) = place {
@@ -56,16 +59,18 @@ impl Registers {
         }
         Self {
             places,
-            held: if slots { vec![Held::default(); usize::from(body.vars)] } else { Vec::new() },
+            held: if some { vec![Held::default(); usize::from(body.vars)] } else { Vec::new() },
             touched: Vec::new(),
-            live: (slots && body.vars <= FOLLOWED).then(|| Liveness::of(body, &Edges::of(body))),
+            live: followed.then(|| Liveness::of(body, &Edges::of(body))),
         }
     }
 
     /// The value of a variable; `None` if there is no such variable.
     pub(super) fn get(&mut self, b: &mut FunctionBuilder<'_>, var: Var) -> Option<Value> {
         let place = *self.places.get(var.index())?;
-        let Some(held) = self.held.get_mut(var.index()) else { return Some(place.get(b)) };
+        let Some(held) = self.held.get_mut(var.index()).filter(|_| place.is_slot()) else {
+            return Some(place.get(b));
+        };
         if held.value.is_none() {
             *held = Held { value: Some(place.get(b)), changed: false };
             self.touched.push(var);
@@ -75,15 +80,15 @@ impl Registers {
 
     /// Gives a variable a value.
     pub(super) fn set(&mut self, b: &mut FunctionBuilder<'_>, var: Var, value: Value) {
-        match (self.places.get(var.index()), self.held.get_mut(var.index())) {
-            (Some(_), Some(held)) => {
+        let Some(place) = self.places.get(var.index()) else { return };
+        match self.held.get_mut(var.index()).filter(|_| place.is_slot()) {
+            Some(held) => {
                 if held.value.is_none() {
                     self.touched.push(var);
                 }
                 *held = Held { value: Some(value), changed: true };
             }
-            (Some(place), None) => place.set(b, value),
-            (None, _) => {}
+            None => place.set(b, value),
         }
     }
 
@@ -120,14 +125,18 @@ impl Registers {
 }
 
 impl Register {
-    pub(super) fn new(b: &mut FunctionBuilder<'_>, effort: Effort) -> Self {
-        match effort {
-            Effort::Full => Self::Variable(b.declare_var(types::I64)),
-            Effort::Linear => {
-                let slot = ir::StackSlotData::new(ir::StackSlotKind::ExplicitSlot, 8, 3);
-                Self::Slot(b.create_sized_stack_slot(slot))
-            }
+    /// In a slot, or wherever the backend likes.
+    pub(super) fn new(b: &mut FunctionBuilder<'_>, in_slot: bool) -> Self {
+        if in_slot {
+            let slot = ir::StackSlotData::new(ir::StackSlotKind::ExplicitSlot, 8, 3);
+            Self::Slot(b.create_sized_stack_slot(slot))
+        } else {
+            Self::Variable(b.declare_var(types::I64))
         }
+    }
+
+    fn is_slot(self) -> bool {
+        matches!(self, Self::Slot(_))
     }
 
     pub(super) fn get(self, b: &mut FunctionBuilder<'_>) -> Value {

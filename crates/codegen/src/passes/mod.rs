@@ -14,6 +14,7 @@ mod layout;
 mod narrow;
 mod selects;
 mod slots;
+mod spill;
 mod tidy;
 mod unroll;
 mod wide;
@@ -51,11 +52,13 @@ pub enum Pass {
     Unroll,
     /// Puts blocks into an order in which loops have few jumps.
     Layout,
+    /// Keeps in memory what the machine has no register for.
+    Spill,
 }
 
 impl Pass {
     /// All of them, in the order they run (first).
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Callbacks,
         Self::Inline,
         Self::Calls,
@@ -67,6 +70,7 @@ impl Pass {
         Self::Wide,
         Self::Unroll,
         Self::Layout,
+        Self::Spill,
     ];
 
     /// Its name, for options and tables.
@@ -84,6 +88,7 @@ impl Pass {
             Self::Wide => "wide",
             Self::Unroll => "unroll",
             Self::Layout => "layout",
+            Self::Spill => "spill",
         }
     }
 
@@ -117,15 +122,16 @@ impl Pass {
             Self::Wide => each(&wide::run, bodies),
             Self::Unroll => each(&unroll::run, bodies),
             Self::Layout => each(&layout::run, bodies),
+            Self::Spill => each(&spill::run, bodies),
         }
     }
 }
 
 /// The order in which passes run. Functions that are put in the place of their calls share slots of the stack and may use them
 /// differently, so slots become variables before, too.
-const ORDER: [Pass; 13] = {
-    use Pass::{Callbacks, Calls, Demand, Inline, Layout, Narrow, Selects, Slots, Tidy, Unroll, Wide};
-    [Callbacks, Slots, Inline, Calls, Slots, Tidy, Selects, Tidy, Demand, Narrow, Wide, Unroll, Layout]
+const ORDER: [Pass; 14] = {
+    use Pass::{Callbacks, Calls, Demand, Inline, Layout, Narrow, Selects, Slots, Spill, Tidy, Unroll, Wide};
+    [Callbacks, Slots, Inline, Calls, Slots, Tidy, Selects, Tidy, Demand, Narrow, Wide, Unroll, Layout, Spill]
 };
 
 /// Whether a body has the address of a function.
