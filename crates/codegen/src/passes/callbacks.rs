@@ -2,11 +2,13 @@
 //!
 //! Where the callback is known, the runtime is not needed between the program and itself; the call can then be inlined like any
 //! other. Assumed is what the helper does: it refuses flags and more than 8 Mi iterations, ends with the first callback that does not
-//! return 0, gives the number of iterations begun, and looks each time whether the run is to end ([`End::Look`]). Not where the
-//! program throws exceptions: those pass through the helper.
+//! return 0, and gives the number of iterations begun. It looks before its first iteration whether the run is to end
+//! ([`End::Look`]), and again before each [`LOOPS_PER_LOOK_LEAST`]th. Not where the program throws exceptions: those pass through
+//! the helper.
 
 use isa::{CallTarget, Cond, Imm64, Size, Width};
 
+use crate::abi::LOOPS_PER_LOOK_LEAST;
 use crate::flow::{Block, BlockId, Body, End, Op, Src, Step, Test, Var};
 use crate::source::Source;
 
@@ -108,9 +110,11 @@ fn expand(body: &mut Body, id: BlockId, call: usize, callback: &Callback, vars: 
         block.steps.remove(address);
     }
     let cold = block.cold;
-    let [head, many, look, round, done, refused, too_many] = {
+    let [head, many, due, look, round, done, refused, too_many] = {
         let mut empty = |cold| body.push(Block { steps: Vec::new(), at, end: End::Trap, cold });
-        [empty(cold), empty(cold), empty(cold), empty(cold), empty(cold), empty(true), empty(true)]
+        let [head, many, due] = [(); 3].map(|()| empty(cold));
+        let look = empty(true);
+        [head, many, due, look, empty(cold), empty(cold), empty(true), empty(true)]
     };
     let behind = body.push(rest);
     let mut fill = |id: BlockId, ops: &[Op], end: End| {
@@ -133,7 +137,8 @@ fn expand(body: &mut Body, id: BlockId, call: usize, callback: &Callback, vars: 
     fill(refused, &[mov(vars.result, Src::Imm(EINVAL))], End::Jump(behind));
     fill(many, &[], branch(test(Cond::Gt, vars.count, Src::Imm(MOST)), too_many, head));
     fill(too_many, &[mov(vars.result, Src::Imm(E2BIG))], End::Jump(behind));
-    fill(head, &[], branch(test(Cond::Ge, vars.index, Src::Var(vars.count)), done, look));
+    fill(head, &[], branch(test(Cond::Ge, vars.index, Src::Var(vars.count)), done, due));
+    fill(due, &[], branch(not_due(vars.index), round, look));
     fill(look, &[], End::Look { taken: done, next: round });
 
     let [a, b, c, d, e] = vars.args;
@@ -150,4 +155,11 @@ fn expand(body: &mut Body, id: BlockId, call: usize, callback: &Callback, vars: 
     fill(round, &again, branch(test(Cond::Ne, vars.result, Src::Imm(0)), done, head));
     fill(done, &[mov(vars.result, Src::Var(vars.index))], End::Jump(behind));
     Some(())
+}
+
+/// That no look is due at a number of those that are counted up from one that a look was taken at.
+pub(super) fn not_due(number: Var) -> Test {
+    const { assert!(LOOPS_PER_LOOK_LEAST.is_power_of_two(), "the low bits tell") };
+    let low_bits = (LOOPS_PER_LOOK_LEAST - 1).cast_signed();
+    Test { width: Width::W32, cond: Cond::Set, a: number, b: Src::Imm(low_bits) }
 }

@@ -1,10 +1,12 @@
 //! `bpf_iter_num_*`: the numbers from a start to an end, one after the other.
 //!
 //! The iterator is `{ s32 current, s32 end }`; current is the number that was given last. One that is at its end, or was never
-//! begun, is all zeroes.
+//! begun, is all zeroes. Whether the run is to end is looked at where an iterator begins, and then at numbers with some zeroes
+//! at their end, so that few iterations pass in between.
 
 use isa::{AluOp, Cond, Size, Width};
 
+use super::super::callbacks::not_due;
 use super::Expansion;
 use crate::flow::{BlockId, End, Op, Order, Src, Test, Var};
 
@@ -55,7 +57,7 @@ impl Expansion<'_> {
         let [_, start, end, ..] = self.args;
         let head = self.head;
         let [measure, begin] = [(); 2].map(|()| self.block(false));
-        let refuse = self.block(true);
+        let [refuse, stop] = [(); 2].map(|()| self.block(true));
         let behind = self.block(false);
 
         let backwards = Test { width: Width::W32, cond: Cond::SGt, a: start, b: Src::Var(end) };
@@ -73,7 +75,10 @@ impl Expansion<'_> {
         self.push(begin, Op::Alu { width, op: AluOp::Add, dst: less, a: start, b });
         self.write(begin, Src::Var(less), Src::Var(end));
         self.give(begin, Src::Imm(0));
-        self.end(begin, End::Jump(behind));
+        self.end(begin, End::Look { taken: stop, next: behind });
+
+        self.finish(stop);
+        self.end(stop, End::Jump(behind));
 
         self.finish(refuse);
         let (yes, no) = (Src::Imm(EINVAL), Src::Imm(E2BIG));
@@ -87,15 +92,17 @@ impl Expansion<'_> {
     fn next(&mut self, current: Var, end: Var) {
         let [pointer, ..] = self.args;
         let head = self.head;
-        let [look, more, done] = [(); 3].map(|()| self.block(false));
+        let [due, more, done] = [(); 3].map(|()| self.block(false));
+        let look = self.block(true);
 
         self.read(head, current, 0);
         let width = Width::W32;
         self.push(head, Op::Alu { width, op: AluOp::Add, dst: current, a: current, b: Src::Imm(1) });
         self.read(head, end, 4);
         let at_end = Test { width, cond: Cond::SGe, a: current, b: Src::Var(end) };
-        self.end(head, End::Branch { test: at_end, taken: done, next: look });
+        self.end(head, End::Branch { test: at_end, taken: done, next: due });
 
+        self.end(due, End::Branch { test: not_due(current), taken: more, next: look });
         self.end(look, End::Look { taken: done, next: more });
 
         let place = self.part(0);
