@@ -19,6 +19,9 @@ use crate::flow::{Block, BlockId, Body, End};
 /// More ways out of a loop are not worth as many tests before it.
 const WAYS_OUT: usize = 4;
 
+/// In functions with more loops there are no such ways: the backend's time for each grows with the number of all.
+const LOOPS: usize = 64;
+
 /// Adds such blocks and ways; the result is how many.
 pub(super) fn keep(body: &mut Body) -> u32 {
     let edges = Edges::of(body);
@@ -76,6 +79,9 @@ impl Exits<'_> {
     /// Before each loop, adds ways to the blocks behind it.
     fn lead_past(mut self, body: &mut Body) -> u32 {
         let mut changes = self.apart.len();
+        if self.loops.iter().count() > LOOPS {
+            return u32::try_from(changes).unwrap_or(u32::MAX);
+        }
         let edges = Edges::of(body);
         for (id, l) in self.loops.iter() {
             let ways = self.ways.remove(&id).unwrap_or_default();
