@@ -427,13 +427,15 @@ impl Place<'_> {
     /// Copies bytes out, each read once; as many as both sides have.
     pub(crate) fn read(&self, bytes: &mut [u8]) {
         let len = bytes.len().min(self.len);
-        let mut chunks = bytes.chunks_mut(WORD).zip((0..len).step_by(WORD));
-        chunks.by_ref().for_each(|(chunk, at)| {
-            match (self.word(at), <&mut [u8; WORD]>::try_from(&mut *chunk)) {
-                (Some(word), Ok(chunk)) => *chunk = word.load(Ordering::Relaxed).to_le_bytes(),
-                _ => chunk.iter_mut().zip(at..len).for_each(|(byte, at)| *byte = self.byte(at)),
-            }
+        let (head, words) = self.split(len);
+        let (first, rest) = bytes.get_mut(..len).unwrap_or_default().split_at_mut(head);
+        first.iter_mut().enumerate().for_each(|(at, byte)| *byte = self.byte(at));
+        let (chunks, last) = rest.as_chunks_mut::<WORD>();
+        chunks.iter_mut().zip(words).for_each(|(chunk, word)| {
+            *chunk = word.load(Ordering::Relaxed).to_le_bytes();
         });
+        let end = len - last.len();
+        last.iter_mut().zip(end..).for_each(|(byte, at)| *byte = self.byte(at));
     }
 
     /// Copies from another place, each byte read and written once; as many as both have.
@@ -484,19 +486,36 @@ impl Place<'_> {
     /// Copies bytes in, each written once; as many as both sides have.
     pub(crate) fn write(&self, bytes: &[u8]) {
         let len = bytes.len().min(self.len);
-        let chunks = bytes.chunks(WORD).zip((0..len).step_by(WORD));
-        chunks.for_each(|(chunk, at)| match (self.word(at), <[u8; WORD]>::try_from(chunk)) {
-            (Some(word), Ok(chunk)) => word.store(u64::from_le_bytes(chunk), Ordering::Relaxed),
-            _ => chunk.iter().zip(at..len).for_each(|(byte, at)| self.set_byte(at, *byte)),
+        let (head, words) = self.split(len);
+        let (first, rest) = bytes.get(..len).unwrap_or_default().split_at(head);
+        first.iter().enumerate().for_each(|(at, byte)| self.set_byte(at, *byte));
+        let (chunks, last) = rest.as_chunks::<WORD>();
+        chunks.iter().zip(words).for_each(|(chunk, word)| {
+            word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
         });
+        let end = len - last.len();
+        last.iter().zip(end..).for_each(|(byte, at)| self.set_byte(at, *byte));
     }
 
     /// Zeroes all bytes.
     pub(crate) fn clear(&self) {
-        (0..self.len).step_by(WORD).for_each(|at| match self.word(at) {
-            Some(word) => word.store(0, Ordering::Relaxed),
-            None => (at..self.len.min(at + WORD)).for_each(|at| self.set_byte(at, 0)),
-        });
+        let (head, words) = self.split(self.len);
+        (0..head).for_each(|at| self.set_byte(at, 0));
+        words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        (head + words.len() * WORD..self.len).for_each(|at| self.set_byte(at, 0));
+    }
+
+    /// Of the first `len` bytes, how many come before the first aligned word, and the words from there on.
+    #[inline]
+    fn split(&self, len: usize) -> (usize, &[AtomicU64]) {
+        let head = self.start.addr().wrapping_neg() % WORD;
+        if len < head + WORD || len > self.len {
+            return (len.min(self.len), &[]);
+        }
+        // SAFETY: `head` is inside of the place.
+        let start = unsafe { self.start.add(head) };
+        // SAFETY: so many words of live memory, aligned. Atomics may be shared with anybody.
+        (head, unsafe { std::slice::from_raw_parts(start.cast(), (len - head) / WORD) })
     }
 
     /// A copy of all bytes.

@@ -90,10 +90,10 @@ impl Instance {
         if wrong_checksum {
             return Err(PacketError::WrongChecksum.into());
         }
-        run.data_out.iter_mut().zip(&data).for_each(|(to, from)| *to = *from);
+        copy_both(run.data_out, &data);
         // Where the packet has no room the kernel leaves the context alone.
         if run.data_out.is_empty() || run.data_out.len() >= data.len() {
-            run.ctx.iter_mut().zip(&context).for_each(|(to, from)| *to = *from);
+            copy_both(run.ctx, &context);
         }
         Ok(PacketOutcome {
             return_value: outcome.return_value,
@@ -102,6 +102,14 @@ impl Instance {
             faults: outcome.faults,
             redirect,
         })
+    }
+}
+
+/// Copies as many bytes as both have.
+fn copy_both(to: &mut [u8], from: &[u8]) {
+    let len = to.len().min(from.len());
+    if let (Some(to), Some(from)) = (to.get_mut(..len), from.get(..len)) {
+        to.copy_from_slice(from);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Helpers of XDP programs on their packet.
 
 use super::super::registry::{Row, rows};
-use super::super::{Invocation, errno, errno32, low32};
+use super::super::{Invocation, errno32, low32};
 use super::{Errno, Packet, Xdp, answer};
 use crate::access::Place;
 use crate::error::TrapKind;
@@ -53,45 +53,38 @@ fn get_buff_len(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKin
 fn load_bytes(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [context, offset, buffer, len, _] = args;
     let buffer = run.memory(buffer, u64::from(low32(len)), true)?;
-    let pieces = match pieces(run, "bpf_xdp_load_bytes", context, offset, len)? {
-        Ok(pieces) => pieces,
-        Err(Errno(number)) => return Ok(errno(number)),
-    };
-    let bytes: Vec<u8> = pieces.into_iter().flat_map(Place::to_vec).collect();
-    buffer.write(&bytes);
-    Ok(0)
+    let packet = xdp(run, "bpf_xdp_load_bytes", context)?;
+    Ok(answer(each_piece(packet, offset, buffer, |piece, of_buffer| of_buffer.copy_from(piece))))
 }
 
 /// `long bpf_xdp_store_bytes(struct xdp_md *xdp_md, u32 offset, void *buf, u32 len)`.
 fn store_bytes(run: &mut Invocation<'_>, args: [u64; 5]) -> Result<u64, TrapKind> {
     let [context, offset, buffer, len, _] = args;
-    let bytes = run.memory(buffer, u64::from(low32(len)), false)?.to_vec();
-    let pieces = match pieces(run, "bpf_xdp_store_bytes", context, offset, len)? {
-        Ok(pieces) => pieces,
-        Err(Errno(number)) => return Ok(errno(number)),
-    };
-    let mut rest = bytes.as_slice();
-    for piece in pieces {
-        piece.write(rest);
-        rest = rest.get(piece.len()..).unwrap_or_default();
-    }
-    Ok(0)
+    let buffer = run.memory(buffer, u64::from(low32(len)), false)?;
+    let packet = xdp(run, "bpf_xdp_store_bytes", context)?;
+    Ok(answer(each_piece(packet, offset, buffer, |piece, of_buffer| piece.copy_from(of_buffer))))
 }
 
-/// The places of a part of the packet, in order.
-fn pieces<'r>(
-    run: &Invocation<'r>,
-    function: &'static str,
-    context: u64,
+/// Goes through a part of the packet as long as the buffer: each piece of it, with what of the buffer it and the rest correspond to.
+fn each_piece<'r>(
+    packet: &Xdp<'r>,
     offset: u64,
-    len: u64,
-) -> Result<Result<Vec<Place<'r>>, Errno>, TrapKind> {
-    let xdp = xdp(run, function, context)?;
-    let (offset, len) = (low32(offset), low32(len));
-    Ok(xdp.part(offset, len).map(|part| match part {
-        Some(place) => vec![place],
-        None => xdp.pieces(offset as usize, len as usize).collect(),
-    }))
+    buffer: Place<'r>,
+    mut act: impl FnMut(Place<'r>, Place<'r>),
+) -> Result<(), Errno> {
+    let (offset, len) = (low32(offset), u32::try_from(buffer.len()).unwrap_or(u32::MAX));
+    if let Some(whole) = packet.part(offset, len)? {
+        act(whole, buffer);
+        return Ok(());
+    }
+    let mut done = 0;
+    for piece in packet.pieces(offset as usize, buffer.len()) {
+        if let Some(rest) = buffer.at(done) {
+            act(piece, rest);
+        }
+        done += piece.len();
+    }
+    Ok(())
 }
 
 /// The packet that the program's context stands for.
