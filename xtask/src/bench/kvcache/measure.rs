@@ -9,7 +9,7 @@ use serde::Serialize;
 use testkit::wire::End;
 
 use super::data::DataSet;
-use super::generator::{Client, Expected, Plan, Sets, Tcp, Totals, Udp, fill};
+use super::generator::{Client, Generator, Plan, Round, Sets, Tcp, Totals, fill};
 use super::sides::{Binaries, Running, Side};
 use super::topology::{Stage, own_cpu_time};
 
@@ -67,11 +67,11 @@ pub(super) fn take(
     side: Side,
     stage: &Stage,
     data: &DataSet,
-    (binaries, load): (&Binaries, &Load<'_>),
+    (binaries, generator, load): (&Binaries, &Generator<'_>, &Load<'_>),
     times: &mut Histogram<u64>,
 ) -> anyhow::Result<Take> {
     let running = binaries.start(side, stage, load.memory)?;
-    let mut client = client(side, stage, data, load)?;
+    let mut client = client(side, stage, data, (generator, load))?;
     let part = |share: f64, window: usize, is_mixed: bool| Plan {
         time: load.time.mul_f64(share),
         window,
@@ -92,21 +92,22 @@ fn client<'a>(
     side: Side,
     stage: &Stage,
     data: &'a DataSet,
-    load: &Load<'_>,
-) -> anyhow::Result<Box<dyn Client + 'a>> {
+    (generator, load): (&'a Generator<'a>, &Load<'_>),
+) -> anyhow::Result<Box<dyn Client + Send + 'a>> {
     let to = stage.address();
-    if side == Side::Reflect {
-        let socket = stage.at(End::Client, || Udp::connect(to))??;
-        return Ok(Box::new(Udp::new(data, socket, None, Expected::Echo)));
-    }
-    stage.at(End::Client, || fill(data, to))?.context("storing the data set")?;
-    let sets = stage.at(End::Client, || Sets::new(data, to))??;
-    if side.is_tcp() {
-        let tcp = stage.at(End::Client, || Tcp::new(data, to, load.connections, sets));
-        return Ok(Box::new(tcp??));
-    }
-    let socket = stage.at(End::Client, || Udp::connect(to))??;
-    Ok(Box::new(Udp::new(data, socket, Some(sets), Expected::Value)))
+    let open = || -> anyhow::Result<Box<dyn Client + Send + 'a>> {
+        if side == Side::Reflect {
+            return Ok(Box::new(Round::new(generator, data, None)?));
+        }
+        fill(data, to).context("storing the data set")?;
+        let sets = Sets::new(data, to)?;
+        Ok(if side.is_tcp() {
+            Box::new(Tcp::new(data, to, load.connections, sets)?)
+        } else {
+            Box::new(Round::new(generator, data, Some(sets))?)
+        })
+    };
+    stage.at(End::Client, open)?
 }
 
 /// Loads, and looks at clocks before and after.

@@ -24,6 +24,7 @@ use hdrhistogram::Histogram;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use data::DataSet;
+use generator::{Generator, TICKETS};
 use measure::{Load, Take};
 use report::{Machine, Report, Row, Settings};
 use sides::{Binaries, Side};
@@ -66,7 +67,8 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(args.rounds > 0, "at least one round");
     ensure!((0.2..600.0).contains(&args.seconds), "between 0.2 and 600 seconds");
-    ensure!(args.window > 0 && args.connections > 0, "at least one request and one connection");
+    ensure!((1..TICKETS).contains(&args.window), "between 1 and {} requests at a time", TICKETS - 1);
+    ensure!(args.connections > 0, "at least one connection");
     fs::create_dir_all(&args.folder).with_context(|| args.folder.display().to_string())?;
     let sides = sides::chosen(&args.sides);
     let binaries = Binaries::find(&args.folder, &sides)?;
@@ -105,7 +107,7 @@ fn rounds(args: &Args, sides: &[Side], binaries: &Binaries, data: &DataSet) -> a
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signals cannot be caught")?;
     }
     let stage = Stage::new()?;
-    let _open = binaries.open_client(&stage)?;
+    let generator = Generator::new(&stage, data)?;
     let _pinned = sys::host::Pinned::to_cpu(CLIENT_CPU);
     let load = Load {
         time: Duration::from_secs_f64(args.seconds),
@@ -125,7 +127,7 @@ fn rounds(args: &Args, sides: &[Side], binaries: &Binaries, data: &DataSet) -> a
             else {
                 continue;
             };
-            let take = measure::take(*side, &stage, data, (binaries, &load), times)
+            let take = measure::take(*side, &stage, data, (binaries, &generator, &load), times)
                 .with_context(|| side.name().to_owned())?;
             let (rate, cost) = (take.gets.rate() / 1e3, take.gets.cost() * 1e6);
             eprintln!("round {}: {}: {rate:.0} k GETs/s, {cost:.2} us each", round + 1, side.name());

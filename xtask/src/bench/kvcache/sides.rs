@@ -7,13 +7,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use bpf_arena::kernel::{AttachTarget, Attachment, XdpMode};
+use bpf_arena::kernel::Attachment;
 use bpf_arena::{App, Engine, Object};
 use clap::ValueEnum;
 use serde::Serialize;
 use testkit::wire::End;
 
-use super::topology::{PORT, Stage, cpu_time_of_process};
+use super::topology::{PORT, Stage, attach, cpu_time_of_process};
 use crate::kvcache::servers::{Server, build};
 
 /// One way a GET can take.
@@ -97,7 +97,7 @@ impl Binaries {
     /// Starts a side. `memory`: what it may use, in MiB.
     pub(super) fn start(&self, side: Side, stage: &Stage, memory: usize) -> anyhow::Result<Running> {
         if side == Side::Reflect {
-            let attached = self.attach("reflect", stage, End::Server)?;
+            let attached = attach(stage, End::Server, self.programs.program("reflect")?)?;
             return Ok(Running::Reflector { _attached: attached });
         }
         let mut command = stage.server_command();
@@ -127,19 +127,6 @@ impl Binaries {
     fn said(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         log.lines().last().unwrap_or("it said nothing").to_owned()
-    }
-
-    /// Has the client's end take packets from XDP programs at the server's end, as a network card would. For all sides alike.
-    pub(super) fn open_client(&self, stage: &Stage) -> anyhow::Result<Attachment> {
-        self.attach("pass", stage, End::Client)
-    }
-
-    fn attach(&self, program: &str, stage: &Stage, end: End) -> anyhow::Result<Attachment> {
-        let program = self.programs.program(program)?.kernel().context("not in the kernel")?;
-        stage.at(end, || -> anyhow::Result<_> {
-            let interface = nix::net::if_::if_nametoindex(stage.device(end).as_str())?;
-            Ok(program.attach(AttachTarget::Xdp { interface, mode: XdpMode::Native })?)
-        })?
     }
 }
 

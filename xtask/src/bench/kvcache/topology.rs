@@ -10,6 +10,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use bpf_arena::Program;
+use bpf_arena::kernel::{AttachTarget, Attachment, XdpMode};
 use rustix::process::{Pid, getpriority_process, setpriority_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use testkit::wire::{End, Wire, run};
@@ -78,14 +80,28 @@ impl Stage {
     }
 }
 
+/// The hardware address of an end.
+pub(super) fn mac(end: End) -> [u8; 6] {
+    [2, 0, 0, 0, 0, if end == End::Server { 1 } else { 2 }]
+}
+
+/// Attaches an XDP program to an end of the cable. The driver takes packets of one end's program only if the other end has one, too.
+pub(super) fn attach(stage: &Stage, end: End, program: &Program) -> anyhow::Result<Attachment> {
+    let program = program.kernel().context("not in the kernel")?;
+    stage.at(end, || -> anyhow::Result<_> {
+        let interface = nix::net::if_::if_nametoindex(stage.device(end).as_str())?;
+        Ok(program.attach(AttachTarget::Xdp { interface, mode: XdpMode::Native })?)
+    })?
+}
+
 /// Packets are taken in by a thread, and no more at once than a packet of the wire holds; the neighbour's address is known.
 fn prepare(wire: &Wire, end: End) -> anyhow::Result<()> {
     let (space, device) = (wire.space(end), wire.device(end));
     let other = if end == End::Server { End::Client } else { End::Server };
-    let mac = |end| if end == End::Server { "02:00:00:00:00:01" } else { "02:00:00:00:00:02" };
-    run(&["ip", "-n", &space, "link", "set", "dev", &device, "address", mac(end)])?;
+    let mac = |end| mac(end).map(|byte| format!("{byte:02x}")).join(":");
+    run(&["ip", "-n", &space, "link", "set", "dev", &device, "address", &mac(end)])?;
     let neighbour = other.v4().to_string();
-    run(&["ip", "-n", &space, "neighbour", "replace", &neighbour, "lladdr", mac(other), "dev", &device])?;
+    run(&["ip", "-n", &space, "neighbour", "replace", &neighbour, "lladdr", &mac(other), "dev", &device])?;
     let inside = ["ip", "netns", "exec", &space];
     let offloads = ["ethtool", "-K", &device, "gro", "on", "tso", "off", "tx-udp-segmentation", "off"];
     run(&[&inside[..], &offloads].concat())

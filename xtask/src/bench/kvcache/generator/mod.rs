@@ -1,8 +1,9 @@
 //! The load: requests over UDP or TCP, as many at a time as a window allows, or one after the other.
 //!
-//! One thread. GETs of the mixed load go where they are measured, its SETs over a TCP connection of their own. Requests stand
-//! ready in the [`DataSet`]; nothing is allocated for one.
+//! GETs of the mixed load go where they are measured, its SETs over a TCP connection of their own. Requests stand ready before
+//! anything is measured; nothing is allocated for one.
 
+mod circle;
 mod sets;
 mod tcp;
 mod udp;
@@ -17,9 +18,9 @@ use serde::Serialize;
 
 use super::data::Verdict;
 
+pub(super) use circle::{Generator, Round, TICKETS};
 pub(super) use sets::{Sets, fill};
 pub(super) use tcp::Tcp;
-pub(super) use udp::{Expected, Udp};
 
 /// An answer that does not come for so long does not come.
 const PATIENCE: Duration = Duration::from_millis(40);

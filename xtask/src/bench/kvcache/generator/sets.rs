@@ -10,7 +10,7 @@ use super::super::data::DataSet;
 use super::{GETS_TO_SET, Totals};
 
 /// SETs that wait for their answers at a time, at most.
-const WINDOW: u64 = 64;
+const WINDOW: u64 = 256;
 
 /// The connection, and what waits in both directions.
 pub(in super::super) struct Sets<'a> {
