@@ -78,7 +78,7 @@ const SUITES: &[Suite] = &[
             ("threads_note", USERFAULTFD),
             ("code_that_faults", CHILDREN),
             ("an_address_outside", CHILDREN),
-            ("signals", CHILDREN),
+            ("signal", CHILDREN),
             ("the_handler", CHILDREN),
             ("forked", CHILDREN),
         ],
