@@ -90,7 +90,10 @@ impl Generator {
                 24 | 25 => self.pointer_statement(body),
                 26 => self.spill_statement(body),
                 27..=29 if depth < DEPTH => self.branch(body, number, depth),
-                30 if !self.loops && self.features.shapes && self.rng.bool() => self.counted_loop(body),
+                30 if !self.loops && self.features.shapes && self.rng.bool() => match self.rng.bool() {
+                    true => self.counted_loop(body),
+                    false => self.stream(body),
+                },
                 30 if !self.loops => self.bounded_loop(body, number, depth),
                 31 => self.call(body, number),
                 _ if self.endless => self.stack_statement(body),

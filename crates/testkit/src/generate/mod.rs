@@ -13,6 +13,7 @@ mod loops;
 mod memory;
 mod scalar;
 mod shapes;
+mod streams;
 mod walks;
 
 use fastrand::Rng;
