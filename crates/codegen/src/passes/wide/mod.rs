@@ -174,8 +174,8 @@ impl Pattern {
         let [largest, .., smallest] = &GROUPS;
         match (self.exits.is_empty(), self.counts.is_empty()) {
             (true, _) => &GROUPS,
-            (false, true) => std::slice::from_ref(smallest),
-            (false, false) => std::slice::from_ref(largest),
+            (false, true) if VECTOR / self.bytes() >= FEWEST => std::slice::from_ref(smallest),
+            (false, _) => std::slice::from_ref(largest),
         }
     }
 
