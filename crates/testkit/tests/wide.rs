@@ -244,7 +244,9 @@ fn threads_see_whole_elements() {
         });
         let begin = Instant::now();
         let (mut seen, mut rounds) = ([0_u64; 3], 0);
-        while begin.elapsed() < Duration::from_millis(400) {
+        let patience = Duration::from_secs(60);
+        while begin.elapsed() < Duration::from_millis(400) || seen.contains(&0) && begin.elapsed() < patience
+        {
             run(&copy, [start + 8, start + 4 * PAGE + 24, 1000, 0, 0]);
             let mut bytes = vec![0; 8000];
             // A page that is missing when it is read is one that is populated.
@@ -256,6 +258,6 @@ fn threads_see_whole_elements() {
             rounds += 1;
         }
         done.store(true, Ordering::Relaxed);
-        assert!(rounds > 10 && seen.iter().all(|count| *count > 0), "{rounds} rounds, {seen:?}");
+        assert!(!seen.contains(&0), "{rounds} rounds, {seen:?}");
     });
 }
