@@ -83,6 +83,23 @@ fn commands_in_a_row_are_answered_in_order() {
 }
 
 #[test]
+fn numbers_are_counted() {
+    let server = Running::start(EngineKind::None, 10);
+    let answer = server.ask(
+        b"incr n 1\r\nset n 3 0 2\r\n99\r\nincr n 1\r\ndecr n 1\r\nget n\r\ndecr n 1000\r\ndecr n 1\r\n\
+          set n 0 0 20\r\n18446744073709551615\r\nincr n 2\r\nincr n x\r\n",
+    );
+    let expected = "NOT_FOUND\r\nSTORED\r\n100\r\n99\r\nVALUE n 3 3\r\n99 \r\nEND\r\n0\r\n0\r\nSTORED\r\n1\r\n\
+        CLIENT_ERROR invalid numeric delta argument\r\n";
+    assert_eq!(String::from_utf8_lossy(&answer), expected);
+    for bad in ["x", "-1", "18446744073709551616", "1x"] {
+        let answer = server.ask(format!("set n 0 0 {}\r\n{bad}\r\nincr n 1\r\n", bad.len()).as_bytes());
+        let expected = "STORED\r\nCLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
+        assert_eq!(String::from_utf8_lossy(&answer), expected, "{bad}");
+    }
+}
+
+#[test]
 fn stale_items_are_renewed_by_one_client() {
     let server = Running::start(EngineKind::None, 10);
     let answer = server.ask(

@@ -4,14 +4,14 @@
 //! Each runs against memcached and against the cache with every engine that works here; what memcached passes is the bar.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
 use super::place::{Engine, Place, want};
+use super::servers::stat;
 
 /// What is installed for the tests that pymemcache brings along.
 const PACKAGES: [&str; 2] = ["pymemcache==4.0.0", "pytest"];
@@ -183,17 +183,6 @@ fn memcaslap(server: SocketAddr, options: &[&str]) -> anyhow::Result<bool> {
     let none = ["get_misses", "verify_misses", "verify_failed"].map(number);
     // Answers by UDP may be lost; values may not.
     Ok(output.status.success() && none == [Some(0); 3] && number("cmd_get").is_some_and(|gets| gets > 0))
-}
-
-/// A number of the server's `stats`.
-fn stat(server: SocketAddr, name: &str) -> anyhow::Result<u64> {
-    let mut stream = TcpStream::connect(server)?;
-    stream.write_all(b"stats\r\nquit\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    let value =
-        text.lines().find_map(|line| line.strip_prefix("STAT ")?.strip_prefix(name)?.strip_prefix(' '));
-    Ok(value.with_context(|| format!("no `{name}` in the server's numbers"))?.trim().parse()?)
 }
 
 /// pymemcache in an environment of its own.

@@ -9,10 +9,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use fastrand::Rng;
 
 use super::place::{Engine, Place, want};
+use super::servers::stat;
 use super::streams::{Step, VERSION_MARK, step};
 
 #[derive(clap::Args)]
@@ -39,19 +40,25 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     want(&["memcached"], "memcached")?;
     for engine in Engine::chosen(&args.engine) {
         println!("engine {}, seed {seed}", engine.name());
-        beside(&Place::of(engine)?, args, seed)?;
+        beside(engine, args, seed)?;
     }
     Ok(())
 }
 
-fn beside(place: &Place, args: &Args, seed: u64) -> anyhow::Result<()> {
+fn beside(engine: Engine, args: &Args, seed: u64) -> anyhow::Result<()> {
+    let place = Place::of(engine)?;
     // Its maintenance thread holds on to items for moments, in which `incr` behaves in another way.
     let theirs = place.memcached(&["-o", "no_lru_maintainer,no_lru_crawler"])?;
     let ours = place.kvcache(&["--memory", "64MiB"])?;
+    let ours_port = ours.port;
     place.at_client(|| {
         let sides = [theirs.port, ours.port].map(|port| Side::new((place.address(), port).into()));
         let [theirs, ours] = sides;
-        ask_both([theirs?, ours?], args, seed)
+        ask_both([theirs?, ours?], args, seed)?;
+        let hits = stat((place.address(), ours_port).into(), "get_hits_program")?;
+        println!("{hits} keys by the program");
+        ensure!((hits > 0) == (engine != Engine::None), "the program of engine {} answers", engine.name());
+        Ok(())
     })
 }
 
@@ -181,7 +188,7 @@ impl Side {
             let datagram = buffer.get(..count).unwrap_or_default();
             let (header, text) = datagram.split_first_chunk::<8>().context("an answer without a header")?;
             let [high, low, _, _, _, _, reserved @ ..] = *header;
-            anyhow::ensure!(reserved == [0, 0], "a header ends in two zeros");
+            ensure!(reserved == [0, 0], "a header ends in two zeros");
             match u16::from_be_bytes([high, low]) {
                 id if id == end => return Ok(answer),
                 id if id == self.request => answer.extend_from_slice(text),

@@ -15,15 +15,28 @@ pub(crate) struct Args {
     /// Servers that are killed, for each way of keeping a store.
     #[arg(long, default_value_t = 200)]
     kills: u64,
-    /// Only tests with this in their name: `requests`, `writers`, `killed`, `wire`.
+    /// Only tests with this in their name: `requests`, `writers_and`, `killed`, `wire`, `privileges`.
     #[arg(long)]
     only: Option<String>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Kills {
+    /// Servers that are killed, for each way of keeping a store.
+    #[arg(long, default_value_t = 200)]
+    kills: u64,
+}
+
+/// Only the servers that are killed.
+pub(crate) fn kills(args: &Kills) -> anyhow::Result<()> {
+    let only = Some("killed_servers".to_owned());
+    run(&Args { requests: 0, seconds: 0, kills: args.kills, only })
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["test", "--release", "-p", "kvcache", "--test", "program", "--", "--test-threads", "1"])
+        .args(["test", "--release", "-p", "kvcache", "--test", "program", "--", "--nocapture"])
         .args(&args.only)
         .env("KVCACHE_REQUESTS", args.requests.to_string())
         .env("KVCACHE_SECONDS", args.seconds.to_string())

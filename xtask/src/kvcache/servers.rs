@@ -1,6 +1,7 @@
 //! Servers that end when they are dropped.
 
-use std::net::{TcpListener, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -75,4 +76,15 @@ pub(crate) fn build(options: &[&str]) -> anyhow::Result<PathBuf> {
     };
     let lines = String::from_utf8_lossy(&output.stdout);
     lines.lines().rev().find_map(artifact).context("cargo names no executable")
+}
+
+/// A number of the server's `stats`.
+pub(super) fn stat(server: SocketAddr, name: &str) -> anyhow::Result<u64> {
+    let mut stream = TcpStream::connect(server)?;
+    stream.write_all(b"stats\r\nquit\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let value =
+        text.lines().find_map(|line| line.strip_prefix("STAT ")?.strip_prefix(name)?.strip_prefix(' '));
+    Ok(value.with_context(|| format!("no `{name}` in the server's numbers"))?.trim().parse()?)
 }

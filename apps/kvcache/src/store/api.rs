@@ -114,28 +114,6 @@ pub enum Removal {
     Exists,
 }
 
-/// Arithmetic on a value in decimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delta {
-    /// Adds, wrapping at 64 bits.
-    Incr(u64),
-    /// Subtracts, at least to 0.
-    Decr(u64),
-}
-
-/// What became of arithmetic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arithmetic {
-    /// Done: the new number, and what is now known of the item.
-    Done(u64, Meta),
-    /// There is no item.
-    NotFound,
-    /// The value is no decimal number of 64 bits.
-    NonNumeric,
-    /// The item has another number than was asked for.
-    Exists,
-}
-
 /// What [`Store::update_with`](super::Store::update_with) is to do with an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {

@@ -26,10 +26,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bpf_arena::arena::Arena;
 use bpf_arena::typed::Field;
 
-pub use api::{
-    Arithmetic, Decision, Delta, Expiry, KEY_MAX, Meta, Mode, Options, Outcome, Removal, StoreError,
-    StoreStats,
-};
+pub use api::{Decision, Expiry, KEY_MAX, Meta, Mode, Options, Outcome, Removal, StoreError, StoreStats};
 pub use open::{ITEM_MAX, MEMORY_MAX, MEMORY_MIN, OpenError, Recovered};
 
 use self::heap::Heap;
@@ -81,16 +78,20 @@ impl Store {
     /// Tells the program what to answer: datagrams to this UDP port (0: none) and one of these addresses (none: any), with
     /// datagrams that are no longer than this.
     pub fn answer_for(&self, port: u16, addresses: &[Address], datagram_max: u32) {
+        let bytes: Vec<u8> = addresses.iter().take(ADDRESSES).flat_map(|address| address.bytes).collect();
+        let count = u32::try_from(bytes.len() / size_of::<Address>()).unwrap_or(0);
+        self.mem.set_u32(header(Header::reply_max), datagram_max);
+        let mut before = vec![0; bytes.len()];
+        self.mem.read(header(Header::addresses), &mut before);
+        let is = |field, value| self.mem.u32(header(field)) == value;
+        if before == bytes && is(Header::address_count, count) && is(Header::port, port.into()) {
+            // As an earlier server left it: its program goes on answering.
+            return;
+        }
         // No port while addresses change: the program would answer for what it was not asked for.
         self.mem.set_u32(header(Header::port), 0);
-        let mut at = header(Header::addresses);
-        for address in addresses.iter().take(ADDRESSES) {
-            self.mem.write(at, &address.bytes);
-            at += 16;
-        }
-        let count = u32::try_from(addresses.len().min(ADDRESSES)).unwrap_or(0);
+        self.mem.write(header(Header::addresses), &bytes);
         self.mem.set_u32(header(Header::address_count), count);
-        self.mem.set_u32(header(Header::reply_max), datagram_max);
         self.mem.set_u32(header(Header::port), port.into());
     }
 

@@ -75,29 +75,6 @@ fn limits_are_errors() {
 }
 
 #[test]
-fn numbers_are_counted() {
-    let store = small();
-    assert_eq!(store.arith(b"n", Delta::Incr(1), None), Ok(Arithmetic::NotFound));
-    store.put(Mode::Set, b"n", 3, Expiry::Never, b"99").unwrap();
-    let number = |delta| match store.arith(b"n", delta, None) {
-        Ok(Arithmetic::Done(number, meta)) => (number, meta.flags),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(number(Delta::Incr(1)), (100, 3));
-    assert_eq!(number(Delta::Decr(1)), (99, 3));
-    assert_eq!(value_of(&store, b"n").unwrap(), b"99 ");
-    assert_eq!(number(Delta::Decr(1000)), (0, 3));
-    assert_eq!(number(Delta::Decr(1)), (0, 3));
-    store.put(Mode::Set, b"n", 0, Expiry::Never, b"18446744073709551615").unwrap();
-    assert_eq!(number(Delta::Incr(2)).0, 1);
-    for bad in [&b"x"[..], b"", b"-1", b"1 2", b"18446744073709551616", b"+1"] {
-        store.put(Mode::Set, b"n", 0, Expiry::Never, bad).unwrap();
-        assert_eq!(store.arith(b"n", Delta::Incr(1), None), Ok(Arithmetic::NonNumeric));
-    }
-    assert_eq!(store.arith(b"n", Delta::Incr(1), Some(1)), Ok(Arithmetic::Exists));
-}
-
-#[test]
 fn decisions_are_done_in_one_step() {
     let store = small();
     let fresh = |value: &[u8], cas| Decision::Store {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::api::{Arithmetic, Decision, Delta, Expiry, KEY_MAX, Meta, Mode, Outcome, Removal, StoreError};
+use super::api::{Decision, Expiry, KEY_MAX, Meta, Mode, Outcome, Removal, StoreError};
 use super::hash::low;
 use super::item::{self, Head};
 use super::read::Found;
@@ -12,9 +12,6 @@ use crate::layout::{Header, Item, value_offset};
 
 /// Attempts of an update that depends on what was there, before it gives up: others changed the item each time.
 const ATTEMPTS: u32 = 1_000_000;
-
-/// Most digits of a number of 64 bits.
-const DIGITS: usize = 20;
 
 /// What became of an item that was to be linked.
 enum Published {
@@ -108,50 +105,6 @@ impl Store {
         drop(stripe);
         self.heap.free(found.place());
         Removal::Deleted
-    }
-
-    /// Adds to the number that a value is in decimal digits, or subtracts from it; only of an item with this number, if one is
-    /// given. A smaller number that needs fewer digits than the value has is filled up with spaces, as memcached does.
-    ///
-    /// # Errors
-    /// There is no memory.
-    pub fn arith(&self, key: &[u8], delta: Delta, cas: Option<u64>) -> Result<Arithmetic, StoreError> {
-        let mut result = Arithmetic::NotFound;
-        let after = self.update_with(key, |found| {
-            let Some((meta, value)) = found else {
-                result = Arithmetic::NotFound;
-                return Decision::Keep;
-            };
-            if cas.is_some_and(|cas| cas != meta.cas) {
-                result = Arithmetic::Exists;
-                return Decision::Keep;
-            }
-            let Some(number) = number_of(value) else {
-                result = Arithmetic::NonNumeric;
-                return Decision::Keep;
-            };
-            let number = match delta {
-                Delta::Incr(by) => number.wrapping_add(by),
-                Delta::Decr(by) => number.saturating_sub(by),
-            };
-            result = Arithmetic::Done(number, *meta);
-            let mut value_of_number = number.to_string().into_bytes();
-            if matches!(delta, Delta::Decr(_)) && value_of_number.len() < value.len() {
-                value_of_number.resize(value.len(), b' ');
-            }
-            Decision::Store {
-                value: value_of_number,
-                flags: meta.flags,
-                expires: meta.expires,
-                cas: None,
-                stale: false,
-                won: false,
-            }
-        })?;
-        Ok(match (result, after) {
-            (Arithmetic::Done(number, _), Some(meta)) => Arithmetic::Done(number, meta),
-            _ => result,
-        })
     }
 
     /// Looks at an item, decides what is to become of it, and does that in one step; what is known of it afterwards. `decide`
@@ -382,13 +335,4 @@ impl Store {
         let limit = self.options.item_max;
         if len <= limit as usize { Ok(()) } else { Err(StoreError::TooLarge { len, limit }) }
     }
-}
-
-/// The number that a value is: digits, and perhaps the spaces of an earlier decrement.
-fn number_of(value: &[u8]) -> Option<u64> {
-    let digits = value.trim_ascii_end();
-    if digits.is_empty() || digits.len() > DIGITS || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }

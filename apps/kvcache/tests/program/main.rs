@@ -12,18 +12,24 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod client;
 mod kills;
 mod packets;
 mod requests;
 mod sealed;
+mod servers;
 mod stress;
 mod wire;
+
+use std::net::IpAddr;
 
 use kvcache::fast::{AttachTo, EngineKind, FastPath};
 use kvcache::restart::{Config, Keep};
 use kvcache::store::{Options, Store};
 use libtest_mimic::{Arguments, Failed, Trial};
 use sys::bpf::{Capability, CapabilitySet};
+
+use crate::wire::Way;
 
 type Test = fn() -> Result<(), Failed>;
 
@@ -59,27 +65,43 @@ pub(crate) fn config(keep: Keep, interface: Option<&str>) -> Config {
         Some(name) => EngineKind::Kernel(AttachTo {
             interface: name.to_owned(),
             port: 11211,
-            address: std::net::IpAddr::from([10, 99, 0, 1]),
+            address: address(),
             hook: std::env::var("KVCACHE_HOOK").ok().and_then(|hook| wire::hook_named(&hook)),
         }),
     };
     Config { store: Options::default().memory(8 << 20).item_max(64 << 10), engine, keep }
 }
 
-const HERE: [(&str, Test); 3] = [
-    ("killed_servers_leave_their_file", kills::in_file),
+/// Where the server is.
+pub(crate) fn address() -> IpAddr {
+    let address = std::env::var("KVCACHE_ADDRESS").ok().and_then(|address| address.parse().ok());
+    address.unwrap_or(testkit::wire::End::Server.v4().into())
+}
+
+const HERE: [(&str, Test); 6] = [
+    ("a_server_without_privileges", servers::unprivileged),
+    ("killed_writers_leave_their_file", kills::in_file),
+    ("killed_servers_leave_their_file", servers::in_file),
     ("requests_in_this_process", || requests::compare(&Bench::user(Options::default()), false)),
+    ("requests_in_traffic_control_in_this_process", || {
+        requests::compare(&Bench::user(Options::default()), true)
+    }),
     ("writers_and_answers_in_this_process", || stress::run(Bench::user)),
 ];
 
-const KERNEL: [(&str, Test); 7] = [
-    ("killed_servers_leave_their_pins", kills::pinned),
+const KERNEL: [(&str, Test); 12] = [
+    ("killed_writers_leave_their_pins", kills::pinned),
+    ("killed_servers_leave_their_pins", servers::pinned),
     ("requests_in_the_kernel", || requests::compare(&Bench::kernel(Options::default()), false)),
     ("requests_in_traffic_control", || requests::compare(&Bench::kernel(Options::default()), true)),
     ("writers_and_answers_in_the_kernel", || stress::run(Bench::kernel)),
-    ("answers_on_the_wire_where_it_is_best", || wire::run("auto", "tc")),
-    ("answers_on_the_wire_in_the_driver", || wire::run("native", "native+tc")),
-    ("answers_on_the_wire_in_the_stack", || wire::run("generic", "generic+tc")),
+    ("answers_on_the_wire_where_it_is_best", || wire::run("auto", "tc", Way::V4)),
+    ("answers_on_the_wire_in_the_driver", || wire::run("native", "native+tc", Way::V4)),
+    ("answers_on_the_wire_in_the_stack", || wire::run("generic", "generic+tc", Way::V4)),
+    ("answers_on_the_wire_in_the_driver_by_ipv6", || wire::run("native", "native+tc", Way::V6)),
+    ("answers_on_the_wire_in_traffic_control_by_ipv6", || wire::run("tc", "tc", Way::V6)),
+    ("answers_on_the_wire_in_the_driver_with_tags", || wire::run("native", "native+tc", Way::Tagged)),
+    ("answers_on_the_wire_in_traffic_control_with_tags", || wire::run("tc", "tc", Way::Tagged)),
 ];
 
 fn main() {
@@ -97,6 +119,11 @@ fn main() {
         Some(needed) => Trial::test(format!("{name} (needs {needed})"), test).with_ignored_flag(true),
         None => Trial::test(name, test),
     });
+    let strace = missing.clone().or_else(|| {
+        std::process::Command::new("strace").arg("-V").output().err().map(|_| "strace".to_owned())
+    });
+    let unseen = Trial::test("answers_on_the_wire_past_the_server", wire::unseen);
+    let unseen = unseen.with_ignored_flag(strace.is_some());
     let here = HERE.into_iter().map(|(name, test)| Trial::test(name, test));
-    libtest_mimic::run(&args, here.chain(kernel).collect()).exit();
+    libtest_mimic::run(&args, here.chain(kernel).chain([unseen]).collect()).exit();
 }

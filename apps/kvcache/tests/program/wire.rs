@@ -2,15 +2,21 @@
 //! reaches it.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::UdpSocket;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kvcache::fast::{AttachTo, Cache, FastPath, Hook};
+use bpf_arena::kernel::{AttachTarget, Attachment, XdpMode};
+use bpf_arena::{App, Engine, Object};
+use kvcache::fast::{Cache, Hook};
 use kvcache::restart::Keep;
 use kvcache::store::{Expiry, Mode, Options, Store};
 use libtest_mimic::Failed;
+use nix::net::if_::if_nametoindex;
+use testkit::wire::{End, Wire};
 
+use crate::client::{Asker, Connection};
 use crate::kills::BpfFolder;
 use crate::packets::{Packet, rendered};
 use crate::sealed::seal;
@@ -21,7 +27,6 @@ const KEYS: u32 = 500;
 /// A pair of connected interfaces, removed when dropped.
 pub(crate) struct Pair {
     pub(crate) server: String,
-    spaces: Vec<String>,
 }
 
 impl Pair {
@@ -29,51 +34,30 @@ impl Pair {
     pub(crate) fn here(name: &str) -> Result<Self, Failed> {
         let server = format!("{name}{}", std::process::id() % 10_000);
         run_command(&["ip", "link", "add", &server, "type", "veth", "peer", "name", &format!("{server}p")])?;
-        let pair = Self { server, spaces: Vec::new() };
+        let pair = Self { server };
         run_command(&["ip", "link", "set", &pair.server, "up"])?;
-        Ok(pair)
-    }
-
-    /// Each in a namespace of its own, with addresses.
-    fn apart(name: &str) -> Result<Self, Failed> {
-        let number = std::process::id();
-        let spaces = vec![format!("{name}a{number}"), format!("{name}b{number}")];
-        let pair = Self { server: "kv0".to_owned(), spaces };
-        for space in &pair.spaces {
-            run_command(&["ip", "netns", "add", space])?;
-        }
-        let [a, b] = [&pair.spaces[0], &pair.spaces[1]];
-        run_command(&[
-            "ip", "-n", a, "link", "add", "kv0", "type", "veth", "peer", "name", "kv1", "netns", b,
-        ])?;
-        for (space, name, end) in [(a, "kv0", 1), (b, "kv1", 2)] {
-            run_command(&["ip", "-n", space, "addr", "add", &format!("10.99.0.{end}/24"), "dev", name])?;
-            run_command(&[
-                "ip",
-                "-n",
-                space,
-                "addr",
-                "add",
-                &format!("fd99::{end}/64"),
-                "dev",
-                name,
-                "nodad",
-            ])?;
-            run_command(&["ip", "-n", space, "link", "set", name, "up"])?;
-            run_command(&["ip", "-n", space, "link", "set", "lo", "up"])?;
-        }
         Ok(pair)
     }
 }
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        if self.spaces.is_empty() {
-            let _ = run_command(&["ip", "link", "del", &self.server]);
-        }
-        for space in &self.spaces {
-            let _ = run_command(&["ip", "netns", "del", space]);
-        }
+        let _ = run_command(&["ip", "link", "del", &self.server]);
+    }
+}
+
+/// The ends of a cable in namespaces of their own; the client's takes what XDP sends.
+pub(crate) struct Ends {
+    pub(crate) wire: Wire,
+    _taker: Attachment,
+}
+
+impl Ends {
+    pub(crate) fn new(name: &str) -> Result<Self, Failed> {
+        let wire = Wire::new(name)?;
+        // A driver of this kind hands packets of an XDP program on only to a device that has one, too.
+        let taker = attach(&object("reflect")?, "pass", &wire)?;
+        Ok(Self { wire, _taker: taker })
     }
 }
 
@@ -90,30 +74,72 @@ pub(crate) fn hook_named(name: &str) -> Option<Hook> {
     Hook::ALL.into_iter().find(|hook| hook.name() == name)
 }
 
-fn child(space: &str, kind: &str, hook: &str, place: &str) -> Result<Child, Failed> {
-    let exe = std::env::current_exe()?;
-    Ok(Command::new("ip")
-        .args(["netns", "exec", space])
-        .arg(exe)
-        .env("KVCACHE_CHILD", kind)
-        .env("KVCACHE_HOOK", hook)
-        .env("KVCACHE_PLACE", place)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?)
+/// How packets come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    V4,
+    V6,
+    /// With a tag in each packet, and answers without it are not taken.
+    Tagged,
+}
+
+impl Way {
+    fn server(self) -> IpAddr {
+        if self == Self::V6 { End::Server.v6().into() } else { End::Server.v4().into() }
+    }
+
+    /// What is attached at the client's end beside what is there anyway.
+    fn prepare(self, wire: &Wire) -> Result<Vec<Attachment>, Failed> {
+        if self != Self::Tagged {
+            return Ok(Vec::new());
+        }
+        let device = wire.device(End::Client);
+        // The tag is to be in the packet, not beside it.
+        let space = wire.space(End::Client);
+        run_command(&["ip", "netns", "exec", &space, "ethtool", "-K", &device, "tx-vlan-hw-insert", "off"])?;
+        let app = object("tags")?;
+        ["put", "take"].into_iter().map(|name| attach(&app, name, wire)).collect()
+    }
+}
+
+/// An object of the repository, in the kernel.
+fn object(name: &str) -> Result<App, Failed> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../bpf/{name}.bpf.o"));
+    Ok(Object::open(path)?.load(Engine::kernel()?)?)
+}
+
+/// Attaches a program at the client's end.
+fn attach(app: &App, name: &str, wire: &Wire) -> Result<Attachment, Failed> {
+    let program = app.program(name)?.kernel().ok_or("not in the kernel")?;
+    wire.inside(End::Client, || {
+        let interface = if_nametoindex(wire.device(End::Client).as_str())?;
+        Ok(program.attach(match name {
+            "put" => AttachTarget::TcEgress(interface),
+            "take" => AttachTarget::TcIngress(interface),
+            _ => AttachTarget::Xdp { interface, mode: XdpMode::Native },
+        })?)
+    })?
 }
 
 /// Asks a server that runs, and then one that was killed.
-pub(crate) fn run(hook: &str, attached: &str) -> Result<(), Failed> {
-    let (pair, folder) = (Pair::apart("kvw")?, BpfFolder::new()?);
+pub(crate) fn run(hook: &str, attached: &str, way: Way) -> Result<(), Failed> {
+    let (ends, folder) = (Ends::new("kvw")?, BpfFolder::new()?);
+    let wire = &ends.wire;
+    let _attached = way.prepare(wire)?;
     let place = folder.path().join("store");
-    let place = place.to_str().unwrap();
-    let mut server = child(&pair.spaces[0], "server", hook, place)?;
+    let child = |end, kind, what: &str| -> Result<Child, Failed> {
+        let mut command = wire.command(end, std::env::current_exe()?);
+        command.env("KVCACHE_CHILD", kind).env("KVCACHE_HOOK", what).env("KVCACHE_PLACE", &place);
+        command.env("KVCACHE_ADDRESS", way.server().to_string());
+        command.env("KVCACHE_INTERFACE", wire.device(End::Server));
+        Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
+    };
+    let mut server = child(End::Server, "server", hook)?;
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
     let mut line = || -> Result<String, Failed> { Ok(lines.next().ok_or("the server ended")??) };
     assert_eq!(line()?, format!("attached {attached}"));
     let asked = |kind| -> Result<String, Failed> {
-        let mut client = child(&pair.spaces[1], "client", kind, place)?;
+        let mut client = child(End::Client, "client", kind)?;
         let mut said = String::new();
         client.stdout.take().unwrap().read_to_string(&mut said)?;
         client.wait()?;
@@ -124,15 +150,75 @@ pub(crate) fn run(hook: &str, attached: &str) -> Result<(), Failed> {
     let counts = line()?;
     let numbers: Vec<u32> = counts.split(' ').filter_map(|word| word.parse().ok()).collect();
     let [socket, xdp, tc, misses] = numbers[..] else { return Err(counts.into()) };
-    assert_eq!((socket, xdp + tc, misses), (20, KEYS, 20), "hits do not reach the socket: {counts}");
+    assert_eq!((socket, xdp + tc, misses), (heard(way), KEYS, 20), "hits do not reach the socket: {counts}");
     assert_eq!((xdp > 0, tc > 0), (attached != "tc", true), "each answers what it has room for: {counts}");
     server.kill()?;
     server.wait()?;
     // The program goes on answering where no server is.
     assert_eq!(asked("hits")?, format!("hits {KEYS} wrong 0 silent 0"));
-    kvcache::restart::forget(std::path::Path::new(place))?;
+    kvcache::restart::forget(&place)?;
     assert_eq!(asked("one")?, "hits 0 wrong 0 silent 1", "it is detached with its name");
     Ok(())
+}
+
+/// How many of the misses come to the socket: all, but the server's host has no interface for packets with tags.
+fn heard(way: Way) -> u32 {
+    if way == Way::Tagged { 0 } else { 20 }
+}
+
+/// The server itself, under strace: hits do not so much as wake it.
+pub(crate) fn unseen() -> Result<(), Failed> {
+    let (ends, log) = (Ends::new("kvs")?, tempfile::NamedTempFile::new()?);
+    let address: SocketAddr = (End::Server.v4(), 11211).into();
+    let mut command = ends.wire.command(End::Server, "strace");
+    command.args(["-f", "-qq", "-e", "trace=recvmmsg,recvmsg,recvfrom,epoll_wait", "-o"]).arg(log.path());
+    // What is traced goes on without strace, if nobody ends it.
+    command.args(["setpriv", "--pdeathsig", "KILL", env!("CARGO_BIN_EXE_kvcache"), "--engine", "kernel"]);
+    command.args(["--iface", &ends.wire.device(End::Server), "--hook", "native", "--listen"]);
+    command.arg(address.ip().to_string());
+    let mut server = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let told = ends.wire.inside(End::Client, || ask_beside(address));
+    server.kill()?;
+    server.wait()?;
+    let hits = told??;
+    let calls = std::fs::read_to_string(log.path())?;
+    let received = |line: &str| {
+        let (_, result) = line.split_once("recvmmsg(")?.1.rsplit_once(" = ")?;
+        result.split(' ').next()?.parse::<u32>().ok()
+    };
+    let received: u32 = calls.lines().filter_map(received).sum();
+    assert_eq!(
+        (received, hits),
+        (5, u64::from(KEYS)),
+        "datagrams that the server received, and hits by the program"
+    );
+    Ok(())
+}
+
+/// Many hits and five misses; the hits that the program says it had.
+fn ask_beside(address: SocketAddr) -> Result<u64, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let end = Instant::now() + Duration::from_secs(30);
+    let mut connection = loop {
+        match Connection::open(address) {
+            Err(error) if Instant::now() > end => return Err(error.to_string()),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            Ok(connection) => break connection,
+        }
+    };
+    let mut asker = Asker::new(address).map_err(text)?;
+    for n in 0..KEYS {
+        let (key, filler) = (key_of(n), (n * 2) as usize);
+        connection.set(&key, &seal(&key, n.into(), filler)).map_err(text)?;
+    }
+    for n in 0..KEYS + 5 {
+        let key = key_of(n);
+        let found = asker.get(&key).or_else(|| asker.get(&key)).ok_or("no answer")?;
+        if found != (n < KEYS).then(|| seal(&key, n.into(), (n * 2) as usize)) {
+            return Err(format!("{n}: {found:?}"));
+        }
+    }
+    connection.stat("get_hits_program").map_err(text)
 }
 
 fn key_of(n: u32) -> Vec<u8> {
@@ -150,10 +236,11 @@ fn fill(store: &Store) {
 /// The server's side: the program at the interface, and a socket that only counts.
 pub(crate) fn serve() {
     let place = std::env::var_os("KVCACHE_PLACE").unwrap();
-    let opened = Cache::open(&config(Keep::Pinned(place.into()), Some("kv0"))).unwrap();
+    let interface = std::env::var("KVCACHE_INTERFACE").unwrap();
+    let opened = Cache::open(&config(Keep::Pinned(place.into()), Some(&interface))).unwrap();
     let Cache { store, fast } = &opened.cache;
     fill(store);
-    let socket = UdpSocket::bind("10.99.0.1:11211").unwrap();
+    let socket = UdpSocket::bind((crate::address(), 11211)).unwrap();
     socket.set_nonblocking(true).unwrap();
     let hooks: Vec<_> = fast.hooks().map(Hook::name).collect();
     println!("attached {}", hooks.join("+"));
@@ -172,19 +259,12 @@ pub(crate) fn serve() {
 
 /// The client's side.
 pub(crate) fn ask() {
-    // A driver of this kind hands packets of an XDP program on only to a device that has one, too: this passes all.
     let own = Bench::user(Options::default());
-    let (quiet, _) = Store::over(kvcache::restart::kernel_arena().unwrap(), Options::default()).unwrap();
-    let to = AttachTo {
-        interface: "kv1".to_owned(),
-        port: 0,
-        address: std::net::IpAddr::from([10, 99, 0, 2]),
-        hook: Some(Hook::Native),
-    };
-    let _peer = FastPath::kernel(&quiet, &to).unwrap();
     fill(&own.store);
-    let socket = UdpSocket::bind("10.99.0.2:0").unwrap();
-    socket.connect("10.99.0.1:11211").unwrap();
+    let to = SocketAddr::new(crate::address(), 11211);
+    let any: SocketAddr = if to.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
+    let socket = UdpSocket::bind(any).unwrap();
+    socket.connect(to).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let (hits, misses) = match std::env::var("KVCACHE_HOOK").as_deref() {
         Ok("all") => (KEYS, 20),
@@ -196,7 +276,8 @@ pub(crate) fn ask() {
         let mut packet = Packet::new(&[b"get ", &key_of(n)[..], b"\r\n"].concat());
         packet.request = n as u16;
         let expected = rendered(&own.store, &packet.text);
-        match exchange(&socket, &packet.datagram()) {
+        let patience = Duration::from_millis(if n < KEYS && hits > 1 { 2000 } else { 60 });
+        match exchange(&socket, &packet.datagram(), patience) {
             None => silent += 1,
             Some(answer) => {
                 let text = expected.unwrap_or_default();
@@ -209,12 +290,12 @@ pub(crate) fn ask() {
     println!("hits {right} wrong {wrong} silent {silent}");
 }
 
-/// The answer, unless there is none for so long that it is none. The first packets may be lost until addresses are known.
-fn exchange(socket: &UdpSocket, datagram: &[u8]) -> Option<Vec<u8>> {
+/// The answer, unless there is none for so long that it is none.
+fn exchange(socket: &UdpSocket, datagram: &[u8], patience: Duration) -> Option<Vec<u8>> {
     let begin = Instant::now();
     let mut buffer = [0; 2048];
     socket.send(datagram).ok()?;
-    while begin.elapsed() < Duration::from_millis(400) {
+    while begin.elapsed() < patience {
         if let Ok(len) = socket.recv(&mut buffer) {
             return Some(buffer[..len].to_vec());
         }

@@ -35,7 +35,8 @@ pub(crate) fn inside() -> Result<(), Failed> {
     let first = program.attach(AttachTarget::Xdp { interface: right, mode: XdpMode::Any })?;
     let second = program.attach(AttachTarget::Xdp { interface: right, mode: XdpMode::Any });
     check(second.is_err(), "the interface is taken")?;
-    drop(first);
+    first.detach()?;
+    drop(program.attach(AttachTarget::Xdp { interface: right, mode: XdpMode::Any })?);
     check(object_ids(ObjectKind::Link)?.len() <= links_before, "links are gone")
 }
 
