@@ -84,7 +84,10 @@ const SUITES: &[Suite] = &[
         ],
         ..Suite::new("crates/sys", "faults")
     },
-    Suite { beyond_user: &[], ..Suite::new("crates/sys", "window") },
+    Suite {
+        beyond_user: &[("the_mode", USERFAULTFD), ("where_the_whole_window", USERFAULTFD)],
+        ..Suite::new("crates/sys", "window")
+    },
     Suite { single_atomics: true, ..Suite::new("crates/codegen", "bpf_arena_codegen") },
     Suite { single_atomics: true, ..Suite::new("crates/codegen", "objects") },
     // The rest of these two compares with a running kernel that has arenas.
