@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-// Sends datagrams to memcached's port back as they came: what a load generator reaches when answers cost next to nothing.
+// Sends datagrams to memcached's port back as they came: what a load generator reaches when answers cost next to nothing. And
+// passes everything: what the other end of a cable needs before its driver takes packets from an XDP program.
 #include "bpf_arena.h"
 
 struct xdp_md {
@@ -39,6 +40,12 @@ int reflect(struct xdp_md *ctx)
 	SWAP(u16, data + 34, data + 36);
 	*(u16 *)(data + 40) = 0; /* It was over the other order, or not yet made. */
 	return XDP_TX;
+}
+
+SEC("xdp")
+int pass(struct xdp_md *ctx)
+{
+	return XDP_PASS;
 }
 
 LICENSE("Dual MIT/GPL");

@@ -30,8 +30,10 @@ pub(super) enum Side {
     NoneTcp,
     /// The program in the server's process.
     User,
-    /// The program in the kernel, at the server's end of the cable.
-    Kernel,
+    /// The program in the driver (XDP) at the server's end of the cable.
+    Xdp,
+    /// The program in traffic control there.
+    Tc,
     /// No server: every request comes back as it is. How fast requests can be sent and answers received.
     Reflect,
 }
@@ -45,7 +47,8 @@ impl Side {
             Self::None => "kvcache none UDP",
             Self::NoneTcp => "kvcache none TCP",
             Self::User => "kvcache user UDP",
-            Self::Kernel => "kvcache kernel UDP",
+            Self::Xdp => "kvcache kernel (XDP) UDP",
+            Self::Tc => "kvcache kernel (tc) UDP",
             Self::Reflect => "(reflected)",
         }
     }
@@ -58,10 +61,18 @@ impl Side {
         matches!(self, Self::Memcached | Self::MemcachedTcp)
     }
 
+    fn hook(self) -> Option<&'static str> {
+        match self {
+            Self::Xdp => Some("native"),
+            Self::Tc => Some("tc"),
+            _ => None,
+        }
+    }
+
     fn engine(self) -> &'static str {
         match self {
             Self::User => "user",
-            Self::Kernel => "kernel",
+            Self::Xdp | Self::Tc => "kernel",
             _ => "none",
         }
     }
@@ -109,8 +120,8 @@ impl Binaries {
         } else {
             command.arg(&self.kvcache).args(["--threads", "1", "--memory", &format!("{memory}MiB")]);
             command.args(["--listen", &address, "--port", &port, "--engine", side.engine()]);
-            if side == Side::Kernel {
-                command.args(["--iface", &stage.device(End::Server), "--hook", "native"]);
+            if let Some(hook) = side.hook() {
+                command.args(["--iface", &stage.device(End::Server), "--hook", hook]);
             }
         }
         command.stderr(File::create(&self.log).with_context(|| self.log.display().to_string())?);

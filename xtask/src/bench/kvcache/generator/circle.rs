@@ -5,6 +5,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -86,6 +87,8 @@ pub(in super::super) struct Generator<'a> {
     app: App,
     stage: &'a Stage,
     at: ArenaPtr<Circle>,
+    /// The generation of the latest tickets.
+    begun: AtomicU32,
     _attached: Attachment,
 }
 
@@ -126,7 +129,7 @@ impl<'a> Generator<'a> {
             arena.write(at.field(field), value)?;
         }
         let attached = attach(stage, End::Client, app.program("turn")?)?;
-        Ok(Self { app, stage, at, _attached: attached })
+        Ok(Self { app, stage, at, begun: AtomicU32::new(0), _attached: attached })
     }
 
     fn arena(&self) -> anyhow::Result<&Arena> {
@@ -136,10 +139,10 @@ impl<'a> Generator<'a> {
     /// Sends requests under tickets that are free.
     fn begin(&self, tickets: std::ops::Range<u32>) -> anyhow::Result<()> {
         let arena = self.arena()?;
+        // One of 255, so that it is never none, and not soon the same again: what comes too late must not be taken for an answer.
+        let generation = self.begun.fetch_add(1, Ordering::Relaxed) % 255 + 1;
         for number in tickets.clone() {
-            let generation = self.ticket(number)?.field(Ticket::generation);
-            // One of 255, so that it is never none.
-            arena.write(generation, arena.read(generation)? % 255 + 1)?;
+            arena.write(self.ticket(number)?.field(Ticket::generation), generation)?;
         }
         arena.write(self.at.field(Circle::next), tickets.start)?;
         arena.write(self.at.field(Circle::last), tickets.end)?;

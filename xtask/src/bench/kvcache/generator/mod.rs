@@ -23,7 +23,7 @@ pub(super) use sets::{Sets, fill};
 pub(super) use tcp::Tcp;
 
 /// An answer that does not come for so long does not come.
-const PATIENCE: Duration = Duration::from_millis(40);
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// GETs to one SET, of the mixed load: 95 percent.
 const GETS_TO_SET: u64 = 19;
