@@ -79,6 +79,7 @@ struct circle {
 	u32 last;	/* and the first that is not to be */
 	u32 unused;
 	u64 position;
+	u64 until;	/* as many requests; what comes back then waits to be begun again */
 	u64 hits;
 	u64 misses;
 	u64 wrong;
@@ -272,7 +273,7 @@ int turn(struct xdp_md *ctx)
 		circle.misses++;
 	else
 		circle.wrong++;
-	if (!circle.goes_on) {
+	if (!circle.goes_on || circle.position >= circle.until) {
 		ticket->generation = 0;
 		return XDP_DROP;
 	}

@@ -74,6 +74,7 @@ struct Circle {
     last: u32,
     unused: u32,
     position: u64,
+    until: u64,
     hits: u64,
     misses: u64,
     wrong: u64,
@@ -138,6 +139,9 @@ impl<'a> Generator<'a> {
 
     /// Sends requests under tickets that are free.
     fn begin(&self, tickets: std::ops::Range<u32>) -> anyhow::Result<()> {
+        if tickets.is_empty() {
+            return Ok(());
+        }
         let arena = self.arena()?;
         // One of 255, so that it is never none, and not soon the same again: what comes too late must not be taken for an answer.
         let generation = self.begun.fetch_add(1, Ordering::Relaxed) % 255 + 1;
@@ -147,14 +151,33 @@ impl<'a> Generator<'a> {
         arena.write(self.at.field(Circle::next), tickets.start)?;
         arena.write(self.at.field(Circle::last), tickets.end)?;
         let program = self.app.program("begin")?;
-        let repeat = tickets.end - tickets.start;
         let frame = [0; 128];
+        // One by one: for more at a time the kernel has its dispatcher of programs rewritten, and waits for all processors twice.
         let send = || {
-            let mut run = PacketRun { data: &frame, repeat, flags: LIVE_FRAMES, ..PacketRun::default() };
-            program.run_packet(&mut run)
+            tickets.into_iter().try_for_each(|_| {
+                let mut run =
+                    PacketRun { data: &frame, repeat: 1, flags: LIVE_FRAMES, ..PacketRun::default() };
+                program.run_packet(&mut run).map(|_| ())
+            })
         };
         self.stage.at(End::Client, send)?.context("frames that come from nowhere (Linux 5.18)")?;
         Ok(())
+    }
+
+    /// Sends requests under those of the first tickets that are free, range by range.
+    fn begin_again(&self, window: usize) -> anyhow::Result<()> {
+        let mut free = 0..0;
+        for number in 0..u32::try_from(window)? {
+            if self.arena()?.read(self.ticket(number)?.field(Ticket::generation))? != 0 {
+                continue;
+            }
+            if free.end != number {
+                self.begin(free)?;
+                free = number..number;
+            }
+            free.end = number + 1;
+        }
+        self.begin(free)
     }
 
     fn ticket(&self, number: u32) -> anyhow::Result<ArenaPtr<Ticket>> {
@@ -205,6 +228,9 @@ impl<'a> Round<'a> {
     /// Looks on until the time is over; gives how many requests were lost.
     fn look_on(&mut self, plan: &Plan<'_>, totals: &mut Totals, before: &Totals) -> anyhow::Result<()> {
         let end = plan.end();
+        let arena = self.generator.arena()?;
+        let at = self.generator.at;
+        let start = arena.read(at.field(Circle::position))?;
         let mut seen = 0;
         let mut watch = Watch::new(self.generator, plan.window)?;
         while let Some(now) = plan.now(end)? {
@@ -216,6 +242,12 @@ impl<'a> Round<'a> {
                 self.generator.set(Circle::newest, sets.newest() + AHEAD)?;
                 sets.turn(answered - seen, totals)?;
                 seen = answered;
+                // GETs wait for the SETs that go with them.
+                let until = start + sets.gets_until(totals);
+                arena.write(at.field(Circle::until), until)?;
+                if until > arena.read(at.field(Circle::position))? + u64::from(AHEAD) {
+                    self.generator.begin_again(plan.window)?;
+                }
             }
             for number in watch.lost(now)? {
                 totals.lost += 1;
@@ -255,6 +287,12 @@ impl Client for Round<'_> {
         ensure!(plan.window < TICKETS, "at most {} requests can be on their way", TICKETS - 1);
         let (mut totals, before) = (Totals::default(), generator.counted()?);
         generator.set(Circle::newest, self.newest() + AHEAD)?;
+        // The mixed load sets its own limit.
+        let arena = generator.arena()?;
+        let position = arena.read(generator.at.field(Circle::position))?;
+        let first = self.sets.as_ref().filter(|_| plan.is_mixed).map(|sets| sets.gets_until(&totals));
+        let until = first.map_or(u64::MAX, |gets| position + gets);
+        arena.write(generator.at.field(Circle::until), until)?;
         generator.set(Circle::goes_on, 1)?;
         generator.set(Circle::is_open, 1)?;
         generator.begin(0..window)?;
@@ -299,8 +337,10 @@ impl<'a> Watch<'a> {
         self.next = now + PATIENCE;
         let arena = self.generator.arena()?;
         for (number, before) in (0..).zip(&mut self.turns) {
-            let turns = arena.read(self.generator.ticket(number)?.field(Ticket::turns))?;
-            lost.extend((turns == *before).then_some(number));
+            let ticket = arena.read(self.generator.ticket(number)?)?;
+            let turns = ticket.turns;
+            // Those that wait for SETs are not on their way.
+            lost.extend((turns == *before && ticket.generation != 0).then_some(number));
             *before = turns;
         }
         Ok(lost)

@@ -42,6 +42,11 @@ impl<'a> Sets<'a> {
         self.version
     }
 
+    /// GETs there may be until more SETs than these are answered.
+    pub(super) fn gets_until(&self, answered: &Totals) -> u64 {
+        (answered.stored + answered.refused + WINDOW) * GETS_TO_SET
+    }
+
     /// Whether SETs are so far behind that GETs have to wait for them.
     pub(super) fn are_behind(&self) -> bool {
         self.gets / GETS_TO_SET + self.in_flight >= WINDOW
