@@ -23,6 +23,9 @@ pub struct Fault {
     /// Name of the program.
     pub program: Arc<str>,
     /// Call chain, the faulting function first. A chain deeper than the record can hold is cut at the outer end.
+    /// Where compiled code has the runtime make the access (see
+    /// [`Arena::faults_in_hardware`](crate::arena::Arena::faults_in_hardware); fetching `and`, `or` and `xor` always) it is the
+    /// faulting function alone.
     pub frames: Vec<Frame>,
 }
 

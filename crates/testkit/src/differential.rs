@@ -88,7 +88,7 @@ pub struct Bench {
     compiler: UserEngine,
     maps: MapSet,
     specs: Arc<[MapSpec]>,
-    /// Whether arena accesses are checked in software.
+    /// Whether arena accesses are checked in software, as asked for or for want of anything better.
     checked: bool,
 }
 
@@ -124,8 +124,7 @@ impl Bench {
     /// # Errors
     /// The arena cannot be had.
     pub fn checked(user_vm_start: u64) -> Result<Self, LoadError> {
-        let bench = Self::with_engine(Engine::user().checked_arena(), user_vm_start, 0)?;
-        Ok(Self { checked: true, ..bench })
+        Self::with_engine(Engine::user().checked_arena(), user_vm_start, 0)
     }
 
     fn with_engine(engine: UserEngine, user_vm_start: u64, flags: u32) -> Result<Self, LoadError> {
@@ -141,7 +140,8 @@ impl Bench {
         let mut program = Program::from_code("generated", "syscall", Code::new());
         program.maps = Arc::clone(&specs);
         let maps = compiler.maps(&program)?;
-        Ok(Self { interpreter: compiler.clone().interpreter(), compiler, maps, specs, checked: false })
+        let checked = maps.arena().is_some_and(|arena| !arena.faults_in_hardware());
+        Ok(Self { interpreter: compiler.clone().interpreter(), compiler, maps, specs, checked })
     }
 
     /// Runs a case on both engines and gives what both left.
