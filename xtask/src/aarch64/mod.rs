@@ -94,7 +94,10 @@ const SUITES: &[Suite] = &[
     Suite { args: &[": user"], ..Suite::new("crates/testkit", "filetests") },
     Suite { args: &["interpreter_and_compiled_code_agree"], ..Suite::new("crates/testkit", "generated") },
     Suite::new("crates/bpf-arena", "bpf_arena"),
-    Suite::new("crates/bpf-arena", "programs"),
+    Suite {
+        beyond_user: &[("faults_in_inlined_functions", USERFAULTFD)],
+        ..Suite::new("crates/bpf-arena", "programs")
+    },
     Suite::new("crates/bpf-arena", "callbacks"),
 ];
 
