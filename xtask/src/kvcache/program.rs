@@ -1,4 +1,4 @@
-//! The tests of `apps/kvcache/tests/program`, made to last: optimised, and as long as asked for.
+//! The tests of `apps/kvcache/tests/program`, made to last: with as many requests, seconds and kills as asked for.
 
 use std::process::Command;
 
@@ -36,7 +36,7 @@ pub(crate) fn kills(args: &Kills) -> anyhow::Result<()> {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["test", "--release", "-p", "kvcache", "--test", "program", "--", "--nocapture"])
+        .args(["test", "-p", "kvcache", "--test", "program", "--", "--nocapture"])
         .args(&args.only)
         .env("KVCACHE_REQUESTS", args.requests.to_string())
         .env("KVCACHE_SECONDS", args.seconds.to_string())
