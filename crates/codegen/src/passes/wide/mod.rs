@@ -53,8 +53,8 @@ const FEWEST: i64 = 4;
 const MOST_BLOCKS: usize = 48;
 /// Operations of the longest bodies that are looked at.
 const LONGEST: usize = 24;
-/// A function of fewer operations may grow as if it had so many.
-const SMALL: usize = 256;
+/// A function may become a quarter longer, and at least by so many operations.
+const SMALL: usize = 320;
 
 /// What an iteration does, with what it computes in variables of its own.
 #[derive(Debug, Default)]
@@ -141,9 +141,12 @@ pub(super) fn run(body: &mut Body) -> u32 {
     let loops = Loops::of(body, &edges, &dominators);
     let mut live = None;
     let steps = body.steps();
-    let mut room = steps.max(SMALL).min(limits::FULL_EFFORT_INSNS.saturating_sub(steps));
+    let mut room = (steps / 4).max(SMALL).min(limits::FULL_EFFORT_INSNS.saturating_sub(steps));
     let mut changes = 0;
-    for (_, l) in loops.iter().filter(|(_, l)| l.inner.is_empty()) {
+    // What is deepest is executed most often.
+    let mut chosen: Vec<_> = loops.iter().map(|(_, l)| l).filter(|l| l.inner.is_empty()).collect();
+    chosen.sort_by_key(|l| core::cmp::Reverse(l.depth));
+    for l in chosen {
         if body.blocks.len() + MOST_BLOCKS > limits::FULL_EFFORT_BLOCKS || room < LONGEST {
             break;
         }
