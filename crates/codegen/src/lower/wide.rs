@@ -56,7 +56,8 @@ impl Lower<'_, '_> {
             }
             Op::MissedWord { dst } => {
                 let offset = field(offset_of!(VmContext, missed));
-                let word = self.b.ins().load(types::I64, constant_memory(), self.context, offset);
+                let context = self.cold_context();
+                let word = self.b.ins().load(types::I64, constant_memory(), context, offset);
                 self.set(dst, word);
             }
             Op::Missed { dst, word } => {

@@ -143,9 +143,12 @@ pub(super) fn run(body: &mut Body) -> u32 {
     let steps = body.steps();
     let mut room = (steps / 4).max(SMALL).min(limits::FULL_EFFORT_INSNS.saturating_sub(steps));
     let mut changes = 0;
-    // What is deepest is executed most often.
+    // What is deepest is executed most often; beside loops in loops, what is done once is not worth it, as in `unroll`.
     let mut chosen: Vec<_> = loops.iter().map(|(_, l)| l).filter(|l| l.inner.is_empty()).collect();
     chosen.sort_by_key(|l| core::cmp::Reverse(l.depth));
+    if chosen.first().is_some_and(|l| l.depth > 1) {
+        chosen.retain(|l| l.depth > 1);
+    }
     for l in chosen {
         if body.blocks.len() + MOST_BLOCKS > limits::FULL_EFFORT_BLOCKS || room < LONGEST {
             break;
