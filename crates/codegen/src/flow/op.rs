@@ -293,6 +293,15 @@ impl Op {
         )
     }
 
+    /// Whether it is one of those that a wide loop is made of, but for its counting.
+    pub(crate) fn is_of_wide_loop(&self) -> bool {
+        self.is_wide()
+            || matches!(
+                self,
+                Self::WideStore { .. } | Self::Missed { .. } | Self::Bits { .. } | Self::Fold { .. }
+            )
+    }
+
     /// Whether it accesses an arena.
     pub(crate) fn accesses_arena(&self) -> bool {
         self.place().is_some_and(Place::is_in_arena)

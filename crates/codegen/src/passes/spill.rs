@@ -97,8 +97,9 @@ impl<'a> Room<'a> {
         let mut through = behind.clone();
         through.extend(live.at(id));
         through.subtract(wide);
-        // Only in loops is there anything to win.
-        let mut room = Self { id, wide, weight, through, behind, most: 0, given_up: weight <= 1 };
+        // Only in loops is there anything to win; and wide ones, whose rounds do the work of many, may wait for memory.
+        let is_wide = block.steps.iter().any(|step| step.op.is_of_wide_loop());
+        let mut room = Self { id, wide, weight, through, behind, most: 0, given_up: weight <= 1 || is_wide };
         room.count(body);
         Some(room)
     }
