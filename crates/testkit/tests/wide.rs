@@ -1,6 +1,8 @@
 //! Loops over memory that compiled code does sixteen bytes at a time, beside the interpreter, which knows nothing of that: at the ends of
 //! pages, over pages that are missing, over one another, until the budget ends, and while other threads write and take pages away.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 

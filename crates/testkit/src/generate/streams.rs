@@ -39,7 +39,8 @@ impl Generator {
             down: self.rng.u8(..4) == 0,
             offset: self.choose(&[0, 0, 0, 8, -8, 3]),
         };
-        let low = i32::from_ne_bytes(((USER_VM_START & u64::from(u32::MAX)) as u32).to_ne_bytes());
+        let [a, b, c, d, ..] = USER_VM_START.to_le_bytes();
+        let low = i32::from_le_bytes([a, b, c, d]);
         let page = 4096 * self.rng.i32(0..ARENA_PAGES.cast_signed());
         let near = self.choose(&[0, 0, 4096]) + self.rng.i32(-300..300);
         let from = low.wrapping_add(page).wrapping_add(near);
