@@ -63,7 +63,25 @@ fn lines(log: &str) -> Vec<String> {
         found.extend(state.map(str::to_owned));
     }
     found.retain(|line| !line.is_empty());
-    found
+    found.iter().map(|line| own_ids(line)).collect()
+}
+
+/// The line with its identities numbered by itself. That two values are linked is of interest, and not how many identities were
+/// given out before: one that only one side needs would make all later lines differ.
+fn own_ids(line: &str) -> String {
+    let mut parts = line.split("id=");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    let mut ids: Vec<&str> = Vec::new();
+    for part in parts {
+        let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (id, rest) = part.split_at(digits);
+        let number = ids.iter().position(|known| *known == id).unwrap_or_else(|| {
+            ids.push(id);
+            ids.len() - 1
+        });
+        text.push_str(&format!("id={}{rest}", number + 1));
+    }
+    text
 }
 
 fn is_private(line: &str) -> bool {
@@ -108,5 +126,8 @@ mod tests {
         assert_eq!((found.lines, found.equal), (4, 4), "{found:?}");
         assert_eq!(agreement("5: safe\n", "6: safe\n").missing, Vec::<String>::new());
         assert_eq!(agreement("from 5 to 6: safe\n", "").missing, ["from 5 to 6: safe"]);
+        let linked = |a, b| format!("R1=scalar(id={a}) R2=scalar(id={b})\n");
+        assert_eq!(agreement(&linked(5, 5), &linked(3, 3)).equal, 1);
+        assert_eq!(agreement(&linked(5, 5), &linked(3, 4)).equal, 0);
     }
 }
