@@ -4,11 +4,11 @@
 //! which takes two to three microseconds instead of a part of a nanosecond. So it is accesses that are counted: a loop with many of
 //! them looks more often, and the looks cost it no larger part of its time.
 
-use isa::CallTarget;
+use isa::{CallTarget, Cond, Width};
 
 use crate::abi::{ACCESSES_PER_LOOK, LOOPS_PER_LOOK, LOOPS_PER_LOOK_LEAST};
 use crate::analysis::{Dominators, Edges, Loop, Loops};
-use crate::flow::{Block, Body, End, Op};
+use crate::flow::{Block, Body, End, Op, Src, Test, Var};
 use crate::limits;
 use crate::machine::Effort;
 use crate::source::Source;
@@ -25,6 +25,13 @@ pub(crate) fn iterations(bodies: &[Body], source: Source<'_>) -> u64 {
     let counted = bodies.iter().filter(|body| body.budgets > 0);
     let most = counted.map(|body| most_accesses(body, source, &callees)).max();
     (ACCESSES_PER_LOOK / most.unwrap_or(1).max(1)).clamp(LOOPS_PER_LOOK_LEAST, LOOPS_PER_LOOK)
+}
+
+/// That no look is due at a number of those that are counted up from one that a look was taken at.
+pub(crate) fn not_due(number: Var) -> Test {
+    const { assert!(LOOPS_PER_LOOK_LEAST.is_power_of_two(), "the low bits tell") };
+    let low_bits = (LOOPS_PER_LOOK_LEAST - 1).cast_signed();
+    Test { width: Width::W32, cond: Cond::Set, a: number, b: Src::Imm(low_bits) }
 }
 
 /// Accesses of the arena in each subprogram, by its index, with those in what it calls.

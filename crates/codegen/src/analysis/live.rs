@@ -1,7 +1,7 @@
 //! Which variables still matter.
 
 use super::{Edges, VarSet, Worklist};
-use crate::flow::{BlockId, Body};
+use crate::flow::{Block, BlockId, Body};
 
 /// Per block, the variables whose values at its beginning may still be read.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ impl Liveness {
         let none = VarSet::empty(body.vars);
         let mut live = Self { entries: vec![none.clone(); body.blocks.len()], none };
         // What a block needs of its own, and what it overwrites before anybody reads it.
-        let local: Vec<_> = body.blocks.iter().map(|block| local(block, body.vars)).collect();
+        let local: Vec<_> = body.blocks.iter().map(|block| reads_and_writes(block, body.vars)).collect();
         let mut work = Worklist::backwards(body, edges);
         while let Some(id) = work.next() {
             let Some((reads, writes)) = local.get(id.index()) else { continue };
@@ -62,7 +62,7 @@ pub(crate) fn union_behind(body: &Body, id: BlockId, entries: &[VarSet]) -> VarS
 }
 
 /// What a block reads before it writes it, and what it writes.
-fn local(block: &crate::flow::Block, vars: u16) -> (VarSet, VarSet) {
+pub(crate) fn reads_and_writes(block: &Block, vars: u16) -> (VarSet, VarSet) {
     let (mut reads, mut writes) = (VarSet::empty(vars), VarSet::empty(vars));
     for step in &block.steps {
         step.op.reads(|var| {

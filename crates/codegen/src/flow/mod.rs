@@ -263,6 +263,12 @@ impl Body {
         steps.any(|step| step.op.accesses_arena())
     }
 
+    /// The variables of 128 bits.
+    pub(crate) fn wide_vars(&self) -> impl Iterator<Item = Var> + '_ {
+        let ops = self.blocks.iter().flat_map(|block| &block.steps).map(|step| &step.op);
+        ops.filter(|op| op.is_wide()).filter_map(Op::result)
+    }
+
     /// The block with this number.
     pub(crate) fn block(&self, id: BlockId) -> Option<&Block> {
         self.blocks.get(id.index())

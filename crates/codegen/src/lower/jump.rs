@@ -34,10 +34,7 @@ impl Lower<'_, '_> {
             }
             End::Afford { budget, iterations, asks, enough, short } => {
                 let (enough, short) = (self.label(at, enough)?, self.label(at, short)?);
-                match asks {
-                    true => self.afford(at, budget, iterations, enough, short),
-                    false => self.take(budget, iterations, enough, short),
-                }
+                self.afford(asks.then_some(at), budget, iterations, [enough, short]);
             }
             End::Pretend { never, next } => {
                 let (never, next) = (self.label(at, never)?, self.label(at, next)?);
@@ -102,46 +99,44 @@ impl Lower<'_, '_> {
         self.b.ins().jump(next, &[]);
     }
 
-    /// Counts several iterations down and goes to `enough`. When too few are left, more are [taken](Self::more); if there are still
-    /// too few, counts none and goes to `short`.
-    fn afford(&mut self, at: InsnIdx, budget: Budget, iterations: u32, enough: ir::Block, short: ir::Block) {
-        let Some(&counter) = self.budgets.get(budget.index()) else {
-            self.b.ins().trap(UNREACHED_TRAP);
-            return;
-        };
-        let iterations = i64::from(iterations);
-        let [count, look] = [(); 2].map(|()| self.b.create_block());
-        let left = counter.left.get(&mut self.b);
-        let spent = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, left, iterations);
-        self.b.ins().brif(spent, look, &[], count, &[]);
-
-        self.b.switch_to_block(look);
-        self.b.set_cold_block(look);
-        self.more(at, counter);
-        let left = counter.left.get(&mut self.b);
-        let spent = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, left, iterations);
-        self.give_up_if(spent, short, count);
-
-        self.b.switch_to_block(count);
-        self.count(counter, -iterations);
-        self.b.ins().jump(enough, &[]);
-    }
-
-    /// Counts several iterations down and goes to `enough`; if too few are left, counts none and goes to `short`.
-    fn take(&mut self, budget: Budget, iterations: u32, enough: ir::Block, short: ir::Block) {
+    /// Counts several iterations down and goes to `enough`. When too few are left, more are [taken](Self::more), for the instruction
+    /// that `asks`; if there are still too few, counts none and goes to `short`.
+    fn afford(
+        &mut self,
+        asks: Option<InsnIdx>,
+        budget: Budget,
+        iterations: u32,
+        [enough, short]: [ir::Block; 2],
+    ) {
         let Some(&counter) = self.budgets.get(budget.index()) else {
             self.b.ins().trap(UNREACHED_TRAP);
             return;
         };
         let iterations = i64::from(iterations);
         let count = self.b.create_block();
-        let left = counter.left.get(&mut self.b);
-        let spent = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, left, iterations);
-        self.b.ins().brif(spent, short, &[], count, &[]);
+        let spent = self.has_fewer(counter, iterations);
+        match asks {
+            None => _ = self.b.ins().brif(spent, short, &[], count, &[]),
+            Some(at) => {
+                let look = self.b.create_block();
+                self.b.ins().brif(spent, look, &[], count, &[]);
 
+                self.b.switch_to_block(look);
+                self.b.set_cold_block(look);
+                self.more(at, counter);
+                let spent = self.has_fewer(counter, iterations);
+                self.give_up_if(spent, short, count);
+            }
+        }
         self.b.switch_to_block(count);
         self.count(counter, -iterations);
         self.b.ins().jump(enough, &[]);
+    }
+
+    /// Whether fewer iterations are left.
+    fn has_fewer(&mut self, counter: Counter, iterations: i64) -> Value {
+        let left = counter.left.get(&mut self.b);
+        self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, left, iterations)
     }
 
     /// Takes more of the iterations that the runtime has given, or asks for them if there are none or the run is to end; gives how

@@ -51,9 +51,8 @@ impl Registers {
         let in_memory = |var: u16| all || body.in_memory.contains(&Var(var));
         let followed = if all { body.vars <= FOLLOWED } else { some };
         let mut places: Vec<_> = (0..body.vars).map(|var| Register::new(b, in_memory(var))).collect();
-        for op in body.blocks.iter().flat_map(|block| &block.steps).map(|step| &step.op) {
-            let place = op.result().filter(|_| op.is_wide()).and_then(|var| places.get_mut(var.index()));
-            if let Some(place) = place {
+        for var in body.wide_vars() {
+            if let Some(place) = places.get_mut(var.index()) {
                 *place = Register::Variable(b.declare_var(types::I8X16));
             }
         }

@@ -3,13 +3,13 @@
 //! Where the callback is known, the runtime is not needed between the program and itself; the call can then be inlined like any
 //! other. Assumed is what the helper does: it refuses flags and more than 8 Mi iterations, ends with the first callback that does not
 //! return 0, and gives the number of iterations begun. It looks before its first iteration whether the run is to end
-//! ([`End::Look`]), and again before each [`LOOPS_PER_LOOK_LEAST`]th. Not where the program throws exceptions: those pass through
+//! ([`End::Look`]), and again before each [`LOOPS_PER_LOOK_LEAST`](crate::abi::LOOPS_PER_LOOK_LEAST)th. Not where the program throws exceptions: those pass through
 //! the helper.
 
 use isa::{CallTarget, Cond, Imm64, Size, Width};
 
-use crate::abi::LOOPS_PER_LOOK_LEAST;
 use crate::flow::{Block, BlockId, Body, End, Op, Src, Step, Test, Var};
+use crate::looks::not_due;
 use crate::source::Source;
 
 /// Number of `bpf_loop`.
@@ -155,11 +155,4 @@ fn expand(body: &mut Body, id: BlockId, call: usize, callback: &Callback, vars: 
     fill(round, &again, branch(test(Cond::Ne, vars.result, Src::Imm(0)), done, head));
     fill(done, &[mov(vars.result, Src::Var(vars.index))], End::Jump(behind));
     Some(())
-}
-
-/// That no look is due at a number of those that are counted up from one that a look was taken at.
-pub(super) fn not_due(number: Var) -> Test {
-    const { assert!(LOOPS_PER_LOOK_LEAST.is_power_of_two(), "the low bits tell") };
-    let low_bits = (LOOPS_PER_LOOK_LEAST - 1).cast_signed();
-    Test { width: Width::W32, cond: Cond::Set, a: number, b: Src::Imm(low_bits) }
 }

@@ -7,8 +7,8 @@
 //!
 //! Nothing is assumed but how many registers the machine has. Nothing else of a body changes.
 
-use crate::analysis::{Dominators, Edges, Liveness, Loops, VarSet};
-use crate::flow::{BlockId, Body, Use, Var};
+use crate::analysis::{Dominators, Edges, Liveness, Loops, VarSet, reads_and_writes};
+use crate::flow::{BlockId, Body, Var};
 
 /// Registers for variables. x86-64 has sixteen: the stack's and the frame's pointer are taken, and two are left for addresses and
 /// intermediate results. AArch64 has more, and the backend's difficulties there are smaller.
@@ -42,10 +42,7 @@ fn crowded_out(body: &Body) -> VarSet {
     let live = Liveness::of(body, &edges);
     // These have registers of their own.
     let mut wide = out.clone();
-    for op in body.blocks.iter().flat_map(|block| &block.steps).map(|step| &step.op).filter(|op| op.is_wide())
-    {
-        op.result().map(|var| wide.insert(var));
-    }
+    body.wide_vars().for_each(|var| _ = wide.insert(var));
     let mut rooms: Vec<Room<'_>> =
         edges.order().iter().filter_map(|&id| Room::of(body, id, &loops, &live, &wide)).collect();
     let mut costs = vec![0_u64; usize::from(body.vars)];
@@ -120,22 +117,7 @@ impl<'a> Room<'a> {
     /// Adds what variables would cost in this block if they were in memory.
     fn add_costs(&self, body: &Body, costs: &mut [u64]) {
         let Some(block) = body.block(self.id) else { return };
-        let (mut read, mut written) = (VarSet::empty(body.vars), VarSet::empty(body.vars));
-        for step in &block.steps {
-            step.op.each_var(|var, how| {
-                if how != Use::Write && !written.contains(var) {
-                    read.insert(var);
-                }
-                if how != Use::Read {
-                    written.insert(var);
-                }
-            });
-        }
-        block.end.reads(|var| {
-            if !written.contains(var) {
-                read.insert(var);
-            }
-        });
+        let (read, written) = reads_and_writes(block, body.vars);
         for (index, cost) in costs.iter_mut().enumerate() {
             let var = Var(u16::try_from(index).unwrap_or(u16::MAX));
             let (read, written) = (read.contains(var), written.contains(var) && self.behind.contains(var));

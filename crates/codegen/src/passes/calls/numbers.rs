@@ -6,9 +6,9 @@
 
 use isa::{AluOp, Cond, Size, Width};
 
-use super::super::callbacks::not_due;
 use super::Expansion;
 use crate::flow::{BlockId, End, Op, Order, Src, Test, Var};
+use crate::looks::not_due;
 
 /// A function of iterators over numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use isa::AluOp;
 
 use super::Candidate;
-use super::count::{CountedExit, Enough, Limit};
+use super::count::{CountedExit, Enough};
 use super::rebase::Rebase;
+use crate::analysis::Limit;
 use crate::flow::{At, Block, BlockId, Body, End, Op, Src, Step, Test};
 
 /// Unrolls a loop. The header's number becomes that of what is in front of the copies, so that nobody who enters the loop

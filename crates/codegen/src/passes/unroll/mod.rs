@@ -14,14 +14,12 @@
 //! around. Loops with calls, long ones, and those that are likely to end at once are left alone: nothing would be gained.
 
 mod copy;
-pub(super) mod count;
+mod count;
 mod rebase;
-pub(super) mod shape;
 
-use crate::analysis::{Dominators, Edges, Inductions, Loop, Loops};
+use crate::analysis::{Dominators, Edges, Inductions, Loop, Loops, Shape};
 use crate::flow::{Block, Body, End, Op};
 use crate::limits;
-use shape::Shape;
 
 /// Operations of the longest bodies that are laid out twice and four times.
 const TWICE: usize = 32;

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use isa::{AluOp, Cond, Size, Width};
 
 use super::{Count, FEWEST, GROUPS, Make, Pattern, Sum, VECTOR, inside};
+use crate::analysis::{self, Limit, Shape};
 use crate::flow::{At, Block, BlockId, Body, End, Op, Place, Src, Step, Test, Var};
-use crate::passes::unroll::count::{self, Limit};
-use crate::passes::unroll::shape::Shape;
+
+/// Bytes of the largest group.
+const REACH: i64 = GROUPS[0] * VECTOR;
 
 /// Puts wide loops in front of a loop. `None` if there can be none.
 pub(super) fn widen(body: &mut Body, shape: &Shape, pattern: &Pattern) -> Option<()> {
@@ -67,7 +69,7 @@ fn groups(body: &mut Body, pattern: &Pattern) -> Option<Vec<Group>> {
 /// The test that tells that a count goes on for so many iterations, and what to compute before the loop.
 fn limit(body: &mut Body, count: &Count, elements: i64) -> Option<(Vec<Step>, Test)> {
     let Count { at, width, cond, var, bound, by } = *count;
-    let (cond, limit) = count::limit(width, cond, bound, by.checked_mul(elements - 1)?)?;
+    let (cond, limit) = analysis::limit(width, cond, bound, by.checked_mul(elements - 1)?)?;
     let (b, ops) = match limit {
         Limit::Known(b) => (b, Vec::new()),
         Limit::Computed { .. } => {
@@ -90,7 +92,7 @@ fn distance(pattern: &Pattern) -> Option<Vec<(Place, Place)>> {
         }
         if (behind.base, behind.index) == (before.base, before.index) {
             let distance = i64::from(behind.offset) - i64::from(before.offset);
-            if (1..reach(pattern)).contains(&distance) {
+            if (1..REACH).contains(&distance) {
                 return None;
             }
         } else {
@@ -98,11 +100,6 @@ fn distance(pattern: &Pattern) -> Option<Vec<(Place, Place)>> {
         }
     }
     Some(pairs)
-}
-
-/// Bytes of the largest group.
-fn reach(_: &Pattern) -> i64 {
-    GROUPS.into_iter().max().unwrap_or(1) * VECTOR
 }
 
 struct Emit<'a> {
@@ -416,7 +413,7 @@ impl Emit<'_> {
             let sub = Op::Alu { width, op: AluOp::Sub, dst: difference, a: behind, b: Src::Var(before) };
             let add = Op::Alu { width, op: AluOp::Add, dst: below, a: difference, b: Src::Imm(by) };
             steps.extend([sub, add].map(|op| self.step(op)));
-            tests.push(Test { width, cond: Cond::Ge, a: below, b: Src::Imm(reach(self.pattern) - 1) });
+            tests.push(Test { width, cond: Cond::Ge, a: below, b: Src::Imm(REACH - 1) });
         }
         let end = self.tests(&tests, largest, self.rolled);
         let checks = self.push(steps, end);

@@ -6,10 +6,8 @@ use isa::{AluOp, Cond, Size, Width};
 use verifier::Memory;
 
 use super::{Count, Exit, Lanes, Make, Pattern, Store, Sum, inside};
-use crate::analysis::{Inductions, VarSet};
+use crate::analysis::{Inductions, Shape, VarSet, swapped};
 use crate::flow::{At, BlockId, Body, End, Op, Order, Place, Src, Step, Test, Use, Var};
-use crate::passes::unroll::count;
-use crate::passes::unroll::shape::Shape;
 
 /// Whether each block of an iteration leads to the next one, or out of the loop.
 pub(super) fn is_straight(body: &Body, shape: &Shape) -> bool {
@@ -375,7 +373,7 @@ impl Follow {
         let (var, cond, bound) = match (self.var(stay.a), self.src(stay.b)) {
             (Known::Grows { .. }, Known::Same) if is_bound(stay.b) => (stay.a, stay.cond, stay.b),
             (Known::Same, Known::Grows { .. }) if is_bound(Src::Var(stay.a)) => match stay.b {
-                Src::Var(var) => (var, count::swapped(stay.cond), Src::Var(stay.a)),
+                Src::Var(var) => (var, swapped(stay.cond), Src::Var(stay.a)),
                 Src::Imm(_) => return None,
             },
             _ => return self.exit(at, leave),

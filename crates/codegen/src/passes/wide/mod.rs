@@ -38,8 +38,7 @@ mod follow;
 
 use isa::{AluOp, Cond, Size, Width};
 
-use super::unroll::shape::Shape;
-use crate::analysis::{Dominators, Edges, Liveness, Loops};
+use crate::analysis::{Dominators, Edges, Liveness, Loops, Shape};
 use crate::flow::{At, BlockId, Body, Place, Src, Step, Var};
 use crate::limits;
 

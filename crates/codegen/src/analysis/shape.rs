@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::analysis::{Edges, Loop};
+use super::{Edges, Loop};
 use crate::flow::{BlockId, Body, Budget, End, Op};
 
 /// Blocks of the longest chain of conditions that is looked at.
@@ -10,28 +10,28 @@ const BLOCKS: usize = 24;
 
 /// A loop without loops inside of it.
 #[derive(Debug)]
-pub(in crate::passes) struct Shape {
+pub(crate) struct Shape {
     /// Its blocks, each behind all that lead to it within an iteration; the first is the header.
-    pub(in crate::passes) blocks: Vec<BlockId>,
+    pub(crate) blocks: Vec<BlockId>,
     /// The blocks that lead back to the header.
-    pub(in crate::passes) latches: Vec<BlockId>,
+    pub(crate) latches: Vec<BlockId>,
     /// The budget its `may_goto`s take from.
-    pub(in crate::passes) budget: Budget,
+    pub(crate) budget: Budget,
     /// How many each iteration takes.
-    pub(in crate::passes) iterations: u32,
+    pub(crate) iterations: u32,
     /// Conditions that leave it.
-    pub(in crate::passes) exits: usize,
+    pub(crate) exits: usize,
     /// Number of operations, with those that end blocks.
-    pub(in crate::passes) size: usize,
+    pub(crate) size: usize,
     /// Number of loads.
-    pub(in crate::passes) loads: usize,
+    pub(crate) loads: usize,
     /// Per block: how many were taken on the way from the header to its beginning.
     taken: HashMap<BlockId, u32>,
 }
 
 impl Shape {
     /// `None` if the iterations of the loop cannot be laid out in a row, or not be counted beforehand.
-    pub(in crate::passes) fn of(body: &Body, edges: &Edges, l: &Loop) -> Option<Self> {
+    pub(crate) fn of(body: &Body, edges: &Edges, l: &Loop) -> Option<Self> {
         if l.own.len() > BLOCKS {
             return None;
         }
@@ -75,17 +75,17 @@ impl Shape {
     }
 
     /// The header.
-    pub(in crate::passes) fn header(&self) -> BlockId {
+    pub(crate) fn header(&self) -> BlockId {
         self.blocks.first().copied().unwrap_or(BlockId::ENTRY)
     }
 
     /// How many iterations were taken from the budget on the way from the header to a block.
-    pub(in crate::passes) fn taken(&self, id: BlockId) -> Option<u32> {
+    pub(crate) fn taken(&self, id: BlockId) -> Option<u32> {
         self.taken.get(&id).copied()
     }
 
     /// Whether a block is in the loop.
-    pub(in crate::passes) fn contains(&self, id: BlockId) -> bool {
+    pub(crate) fn contains(&self, id: BlockId) -> bool {
         self.taken.contains_key(&id)
     }
 
