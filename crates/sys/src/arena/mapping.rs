@@ -2,6 +2,7 @@
 
 use core::ffi::c_void;
 use std::os::fd::BorrowedFd;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
@@ -133,7 +134,10 @@ impl Mapping {
     /// Waits until every page fault that has begun in this mapping, in any thread, has ended; then unmaps the pages of
     /// `[start, start + len)` here, so that the next access to each faults again. Of a file's pages nothing is lost.
     pub(crate) fn unmap_pages(&self, start: u64, len: u64) {
-        // Changing an attribute of a mapping excludes faults in it. This one is about reading ahead in files.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        // Changing an attribute of a mapping excludes faults in it. This one is about reading ahead in files. A change by one
+        // thread would leave another nothing to change; the system makes them wait for one another anyway.
+        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         for advice in [Advice::Random, Advice::Normal] {
             // SAFETY: the range is ours; the advice changes no byte.
             let _ = unsafe { madvise(pointer(self.start), to_usize(self.len), advice) };

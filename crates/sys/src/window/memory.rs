@@ -1,7 +1,6 @@
 //! One arena's memory in this process: where it lies, and what keeps it there.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
 
 use super::{Mode, SEGV_ON_FAULT, WindowSpec};
 use crate::arena::backing::Backing;
@@ -31,8 +30,6 @@ pub(crate) struct Memory {
     /// `None` for an arena of the kernel.
     pub(super) meta: Option<Meta>,
     uffd: Option<Uffd>,
-    /// Held while pages are unmapped.
-    unmapping: Mutex<()>,
     // Never read: they keep the addresses.
     place: Place,
 }
@@ -93,16 +90,7 @@ impl Memory {
         shape.user_vm_start = user.start();
         let base = shape.user_vm_start & !(WINDOW - 1);
         let place = Place { base, window: None, user: Some(user) };
-        Ok(Self {
-            shape,
-            base,
-            mode: Mode::Kernel,
-            backing,
-            meta: None,
-            uffd: None,
-            unmapping: Mutex::new(()),
-            place,
-        })
+        Ok(Self { shape, base, mode: Mode::Kernel, backing, meta: None, uffd: None, place })
     }
 
     fn over(shape: Shape, place: Place, backing: Backing, meta: Meta, force_checked: bool) -> Self {
@@ -111,16 +99,7 @@ impl Memory {
             meta.set_unwatched();
         }
         let mode = if uffd.is_some() { Mode::Userfaultfd } else { Mode::Checked };
-        Self {
-            shape,
-            base: place.base,
-            mode,
-            backing,
-            meta: Some(meta),
-            uffd,
-            unmapping: Mutex::new(()),
-            place,
-        }
+        Self { shape, base: place.base, mode, backing, meta: Some(meta), uffd, place }
     }
 
     /// The ranges of addresses that belong to the arena, pages or not.
@@ -154,8 +133,6 @@ impl Memory {
 
     /// Takes pages that an arena of the kernel has let go of out of its mapping here.
     pub(super) fn unmap_freed(&self, start: u64, len: u64) {
-        // One thread's change of the attribute would hide another's.
-        let _one = self.unmapping.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Mode::Kernel, Some(user)) = (self.mode, &self.place.user) {
             user.unmap_pages(start, len);
         }
