@@ -5,10 +5,13 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::process::Command;
 
+use bpf_arena::Program;
+use bpf_arena::kernel::{AttachError, AttachTarget, Attachment, XdpMode};
+use nix::net::if_::if_nametoindex;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// An end of the cable.
@@ -46,6 +49,14 @@ pub enum WireError {
         space: String,
         /// Why not.
         source: io::Error,
+    },
+    /// A program cannot be attached to an end.
+    #[error("attaching to {device}: {source}")]
+    Attach {
+        /// The interface there.
+        device: String,
+        /// Why not.
+        source: AttachError,
     },
 }
 
@@ -121,6 +132,51 @@ impl Wire {
             done.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
+
+    /// The number of an end's interface, in its namespace.
+    ///
+    /// # Errors
+    /// As [`Wire::inside`].
+    pub fn interface(&self, end: End) -> Result<u32, WireError> {
+        let found = self.inside(end, || if_nametoindex(self.device(end).as_str()))?;
+        found.map_err(|error| WireError::Enter { space: self.space(end), source: error.into() })
+    }
+
+    /// Attaches a program in the kernel to an end: to its interface, given as a number.
+    ///
+    /// # Errors
+    /// The program is not in the kernel, or the kernel refuses.
+    pub fn attach(
+        &self,
+        end: End,
+        program: &Program,
+        target: impl FnOnce(u32) -> AttachTarget<'static> + Send,
+    ) -> Result<Attachment, WireError> {
+        let interface = self.interface(end)?;
+        let refused = |source| WireError::Attach { device: self.device(end), source };
+        let program = program.kernel().ok_or(AttachError::NotInKernel).map_err(refused)?;
+        self.inside(end, || program.attach(target(interface)))?.map_err(refused)
+    }
+}
+
+/// XDP in the driver. The driver of a cable hands packets of one end's program on only if the other end has one, too.
+#[must_use]
+pub fn xdp(interface: u32) -> AttachTarget<'static> {
+    AttachTarget::Xdp { interface, mode: XdpMode::Native }
+}
+
+/// An address of the loopback interface whose port is free for TCP and UDP.
+///
+/// # Errors
+/// There is none.
+pub fn free_address() -> io::Result<SocketAddr> {
+    for _ in 0..100 {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        if UdpSocket::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "no port is free for both TCP and UDP"))
 }
 
 impl Drop for Wire {

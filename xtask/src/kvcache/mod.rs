@@ -2,7 +2,7 @@
 
 mod clients;
 mod differ;
-mod place;
+pub(crate) mod place;
 mod program;
 pub(crate) mod servers;
 mod streams;

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bpf_arena::Object;
-use bpf_arena::kernel::{AttachTarget, Attachment, XdpMode};
+use bpf_arena::kernel::Attachment;
 use clap::ValueEnum;
-use testkit::wire::{End, Wire};
+use testkit::wire::{End, Wire, free_address, xdp};
 
-use super::servers::{Server, build, free_port};
+use super::servers::{Server, build};
 
 /// Who runs the cache's program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -81,11 +81,7 @@ impl Place {
         let wire = Wire::new("kvx").context("two network namespaces (`apt install iproute2`; needs root)")?;
         let app = Object::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("../bpf/reflect.bpf.o"))?
             .load(bpf_arena::Engine::kernel()?)?;
-        let program = app.program("pass")?.kernel().context("a program in the kernel")?;
-        let taker = wire.inside(End::Client, || -> anyhow::Result<_> {
-            let interface = nix::net::if_::if_nametoindex(wire.device(End::Client).as_str())?;
-            Ok(program.attach(AttachTarget::Xdp { interface, mode: XdpMode::Native })?)
-        })??;
+        let taker = wire.attach(End::Client, app.program("pass")?, xdp)?;
         Ok(Self { engine, _taker: Some(taker), wire: Some(wire) })
     }
 
@@ -108,7 +104,7 @@ impl Place {
     /// The cache, as it is built here, with one worker.
     pub(super) fn kvcache(&self, arguments: &[&str]) -> anyhow::Result<Server> {
         let binary = build(&[])?;
-        let port = free_port()?;
+        let port = free_address()?.port();
         let mut command = self.command(&binary.display().to_string());
         command.args(["--threads", "1", "--port", &port.to_string()]).args(self.engine.arguments());
         command.args(["--listen", &self.address().to_string()]).args(arguments);
@@ -120,7 +116,7 @@ impl Place {
 
     /// Debian's memcached, with one worker.
     pub(super) fn memcached(&self, arguments: &[&str]) -> anyhow::Result<Server> {
-        let (address, port) = (self.address().to_string(), free_port()?);
+        let (address, port) = (self.address().to_string(), free_address()?.port());
         let mut command = self.command("memcached");
         let number = port.to_string();
         command.args(["-u", "nobody", "-t", "1", "-l", &address, "-p", &number, "-U", &number]);
@@ -141,7 +137,7 @@ impl Place {
 }
 
 /// Says what to install if one of these commands is not there.
-pub(super) fn want(commands: &[&str], packages: &str) -> anyhow::Result<()> {
+pub(crate) fn want(commands: &[&str], packages: &str) -> anyhow::Result<()> {
     for command in commands {
         let found = std::env::var_os("PATH")
             .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(command).is_file()));

@@ -1,7 +1,7 @@
 //! Servers that end when they are dropped.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -47,17 +47,6 @@ impl Server {
     pub(crate) fn process(&self) -> u32 {
         self.child.id()
     }
-}
-
-/// A port that is free for TCP and UDP.
-pub(super) fn free_port() -> anyhow::Result<u16> {
-    for _ in 0..100 {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no port is free for both TCP and UDP")
 }
 
 /// Builds the cache, with these options of cargo's.

@@ -8,9 +8,10 @@ use kvcache::fast::Cache;
 use kvcache::restart::{self, Config, Keep, RestartError};
 use kvcache::store::{Expiry, Mode};
 use libtest_mimic::Failed;
+use testkit::wire::run;
 
 use crate::sealed::{seal, unseal};
-use crate::wire::{Pair, run_command};
+use crate::wire::Pair;
 use crate::{config, setting};
 
 const KEYS: u32 = 20_000;
@@ -122,7 +123,7 @@ pub(crate) struct BpfFolder(tempfile::TempDir);
 impl BpfFolder {
     pub(crate) fn new() -> Result<Self, Failed> {
         let folder = tempfile::tempdir()?;
-        run_command(&["mount", "-t", "bpf", "bpf", folder.path().to_str().unwrap()])?;
+        run(&["mount", "-t", "bpf", "bpf", folder.path().to_str().unwrap()])?;
         Ok(Self(folder))
     }
 
@@ -133,6 +134,6 @@ impl BpfFolder {
 
 impl Drop for BpfFolder {
     fn drop(&mut self) {
-        let _ = run_command(&["umount", self.path().to_str().unwrap()]);
+        let _ = run(&["umount", self.path().to_str().unwrap()]);
     }
 }

@@ -95,13 +95,13 @@ const KERNEL: [(&str, Test); 12] = [
     ("requests_in_the_kernel", || requests::compare(&Bench::kernel(Options::default()), false)),
     ("requests_in_traffic_control", || requests::compare(&Bench::kernel(Options::default()), true)),
     ("writers_and_answers_in_the_kernel", || stress::run(Bench::kernel)),
-    ("answers_on_the_wire_where_it_is_best", || wire::run("auto", "tc", Way::V4)),
-    ("answers_on_the_wire_in_the_driver", || wire::run("native", "native+tc", Way::V4)),
-    ("answers_on_the_wire_in_the_stack", || wire::run("generic", "generic+tc", Way::V4)),
-    ("answers_on_the_wire_in_the_driver_by_ipv6", || wire::run("native", "native+tc", Way::V6)),
-    ("answers_on_the_wire_in_traffic_control_by_ipv6", || wire::run("tc", "tc", Way::V6)),
-    ("answers_on_the_wire_in_the_driver_with_tags", || wire::run("native", "native+tc", Way::Tagged)),
-    ("answers_on_the_wire_in_traffic_control_with_tags", || wire::run("tc", "tc", Way::Tagged)),
+    ("answers_on_the_wire_where_it_is_best", || wire::over("auto", "tc", Way::V4)),
+    ("answers_on_the_wire_in_the_driver", || wire::over("native", "native+tc", Way::V4)),
+    ("answers_on_the_wire_in_the_stack", || wire::over("generic", "generic+tc", Way::V4)),
+    ("answers_on_the_wire_in_the_driver_by_ipv6", || wire::over("native", "native+tc", Way::V6)),
+    ("answers_on_the_wire_in_traffic_control_by_ipv6", || wire::over("tc", "tc", Way::V6)),
+    ("answers_on_the_wire_in_the_driver_with_tags", || wire::over("native", "native+tc", Way::Tagged)),
+    ("answers_on_the_wire_in_traffic_control_with_tags", || wire::over("tc", "tc", Way::Tagged)),
 ];
 
 fn main() {

@@ -6,7 +6,7 @@
 
 use std::fs::{File, Permissions};
 use std::io::{Read as _, Seek as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
-use testkit::wire::End;
+use testkit::wire::{End, free_address};
 
 use crate::client::{Asker, Connection};
 use crate::kills::BpfFolder;
@@ -125,16 +125,6 @@ fn ask_unprivileged(address: SocketAddr, process: u32, is_root: bool) -> Result<
     assert_eq!(Asker::new(address).map_err(text)?.get(b"k"), Some(Some(value)));
     assert_eq!(connection.stat("get_hits_program").map_err(text)?, 1);
     Ok(())
-}
-
-fn free_address() -> Result<SocketAddr, Failed> {
-    for _ in 0..100 {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        if UdpSocket::bind(address).is_ok() {
-            return Ok(address);
-        }
-    }
-    Err("no port is free for both TCP and UDP".into())
 }
 
 fn key_of(n: usize) -> Vec<u8> {

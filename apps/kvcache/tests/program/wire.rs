@@ -4,17 +4,16 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use bpf_arena::kernel::{AttachTarget, Attachment, XdpMode};
+use bpf_arena::kernel::{AttachTarget, Attachment};
 use bpf_arena::{App, Engine, Object};
 use kvcache::fast::{Cache, Hook};
 use kvcache::restart::Keep;
 use kvcache::store::{Expiry, Mode, Options, Store};
 use libtest_mimic::Failed;
-use nix::net::if_::if_nametoindex;
-use testkit::wire::{End, Wire};
+use testkit::wire::{End, Wire, run, xdp};
 
 use crate::client::{Asker, Connection};
 use crate::kills::BpfFolder;
@@ -33,16 +32,16 @@ impl Pair {
     /// In this network namespace, without addresses.
     pub(crate) fn here(name: &str) -> Result<Self, Failed> {
         let server = format!("{name}{}", std::process::id() % 10_000);
-        run_command(&["ip", "link", "add", &server, "type", "veth", "peer", "name", &format!("{server}p")])?;
+        run(&["ip", "link", "add", &server, "type", "veth", "peer", "name", &format!("{server}p")])?;
         let pair = Self { server };
-        run_command(&["ip", "link", "set", &pair.server, "up"])?;
+        run(&["ip", "link", "set", &pair.server, "up"])?;
         Ok(pair)
     }
 }
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        let _ = run_command(&["ip", "link", "del", &self.server]);
+        let _ = run(&["ip", "link", "del", &self.server]);
     }
 }
 
@@ -59,14 +58,6 @@ impl Ends {
         let taker = attach(&object("reflect")?, "pass", &wire)?;
         Ok(Self { wire, _taker: taker })
     }
-}
-
-pub(crate) fn run_command(words: &[&str]) -> Result<(), Failed> {
-    let output = Command::new(words[0]).args(&words[1..]).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{words:?}: {}", String::from_utf8_lossy(&output.stderr)).into())
 }
 
 /// `None`: where it is best.
@@ -96,7 +87,7 @@ impl Way {
         let device = wire.device(End::Client);
         // The tag is to be in the packet, not beside it.
         let space = wire.space(End::Client);
-        run_command(&["ip", "netns", "exec", &space, "ethtool", "-K", &device, "tx-vlan-hw-insert", "off"])?;
+        run(&["ip", "netns", "exec", &space, "ethtool", "-K", &device, "tx-vlan-hw-insert", "off"])?;
         let app = object("tags")?;
         ["put", "take"].into_iter().map(|name| attach(&app, name, wire)).collect()
     }
@@ -110,19 +101,16 @@ fn object(name: &str) -> Result<App, Failed> {
 
 /// Attaches a program at the client's end.
 fn attach(app: &App, name: &str, wire: &Wire) -> Result<Attachment, Failed> {
-    let program = app.program(name)?.kernel().ok_or("not in the kernel")?;
-    wire.inside(End::Client, || {
-        let interface = if_nametoindex(wire.device(End::Client).as_str())?;
-        Ok(program.attach(match name {
-            "put" => AttachTarget::TcEgress(interface),
-            "take" => AttachTarget::TcIngress(interface),
-            _ => AttachTarget::Xdp { interface, mode: XdpMode::Native },
-        })?)
-    })?
+    let target = match name {
+        "put" => AttachTarget::TcEgress,
+        "take" => AttachTarget::TcIngress,
+        _ => xdp,
+    };
+    Ok(wire.attach(End::Client, app.program(name)?, target)?)
 }
 
 /// Asks a server that runs, and then one that was killed.
-pub(crate) fn run(hook: &str, attached: &str, way: Way) -> Result<(), Failed> {
+pub(crate) fn over(hook: &str, attached: &str, way: Way) -> Result<(), Failed> {
     let (ends, folder) = (Ends::new("kvw")?, BpfFolder::new()?);
     let wire = &ends.wire;
     let _attached = way.prepare(wire)?;
@@ -208,13 +196,12 @@ fn ask_beside(address: SocketAddr) -> Result<u64, String> {
     };
     let mut asker = Asker::new(address).map_err(text)?;
     for n in 0..KEYS {
-        let (key, filler) = (key_of(n), (n * 2) as usize);
-        connection.set(&key, &seal(&key, n.into(), filler)).map_err(text)?;
+        connection.set(&key_of(n), &value_of(n)).map_err(text)?;
     }
     for n in 0..KEYS + 5 {
         let key = key_of(n);
         let found = asker.get(&key).or_else(|| asker.get(&key)).ok_or("no answer")?;
-        if found != (n < KEYS).then(|| seal(&key, n.into(), (n * 2) as usize)) {
+        if found != (n < KEYS).then(|| value_of(n)) {
             return Err(format!("{n}: {found:?}"));
         }
     }
@@ -225,11 +212,14 @@ fn key_of(n: u32) -> Vec<u8> {
     format!("key:{n}").into_bytes()
 }
 
-/// Values of all lengths that a packet holds; at XDP there is room for some.
+/// Of all lengths that a packet holds; at XDP there is room for some.
+fn value_of(n: u32) -> Vec<u8> {
+    seal(&key_of(n), n.into(), (n * 2) as usize)
+}
+
 fn fill(store: &Store) {
     for n in 0..KEYS {
-        let (key, filler) = (key_of(n), (n * 2) as usize);
-        store.put(Mode::Set, &key, n, Expiry::Never, &seal(&key, n.into(), filler)).unwrap();
+        store.put(Mode::Set, &key_of(n), n, Expiry::Never, &value_of(n)).unwrap();
     }
 }
 

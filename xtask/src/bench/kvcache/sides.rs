@@ -3,17 +3,17 @@
 use std::fs::File;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use bpf_arena::kernel::Attachment;
 use bpf_arena::{App, Engine, Object};
 use clap::ValueEnum;
 use serde::Serialize;
 use testkit::wire::End;
 
-use super::topology::{PORT, Stage, attach, cpu_time_of_process};
+use super::topology::{PORT, Stage, cpu_time_of_process};
+use crate::kvcache::place::want;
 use crate::kvcache::servers::{Server, build};
 
 /// One way a GET can take.
@@ -94,9 +94,9 @@ pub(super) enum Running {
 impl Binaries {
     /// Builds the cache, optimised; memcached is there or it is said how to get it. `folder`: for logs.
     pub(super) fn find(folder: &Path, sides: &[Side]) -> anyhow::Result<Self> {
-        let wants_memcached = sides.iter().any(|side| side.is_memcached());
-        let is_there = || Command::new("memcached").arg("--version").output().is_ok();
-        ensure!(!wants_memcached || is_there(), "memcached is not installed: `apt install memcached`");
+        if sides.iter().any(|side| side.is_memcached()) {
+            want(&["memcached"], "memcached")?;
+        }
         let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bpf/reflect.bpf.o");
         Ok(Self {
             kvcache: build(&["--release"])?,
@@ -108,7 +108,7 @@ impl Binaries {
     /// Starts a side. `memory`: what it may use, in MiB.
     pub(super) fn start(&self, side: Side, stage: &Stage, memory: usize) -> anyhow::Result<Running> {
         if side == Side::Reflect {
-            let attached = attach(stage, End::Server, self.programs.program("reflect")?)?;
+            let attached = stage.attach(End::Server, self.programs.program("reflect")?)?;
             return Ok(Running::Reflector { _attached: attached });
         }
         let mut command = stage.server_command();

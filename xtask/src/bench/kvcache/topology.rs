@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bpf_arena::Program;
-use bpf_arena::kernel::{AttachTarget, Attachment, XdpMode};
+use bpf_arena::kernel::Attachment;
 use rustix::process::{Pid, getpriority_process, setpriority_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
-use testkit::wire::{End, Wire, run};
+use testkit::wire::{End, Wire, run, xdp};
 
 /// Who pays for what.
 pub(super) const CLIENT_CPU: usize = 0;
@@ -52,6 +52,16 @@ impl Stage {
         self.wire.device(end)
     }
 
+    /// The number of the interface at an end.
+    pub(super) fn interface(&self, end: End) -> anyhow::Result<u32> {
+        Ok(self.wire.interface(end)?)
+    }
+
+    /// Attaches a program to an end, at XDP.
+    pub(super) fn attach(&self, end: End, program: &Program) -> anyhow::Result<Attachment> {
+        Ok(self.wire.attach(end, program, xdp)?)
+    }
+
     /// Where the server listens.
     pub(super) fn address(&self) -> SocketAddr {
         (End::Server.v4(), PORT).into()
@@ -83,15 +93,6 @@ impl Stage {
 /// The hardware address of an end.
 pub(super) fn mac(end: End) -> [u8; 6] {
     [2, 0, 0, 0, 0, if end == End::Server { 1 } else { 2 }]
-}
-
-/// Attaches an XDP program to an end of the cable. The driver takes packets of one end's program only if the other end has one, too.
-pub(super) fn attach(stage: &Stage, end: End, program: &Program) -> anyhow::Result<Attachment> {
-    let program = program.kernel().context("not in the kernel")?;
-    stage.at(end, || -> anyhow::Result<_> {
-        let interface = nix::net::if_::if_nametoindex(stage.device(end).as_str())?;
-        Ok(program.attach(AttachTarget::Xdp { interface, mode: XdpMode::Native })?)
-    })?
 }
 
 /// Packets are taken in by a thread, and no more at once than a packet of the wire holds; the neighbour's address is known.

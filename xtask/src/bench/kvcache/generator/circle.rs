@@ -17,7 +17,7 @@ use hdrhistogram::Histogram;
 use testkit::wire::End;
 
 use super::super::data::DataSet;
-use super::super::topology::{PORT, Stage, attach, mac};
+use super::super::topology::{PORT, Stage, mac};
 use super::udp::{Expected, Udp};
 use super::{Client, PATIENCE, Plan, Sets, Totals};
 
@@ -115,8 +115,7 @@ impl<'a> Generator<'a> {
         let headers = headers();
         let sum = headers.get(14..34).unwrap_or_default().chunks(2);
         let sum = sum.map(|pair| pair.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte))).sum();
-        let device =
-            stage.at(End::Client, || nix::net::if_::if_nametoindex(stage.device(End::Client).as_str()))??;
+        let device = stage.interface(End::Client)?;
         arena.write(at.field(Circle::headers), headers)?;
         for (field, value) in [
             (Circle::sum, sum),
@@ -129,7 +128,7 @@ impl<'a> Generator<'a> {
         ] {
             arena.write(at.field(field), value)?;
         }
-        let attached = attach(stage, End::Client, app.program("turn")?)?;
+        let attached = stage.attach(End::Client, app.program("turn")?)?;
         Ok(Self { app, stage, at, begun: AtomicU32::new(0), _attached: attached })
     }
 
