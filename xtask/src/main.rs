@@ -9,6 +9,7 @@ mod litmus;
 mod objects;
 mod perf;
 mod stress;
+mod table;
 
 use std::process::ExitCode;
 

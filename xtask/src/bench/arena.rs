@@ -8,11 +8,12 @@ use anyhow::{Context as _, ensure};
 use bpf_arena::arena::{Arena, ArenaSpec, PageCount, UserAddr};
 use bpf_arena::{App, Engine, Object};
 use bpf_object::{BPF_F_MMAPABLE, MapType};
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 use sys::bpf::{Map, MapOptions};
 
 use super::stats::Spread;
+use crate::table;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -187,9 +188,7 @@ fn create_kernel() -> anyhow::Result<()> {
 }
 
 fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["", "user engine", "kernel", "ratio", "(spread)"]);
+    let mut table = table::table(["", "user engine", "kernel", "ratio", "(spread)"], 1);
     for row in rows {
         table.add_row([
             row.measure.clone(),
@@ -198,11 +197,6 @@ fn table(rows: &[Row]) -> Table {
             row.ratio.map_or("-".to_owned(), |r| format!("{:.2}", r.median)),
             row.ratio.map_or(String::new(), |r| format!("{:.2} to {:.2}", r.min, r.max)),
         ]);
-    }
-    for column in 1..5 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
     }
     table
 }

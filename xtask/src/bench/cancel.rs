@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crate::table;
 use anyhow::{Context as _, bail, ensure};
 use bpf_arena::{App, Cancel, Engine, LoopLimit, Object, Program, RunError, RunLimits, UserEngine};
-use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 #[derive(clap::Args)]
@@ -91,21 +91,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&rows)?);
         return Ok(());
     }
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
-        "program",
-        "engine",
-        "ended by",
-        "median us",
-        "p99 us",
-        "max us",
-    ]);
+    let mut table = table::table(["program", "engine", "ended by", "median us", "p99 us", "max us"], 3);
     for row in &rows {
         let figure = |us: f64| format!("{us:.1}");
         let figures = [row.median_us, row.p99_us, row.max_us].map(figure);
         table.add_row([row.what, row.engine, row.cause].map(str::to_owned).into_iter().chain(figures));
     }
-    table.column_iter_mut().skip(3).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     println!("{table}");
     println!(
         "The longest loop that is left to come to its end by itself (840,000 instructions): {:.0} us compiled",

@@ -7,11 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::table;
 use anyhow::Context as _;
 use bpf_arena::codegen::{self, Options, PassSet};
 use bpf_arena::kernel::{KernelObject, LoadOptions, LogMode};
 use bpf_object::Object;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 use verifier::Env;
 
@@ -140,10 +141,8 @@ const STAGES: [Stage; 6] = [
 ];
 
 fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["", "programs", "slots", "median us", "p99 us", "max us", "us per slot", "kernel's"]);
-    table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    let columns = ["", "programs", "slots", "median us", "p99 us", "max us", "us per slot", "kernel's"];
+    let mut table = table::table(columns, 1);
     for folder in ["bpf", "others"] {
         for (stage, time) in STAGES {
             let rows: Vec<&Row> = rows.iter().filter(|r| r.folder == folder && time(r).is_some()).collect();

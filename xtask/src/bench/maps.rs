@@ -4,10 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use bpf_arena::{App, Engine, Object};
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 
 use super::stats::Spread;
+use crate::table;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -161,9 +162,7 @@ fn kernel_side(object: &Path) -> anyhow::Result<App> {
 }
 
 fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["", "threads", "user engine", "kernel", "ratio", "of the fastest"]);
+    let mut table = table::table(["", "threads", "user engine", "kernel", "ratio", "of the fastest"], 1);
     let figures = |spread: Spread| format!("{:.1} ({:.1})", spread.median, spread.min);
     for row in rows {
         table.add_row([
@@ -174,11 +173,6 @@ fn table(rows: &[Row]) -> Table {
             row.ratio.map_or("-".to_owned(), |r| format!("{:.2}", r.median)),
             row.fastest.map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
         ]);
-    }
-    for column in 1..6 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
     }
     table
 }

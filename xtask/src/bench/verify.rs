@@ -8,12 +8,13 @@ use std::time::Instant;
 use anyhow::{Context as _, ensure};
 use bpf_arena::kernel::{KernelObject, LoadOptions, LogMode};
 use bpf_object::{LinkOptions, Linked, Object, Program};
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 use verifier::{Env, Stats};
 
 use super::stats::Spread;
 use crate::conformance::{KernelCounters, material};
+use crate::table;
 
 /// Log level: counters and nothing of the walk.
 const STATISTICS: u32 = 4;
@@ -220,9 +221,7 @@ fn memory_of(path: &Path, name: &str) -> anyhow::Result<u64> {
 }
 
 fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header([
+    let columns = [
         "program",
         "slots",
         "ours ms",
@@ -235,10 +234,8 @@ fn table(rows: &[Row]) -> Table {
         "peak",
         "kernel",
         "KiB",
-    ]);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    ];
+    let mut table = table::table(columns, 1);
     for row in rows.iter().filter(|row| row.refused.is_none()) {
         let ms = |spread: Option<Spread>| spread.map_or_else(String::new, |s| format!("{:.3}", s.median));
         table.add_row([

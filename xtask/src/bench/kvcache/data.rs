@@ -134,9 +134,8 @@ impl DataSet {
             return (Verdict::Miss, MISS.len());
         }
         let (name, length) = (self.key(key), self.length(key));
-        let mut digits = [0; 4];
-        let digits = decimal(length, &mut digits);
-        let parts = [VALUE, name, b" 0 ", digits, b"\r\n"];
+        let mut digits = itoa::Buffer::new();
+        let parts = [VALUE, name, b" 0 ", digits.format(length).as_bytes(), b"\r\n"];
         let line: usize = parts.iter().map(|part| part.len()).sum();
         let whole = line + usize::from(length) + 2 + MISS.len();
         let (Some(answer), true) = (text.get(..whole), text.starts_with(VALUE)) else {
@@ -209,20 +208,6 @@ fn head(key: u32, version: u32, length: u16) -> [u8; HEAD] {
     let (places, _) = head.as_chunks_mut();
     places.iter_mut().zip(words).for_each(|(place, word)| *place = word.to_le_bytes());
     head
-}
-
-fn decimal(number: u16, digits: &mut [u8; 4]) -> &[u8] {
-    let mut rest = number;
-    let mut from = digits.len();
-    for (n, digit) in digits.iter_mut().enumerate().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        from = n;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    digits.get(from..).unwrap_or_default()
 }
 
 #[cfg(test)]

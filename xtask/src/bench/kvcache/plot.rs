@@ -82,13 +82,16 @@ fn bars(
             .label(label)
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 10, y + 5)], color.filled()));
     }
-    let legend = SeriesLabelPosition::LowerRight;
-    chart
-        .configure_series_labels()
-        .position(legend)
-        .border_style(BLACK.mix(0.3))
-        .background_style(WHITE)
-        .draw()?;
+    legend(&mut chart, SeriesLabelPosition::LowerRight)
+}
+
+/// Says what is what.
+fn legend<'a, 'b: 'a, C: CoordTranslate>(
+    chart: &mut ChartContext<'a, SVGBackend<'b>, C>,
+    position: SeriesLabelPosition,
+) -> anyhow::Result<()> {
+    let mut labels = chart.configure_series_labels();
+    labels.position(position).border_style(BLACK.mix(0.3)).background_style(WHITE).draw()?;
     Ok(())
 }
 
@@ -117,14 +120,7 @@ fn lines(area: &Area<'_>, report: &Report) -> anyhow::Result<()> {
             .label(row.side.name())
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 12, y)], color.stroke_width(2)));
     }
-    let legend = SeriesLabelPosition::UpperLeft;
-    chart
-        .configure_series_labels()
-        .position(legend)
-        .border_style(BLACK.mix(0.3))
-        .background_style(WHITE)
-        .draw()?;
-    Ok(())
+    legend(&mut chart, SeriesLabelPosition::UpperLeft)
 }
 
 /// What stands at this place of an axis, if anything does.

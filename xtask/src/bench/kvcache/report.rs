@@ -3,13 +3,14 @@
 use std::fmt;
 
 use anyhow::Context as _;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::super::stats::Spread;
 use super::measure::{Phase, Take};
 use super::sides::Side;
+use crate::table;
 
 /// Shares of single GETs whose times are told, in percent.
 pub(super) const PERCENTILES: [f64; 4] = [50.0, 90.0, 99.0, 99.9];
@@ -137,9 +138,7 @@ impl fmt::Display for Report {
 impl Report {
     /// The figures for people.
     fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-        table.set_header([
+        let columns = [
             "path",
             "95/5 k/s",
             "x",
@@ -158,10 +157,8 @@ impl Report {
             "lost",
             "client",
             "server",
-        ]);
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+        ];
+        let mut table = table::table(columns, 1);
         let gain = |gain: &Option<Spread>| gain.map_or(String::new(), |gain| format!("{:.2}", gain.median));
         for row in &self.sides {
             let mut cells = vec![
