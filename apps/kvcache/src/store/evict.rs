@@ -70,10 +70,23 @@ impl Store {
             }
             if self.take_away(place, head.version) {
                 self.count_eviction(ended, touched);
-                return Some(place);
+                if self.keeps(class, place) {
+                    return Some(place);
+                }
             }
         }
         None
+    }
+
+    /// Whether a slot that was just taken away is one of the class; if not, it is freed. Between the hand's coming to a slot and
+    /// a look at its item the slab may go, and another class's begin there: whoever took its slot for a larger one would write
+    /// into the next. Now that the slot is the caller's, its slab stays what it is.
+    pub(super) fn keeps(&self, class: usize, place: u32) -> bool {
+        let is_of_class = self.heap.locate(place).is_some_and(|(found, ..)| found == class);
+        if !is_of_class {
+            self.heap.free(place);
+        }
+        is_of_class
     }
 
     /// Lets a class that evicted a slab's worth of items grow at the cost of the largest, if that has more than twice as much.
@@ -92,7 +105,7 @@ impl Store {
     }
 
     /// Takes the item with this version out of the table. Whether it was there; its slot is the caller's then.
-    fn take_away(&self, place: u32, version: u64) -> bool {
+    pub(super) fn take_away(&self, place: u32, version: u64) -> bool {
         let hash = Head::hash_of(&self.mem, place);
         let _stripe = self.table.lock(hash);
         let head = Head::load(&self.mem, place);

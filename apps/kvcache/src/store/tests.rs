@@ -190,6 +190,18 @@ fn what_was_used_stays() {
 }
 
 #[test]
+fn a_slot_whose_slab_has_another_class_by_now_is_not_handed_out() {
+    let store = small();
+    store.put(Mode::Set, b"small", 0, Expiry::Never, &[1; 100]).unwrap();
+    let found = store.read(b"small", None).unwrap();
+    let (class, unit, _) = store.heap.locate(found.place()).unwrap();
+    // A thread looked at this slot when its memory was a slab of larger ones.
+    assert!(store.take_away(found.place(), found.head.version));
+    assert!(!store.keeps(class + 3, found.place()));
+    assert!(store.heap.release(class, unit), "it was given back to its own slab");
+}
+
+#[test]
 fn a_server_that_ends_leaves_all_to_the_next() {
     let options = Options::default().memory(8 << 20).item_max(64 << 10);
     let store = Store::new(options).unwrap();
