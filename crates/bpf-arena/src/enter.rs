@@ -236,7 +236,7 @@ impl Machine {
             },
         };
         let maps = &invocation.image.maps;
-        let loops = Loops::first(invocation.image, self.compiled.loops_per_look);
+        let loops = Loops::first(invocation.image);
         let mut vm = VmContext {
             window_base: maps.window_base(),
             user_vm_high: maps.user_vm_high(),
@@ -252,6 +252,7 @@ impl Machine {
             stop: invocation.signal.word(),
             cpu,
             missed: sys::fault::missed_word(),
+            faulted: sys::fault::faulted_word(),
             loops_left: 0,
             owner: std::ptr::null_mut(),
         };

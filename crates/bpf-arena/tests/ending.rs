@@ -15,8 +15,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bpf_arena::host::Call;
 use bpf_arena::{App, Cancel, LoopLimit, Outcome, RunError, RunLimits, StopReason, UserEngine};
-use common::{each_app_with, program};
+use common::{arena, both_with, each_app_with, program};
 
 /// By when everything has happened that is to happen.
 const SOON: Duration = Duration::from_secs(60);
@@ -258,5 +259,44 @@ fn a_loop_whose_time_is_over_is_left() {
         }
         assert!(begin.elapsed() >= Duration::from_millis(6), "{executor}");
         assert_eq!(app.global::<u64>("ended").unwrap(), ended + 3, "{executor}");
+    });
+}
+
+/// A missing page takes a thousand times as long as one that exists, so a compiled loop that meets them looks more often.
+#[test]
+fn a_loop_that_meets_missing_pages_ends_within_a_few_of_them() {
+    let text = "
+        r6 = r1
+        r7 = map[idx:0]
+        r7 = 0x40000000 ll
+        r7 = addr_space_cast(r7, 0, 1)
+    again:
+        r8 = *(u64 *)(r6 +0)
+        r8 += 1
+        *(u64 *)(r6 +0) = r8
+        r0 = *(u64 *)(r7 +8)
+        if r8 != 1000 goto next
+        call bpf_get_current_cgroup_id
+    next:
+        may_goto done
+        goto again
+    done:
+        r0 = 0
+        exit
+    ";
+    let ends = |engine: UserEngine| {
+        let cancel = Cancel::new();
+        let engine = engine.cancel(&cancel).loop_limit(LoopLimit::Iterations(u64::MAX));
+        engine.mock("bpf_get_current_cgroup_id", move |_: &mut Call<'_>| -> u64 {
+            cancel.cancel();
+            0
+        })
+    };
+    both_with(&program(text, vec![arena(4, 0)]), &[0; 8], ends, |outcome, ctx, instance| {
+        assert_eq!(reason(outcome), StopReason::Cancelled);
+        let after = u64::from_le_bytes(ctx.try_into().unwrap()) - 1000;
+        let compiled = instance.changes().is_some();
+        let most = if compiled { codegen::abi::LOOPS_AFTER_FAULTS } else { codegen::abi::LOOPS_PER_LOOK };
+        assert!(after <= most, "{after} iterations later");
     });
 }

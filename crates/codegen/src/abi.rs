@@ -24,7 +24,7 @@ pub struct VmContext {
     pub variables: *const u64,
     /// Functions of the runtime, in the order of [`Compiled::imports`](crate::Compiled::imports).
     pub imports: *const RuntimeFn,
-    /// `may_goto` iterations that a function has before it looks at the stop word for the first time; each entry of a function
+    /// `may_goto` iterations that a function has before it looks at the stop word for the first time, at most [`LOOPS_PER_LOOK`]; each entry of a function
     /// begins anew, as in the kernel.
     pub loop_budget: u64,
     /// What a function begins with in place of an answer of [`Import::LoopBudget`](crate::Import::LoopBudget). Its low bits are the
@@ -48,6 +48,9 @@ pub struct VmContext {
     /// The address of a word of the thread that is not 0 after a wide load met a missing page. Code that makes such loads sets it to 0
     /// again.
     pub missed: *const AtomicU64,
+    /// The address of a word of the thread that is not 0 after an access met a missing page. Code that looks at the stop word sets it to
+    /// 0 again, and looks sooner the next time: see [`LOOPS_AFTER_FAULTS`].
+    pub faulted: *const AtomicU64,
     /// Beside `answer`, of the stub that takes loop iterations: those that are left of what the runtime gave.
     pub loops_left: u64,
     /// The runtime's own state; generated code never looks at it.
@@ -111,17 +114,14 @@ pub const GO_ON: u64 = 0;
 /// In [`VmContext::stop`]: the run is to end. Above every number of iterations.
 pub const STOP: u64 = u64::MAX;
 
-/// Most `may_goto` iterations of one function between two looks at the stop word;
-/// [`Compiled::loops_per_look`](crate::Compiled::loops_per_look) says what it is for a program. A look costs a short call and
-/// perhaps a mispredicted branch: looks every 16 iterations made programs slower by a tenth.
-pub const LOOPS_PER_LOOK: u64 = 256;
+/// Most `may_goto` iterations of one function between two looks at the stop word, and most of a loop that counts no budget. A look
+/// costs a short call and perhaps a mispredicted branch: looks every 16 iterations made programs slower by a tenth, and more than 128
+/// make none faster.
+pub const LOOPS_PER_LOOK: u64 = 128;
 
-/// Most accesses of the arena between two looks, as far as that leaves [`LOOPS_PER_LOOK_LEAST`] iterations. If each meets a missing
-/// page, they take some milliseconds.
-pub const ACCESSES_PER_LOOK: u64 = 1024;
-
-/// The fewest iterations, however many accesses there are.
-pub const LOOPS_PER_LOOK_LEAST: u64 = 128;
+/// Iterations until the next look if an access met a missing page since the last one. Each that does takes two to three microseconds
+/// instead of a part of a nanosecond; so many looks cost nothing beside that.
+pub const LOOPS_AFTER_FAULTS: u64 = 16;
 
 /// What of an answer of [`Import::LoopBudget`](crate::Import::LoopBudget) is the number of iterations until the next question; the
 /// rest belongs to the runtime.

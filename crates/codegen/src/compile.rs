@@ -8,7 +8,7 @@ use cranelift_frontend::FunctionBuilderContext;
 use crate::flow::Body;
 use crate::machine::{Effort, Machine};
 use crate::source::Source;
-use crate::{CompileError, Compiled, Options, Pass, limits, link, looks, lower, passes};
+use crate::{CompileError, Compiled, Options, Pass, limits, link, lower, passes};
 
 /// Compiles a program.
 pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled, CompileError> {
@@ -29,8 +29,7 @@ pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled,
     }
     let changes = passes::run(&mut bodies, source, chosen);
     let mut backend = Backend::new(machine, options.baseline)?;
-    let loops_per_look = looks::iterations(&bodies, source);
-    let unit = lower::Unit::new(source, options, machine, backend.full.frontend_config(), loops_per_look);
+    let unit = lower::Unit::new(source, options, machine, backend.full.frontend_config());
     let mut imports = lower::Imports::default();
     let mut text = link::Text::new(machine);
     let mut scratch = FunctionBuilderContext::new();
@@ -58,7 +57,7 @@ pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled,
         number += 1;
     }
     let uses_cpu = imports.uses_cpu;
-    Ok(Compiled { uses_cpu, loops_per_look, changes, ..text.finish(imports.into_order())? })
+    Ok(Compiled { uses_cpu, changes, ..text.finish(imports.into_order())? })
 }
 
 /// The subprograms that are executed, the entry first.

@@ -27,10 +27,6 @@ pub struct Compiled {
     pub inlined: Vec<InlinedCall>,
     /// Whether the code reads [`VmContext::cpu`](crate::abi::VmContext::cpu).
     pub uses_cpu: bool,
-    /// Iterations of `may_goto` between two looks at the stop word, the most: see
-    /// [`LOOPS_PER_LOOK`](crate::abi::LOOPS_PER_LOOK). What [`VmContext::loop_budget`](crate::abi::VmContext::loop_budget) begins with
-    /// is no more.
-    pub loops_per_look: u64,
     /// How often each pass found something to do.
     pub changes: Changes,
     /// Runtime functions the code calls, in the order of [`VmContext::imports`](crate::abi::VmContext::imports).

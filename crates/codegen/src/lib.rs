@@ -19,7 +19,6 @@ mod flow;
 mod limits;
 mod link;
 mod listing;
-mod looks;
 mod lower;
 mod machine;
 mod passes;

@@ -5,7 +5,6 @@ use cranelift_codegen::ir::{ExternalName, UserExternalName};
 use cranelift_codegen::{CompiledCode, FinalizedRelocTarget};
 use isa::InsnIdx;
 
-use crate::abi::LOOPS_PER_LOOK;
 use crate::flow::{At, Inlined};
 use crate::lower::{self, ARENA_TRAP, PROBE_TRAP};
 use crate::machine::Machine;
@@ -224,7 +223,6 @@ impl Text {
         Ok(Compiled {
             machine: self.machine,
             uses_cpu: false,
-            loops_per_look: LOOPS_PER_LOOK,
             changes: Changes::default(),
             text: self.bytes,
             entry,

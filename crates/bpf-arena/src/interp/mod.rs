@@ -7,7 +7,6 @@ mod alu;
 mod memory;
 
 use bpf_object::Subprogram;
-use codegen::abi::LOOPS_PER_LOOK;
 use isa::{CallTarget, Imm64, Insn, InsnIdx, Operand, PacketBase, Reg, Size, Width};
 use verifier::Verified;
 
@@ -51,7 +50,7 @@ pub(crate) fn callback(
         return Err(TrapKind::StackOverflow);
     }
     let before = (invocation.executor, invocation.loops);
-    invocation.loops = Loops::first(invocation.image, LOOPS_PER_LOOK);
+    invocation.loops = Loops::first(invocation.image);
     let mut machine = Machine::new(start, args, r10);
     let result = machine.run(invocation).unwrap_or(0);
     (invocation.executor, invocation.loops) = before;
@@ -217,7 +216,7 @@ impl Machine {
                     if answer.0 == 0 {
                         return self.goto(i64::from(offset));
                     }
-                    invocation.loops = Loops::given(answer, LOOPS_PER_LOOK);
+                    invocation.loops = Loops::given(answer);
                 }
                 invocation.loops.left -= 1;
             }
@@ -241,7 +240,7 @@ impl Machine {
                     return Err(TrapKind::StackOverflow);
                 }
                 let resume = program.code.next(self.at);
-                let first = Loops::first(invocation.image, LOOPS_PER_LOOK);
+                let first = Loops::first(invocation.image);
                 let loops = std::mem::replace(&mut invocation.loops, first);
                 self.callers.push(Caller { resume, saved: SAVED.map(|reg| self.get(reg)), loops });
                 invocation.calls.push(self.at);

@@ -163,7 +163,7 @@ impl<'r> Invocation<'r> {
             leave: None,
             regions,
             executor: Executor::Interpreter { callback_frame: 0 },
-            loops: Loops::first(image, LOOPS_PER_LOOK),
+            loops: Loops::first(image),
             instructions_left: image.options.instruction_limit.unwrap_or(u64::MAX),
             calls: Vec::new(),
             faults: FaultLog::default(),
@@ -201,7 +201,7 @@ impl<'r> Invocation<'r> {
 
     /// The same run from its beginning, once more. Random numbers go on.
     pub(crate) fn begin_again(&mut self) {
-        self.loops = Loops::first(self.image, LOOPS_PER_LOOK);
+        self.loops = Loops::first(self.image);
         self.instructions_left = self.image.options.instruction_limit.unwrap_or(u64::MAX);
         self.calls.clear();
         self.tail_calls = 0;
@@ -387,7 +387,7 @@ impl<'r> Invocation<'r> {
         let regions = std::mem::replace(&mut self.regions, regions);
         let calls = std::mem::take(&mut self.calls);
         let before = (self.loops, self.executor);
-        self.loops = Loops::first(&target.image, LOOPS_PER_LOOK);
+        self.loops = Loops::first(&target.image);
         self.programs += 1;
         self.use_objects();
         let result = target.enter(self, stack, ctx);
@@ -524,21 +524,21 @@ pub(crate) struct Loops {
 }
 
 impl Loops {
-    /// Of a function that begins, and looks after so many iterations.
-    pub(crate) fn first(image: &Image, per_look: u64) -> Self {
+    /// Of a function that begins.
+    pub(crate) fn first(image: &Image) -> Self {
         match image.options.loop_limit {
-            LoopLimit::Time(_) => Self::given(Answer::new(FIRST_LOOPS, 0), per_look),
+            LoopLimit::Time(_) => Self::given(Answer::new(FIRST_LOOPS, 0)),
             LoopLimit::Iterations(0) => Self { left: 0, state: 0 },
             LoopLimit::Iterations(count) => {
                 let loops = count.min(FIRST_LOOPS);
-                Self::given(Answer::new(loops, (count - loops).min(Answer::MOST)), per_look)
+                Self::given(Answer::new(loops, (count - loops).min(Answer::MOST)))
             }
         }
     }
 
     /// Takes as many as are used between two looks, of those that there are.
-    pub(crate) fn given(answer: Answer, per_look: u64) -> Self {
-        let left = answer.loops().min(per_look);
+    pub(crate) fn given(answer: Answer) -> Self {
+        let left = answer.loops().min(LOOPS_PER_LOOK);
         Self { left, state: answer.0 - left }
     }
 }

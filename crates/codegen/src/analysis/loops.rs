@@ -7,13 +7,6 @@ use crate::flow::{BlockId, Body};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LoopId(usize);
 
-impl LoopId {
-    /// The index as a `usize`.
-    pub(crate) fn index(self) -> usize {
-        self.0
-    }
-}
-
 /// One loop.
 #[derive(Clone, Debug)]
 pub(crate) struct Loop {

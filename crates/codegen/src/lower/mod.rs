@@ -97,8 +97,6 @@ pub(crate) struct Unit<'a> {
     pub(crate) machine: Machine,
     /// The backend's sizes and conventions.
     pub(crate) frontend: TargetFrontendConfig,
-    /// Iterations between two looks at the stop word.
-    loops_per_look: u64,
     /// Which calls may end more than themselves, besides tail calls.
     leaving: Leaving,
 }
@@ -122,7 +120,6 @@ impl<'a> Unit<'a> {
         options: &'a Options,
         machine: Machine,
         frontend: TargetFrontendConfig,
-        loops_per_look: u64,
     ) -> Self {
         let program = source.program();
         let lock = Insn::Call { target: CallTarget::Helper(call::SPIN_LOCK) };
@@ -133,7 +130,7 @@ impl<'a> Unit<'a> {
         } else {
             Leaving::Never
         };
-        Self { source, options, machine, frontend, loops_per_look, leaving }
+        Self { source, options, machine, frontend, leaving }
     }
 }
 

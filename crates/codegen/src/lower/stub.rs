@@ -14,7 +14,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
 use super::{Imports, STUBS, Unit, context_memory, field, proven_memory};
 use crate::Import;
-use crate::abi::{LOOPS_MASK, VmContext};
+use crate::abi::{LOOPS_AFTER_FAULTS, LOOPS_MASK, LOOPS_PER_LOOK, VmContext};
 
 /// What a stub does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub(crate) fn function(
     if let &[context, first, second] = b.block_params(entry) {
         match stub {
             StubOf::Call(import) => call(&mut b, imports, import, [context, first, second]),
-            StubOf::Loops => loops(&mut b, unit, imports, [context, first, second]),
+            StubOf::Loops => loops(&mut b, imports, [context, first, second]),
         }
     }
     b.ins().return_(&[]);
@@ -95,7 +95,7 @@ fn call(b: &mut FunctionBuilder<'_>, imports: &mut Imports, import: Import, argu
 }
 
 /// The runtime is asked through the other stub, so that this one need keep but a few registers.
-fn loops(b: &mut FunctionBuilder<'_>, unit: &Unit<'_>, imports: &mut Imports, arguments: [Value; 3]) {
+fn loops(b: &mut FunctionBuilder<'_>, imports: &mut Imports, arguments: [Value; 3]) {
     let [context, state, _] = arguments;
     let [answer, left] = [offset_of!(VmContext, answer), offset_of!(VmContext, loops_left)].map(field);
     let [ask, refused, take] = [(); 3].map(|()| b.create_block());
@@ -121,7 +121,14 @@ fn loops(b: &mut FunctionBuilder<'_>, unit: &Unit<'_>, imports: &mut Imports, ar
 
     b.switch_to_block(take);
     let given = b.ins().band_imm_s(before, LOOPS_MASK.cast_signed());
-    let most = b.ins().iconst(types::I64, unit.loops_per_look.cast_signed());
+    let faulted = field(offset_of!(VmContext, faulted));
+    let word = b.ins().load(types::I64, context_memory(), context, faulted);
+    let faulted = b.ins().atomic_load(types::I64, context_memory(), word);
+    let zero = b.ins().iconst(types::I64, 0);
+    b.ins().store(context_memory(), zero, word, 0);
+    let [most, fewer] = [LOOPS_PER_LOOK, LOOPS_AFTER_FAULTS]
+        .map(|iterations| b.ins().iconst(types::I64, iterations.cast_signed()));
+    let most = b.ins().select(faulted, fewer, most);
     let taking = b.ins().umin(given, most);
     b.ins().store(context_memory(), taking, context, answer);
     let after = b.ins().isub(before, taking);

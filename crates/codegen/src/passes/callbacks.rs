@@ -3,13 +3,13 @@
 //! Where the callback is known, the runtime is not needed between the program and itself; the call can then be inlined like any
 //! other. Assumed is what the helper does: it refuses flags and more than 8 Mi iterations, ends with the first callback that does not
 //! return 0, and gives the number of iterations begun. It looks before its first iteration whether the run is to end
-//! ([`End::Look`]), and again before each [`LOOPS_PER_LOOK_LEAST`](crate::abi::LOOPS_PER_LOOK_LEAST)th. Not where the program throws exceptions: those pass through
+//! ([`End::Look`]), and again before each [`LOOPS_PER_LOOK`](crate::abi::LOOPS_PER_LOOK)th. Not where the program throws exceptions: those pass through
 //! the helper.
 
 use isa::{CallTarget, Cond, Imm64, Size, Width};
 
 use crate::flow::{Block, BlockId, Body, End, Op, Src, Step, Test, Var};
-use crate::looks::not_due;
+use crate::passes::looks::not_due;
 use crate::source::Source;
 
 /// Number of `bpf_loop`.

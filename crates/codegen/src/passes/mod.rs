@@ -11,6 +11,7 @@ mod calls;
 mod demand;
 mod inline;
 mod layout;
+mod looks;
 mod narrow;
 mod selects;
 mod slots;

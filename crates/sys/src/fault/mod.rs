@@ -22,7 +22,7 @@ use crate::code::CodeMemory;
 use crate::window::Memory;
 use crate::{Errno, OsError, arch};
 
-pub use record::{MAX_RETURNS, Record, Recorder, count_so_far, missed_word};
+pub use record::{MAX_RETURNS, Record, Recorder, count_so_far, faulted_word, missed_word};
 
 static CODE: table::Table<Code> = table::Table::new();
 static WINDOWS: table::Table<Memory> = table::Table::new();

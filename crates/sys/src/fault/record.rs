@@ -12,6 +12,8 @@ thread_local! {
     static CURRENT: Cell<*const Recorder> = const { Cell::new(core::ptr::null()) };
     // As above.
     static MISSED: AtomicU64 = const { AtomicU64::new(0) };
+    // As above.
+    static FAULTED: AtomicU64 = const { AtomicU64::new(0) };
 }
 
 /// One access of generated code to a missing page.
@@ -97,6 +99,7 @@ impl Recorder {
 
 /// Notes a fault in this thread's recorder, if it has one. For the handler: no lock, no allocation.
 pub(super) fn note(fill: impl FnOnce(&mut Record)) {
+    fault();
     // SAFETY: null, or a recorder that `during` borrows further down this thread's stack.
     let Some(recorder) = (unsafe { CURRENT.get().as_ref() }) else { return };
     // SAFETY: only this thread uses it now, and it is executing generated code, not the methods above.
@@ -117,7 +120,19 @@ pub fn missed_word() -> *const AtomicU64 {
 
 /// Sets that word. For the handler.
 pub(super) fn miss() {
+    fault();
     MISSED.with(|word| word.store(1, Ordering::Relaxed));
+}
+
+/// The word of this thread that is set to 1 by every fault of generated code, a [probe](super::FaultSite::probe) or not: faults take a
+/// thousand times as long as accesses. It is valid as long as the thread lives; whoever reads it sets it to 0 again.
+#[must_use]
+pub fn faulted_word() -> *const AtomicU64 {
+    FAULTED.with(core::ptr::from_ref)
+}
+
+fn fault() {
+    FAULTED.with(|word| word.store(1, Ordering::Relaxed));
 }
 
 /// Faults that this thread's recorder has counted so far; 0 outside of [`Recorder::during`]. For whoever notes other

@@ -8,7 +8,7 @@ use isa::{AluOp, Cond, Size, Width};
 
 use super::Expansion;
 use crate::flow::{BlockId, End, Op, Order, Src, Test, Var};
-use crate::looks::not_due;
+use crate::passes::looks::not_due;
 
 /// A function of iterators over numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
