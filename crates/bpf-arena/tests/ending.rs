@@ -247,6 +247,74 @@ fn a_budget_of_iterations_is_exact() {
     }
 }
 
+/// Loops that compiled code takes iterations for ahead of time: towards bounds near and far, at the ends of the numbers, past them;
+/// left where the bound is, in their midst, and where the budget ends. What they leave of it another loop counts.
+#[test]
+fn a_budget_is_exact_behind_counted_loops() {
+    let numbers: [(u64, u64); 8] = [
+        (0, 5),
+        (0, 400),
+        (400, 0),
+        (7, 7),
+        (u64::MAX - 3, 2),
+        (3, u64::MAX - 1),
+        (u64::MAX / 2 - 3, u64::MAX / 2 + 4),
+        (0x7fff_fff0, 0x8000_0010),
+    ];
+    let conditions =
+        [("<", 1), ("<", 4), ("s<", 1), ("<=", 2), (">", -1), (">", -8), ("s>", -2), ("!=", 1), ("!=", -1)];
+    for (kind, (condition, step)) in (0..8).flat_map(|kind| conditions.map(|condition| (kind, condition))) {
+        let (reg, leaves_early) = (if kind & 1 == 0 { 'r' } else { 'w' }, kind & 2 == 0);
+        let test = format!("if {reg}6 {condition} {reg}7 goto");
+        let [before, behind] =
+            if leaves_early { ["if r6 == r8 goto rest", ""] } else { ["", "if r6 == r8 goto rest"] };
+        let body = format!("r0 += 1\nr0 &= 0xffff\n{before}\n{reg}6 += {step}\n{behind}");
+        let counted = if kind & 4 == 0 {
+            format!("again:\nmay_goto rest\n{body}\n{test} again")
+        } else {
+            format!("again:\n{test} inside\ngoto rest\ninside:\nmay_goto rest\n{body}\ngoto again")
+        };
+        let text = format!(
+            "
+            r6 = *(u64 *)(r1 +0)
+            r7 = *(u64 *)(r1 +8)
+            r8 = *(u64 *)(r1 +16)
+            r0 = 0
+            r9 = 0
+            {counted}
+        rest:
+            may_goto done
+            r9 += 1
+            r9 &= 0xffff
+            goto rest
+        done:
+            r0 <<= 32
+            r0 |= r9
+            exit
+        "
+        );
+        let program = program(&text, vec![]);
+        for (from, to) in numbers {
+            for limit in [0, 1, 128, 129, 300] {
+                let needle = from.wrapping_add_signed(step * 6);
+                let ctx: Vec<u8> =
+                    [from, to, needle].iter().flat_map(|number| number.to_le_bytes()).collect();
+                let r0 = both_with(
+                    &program,
+                    &ctx,
+                    |engine| engine.loop_limit(LoopLimit::Iterations(limit)),
+                    |outcome, _, instance| {
+                        let counted = |changes: codegen::Changes| changes.of(codegen::Pass::Prepay) > 0;
+                        assert!(condition == "<=" || instance.changes().is_none_or(counted), "{text}");
+                        outcome.unwrap().r0
+                    },
+                );
+                assert_eq!((r0 >> 32) + (r0 & 0xffff), limit, "{from} {to}\n{text}");
+            }
+        }
+    }
+}
+
 /// A budget that is spent is no error: the loop is left, and the program goes on.
 #[test]
 fn a_loop_whose_time_is_over_is_left() {

@@ -100,7 +100,8 @@ impl Shape {
                 End::Afford { .. } => return None,
                 _ => {}
             }
-            let changes = |op: &Op| matches!(op, Op::BeginBudget { .. } | Op::Credit { .. });
+            let changes =
+                |op: &Op| matches!(op, Op::BeginBudget { .. } | Op::TakeAll { .. } | Op::Credit { .. });
             if block.steps.iter().any(|step| changes(&step.op)) {
                 return None;
             }

@@ -13,6 +13,7 @@ mod inline;
 mod layout;
 mod looks;
 mod narrow;
+mod prepay;
 mod selects;
 mod slots;
 mod spill;
@@ -47,6 +48,8 @@ pub enum Pass {
     Demand,
     /// Knows which bits of values are 0, and leaves out what would clear them.
     Narrow,
+    /// Takes the iterations of counted loops from the budget ahead of time.
+    Prepay,
     /// Several iterations of loops over memory at once.
     Wide,
     /// Several iterations of innermost loops in a row.
@@ -59,7 +62,7 @@ pub enum Pass {
 
 impl Pass {
     /// All of them, in the order they run (first).
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Callbacks,
         Self::Inline,
         Self::Calls,
@@ -68,6 +71,7 @@ impl Pass {
         Self::Selects,
         Self::Demand,
         Self::Narrow,
+        Self::Prepay,
         Self::Wide,
         Self::Unroll,
         Self::Layout,
@@ -86,6 +90,7 @@ impl Pass {
             Self::Narrow => "narrow",
             Self::Tidy => "tidy",
             Self::Selects => "selects",
+            Self::Prepay => "prepay",
             Self::Wide => "wide",
             Self::Unroll => "unroll",
             Self::Layout => "layout",
@@ -120,6 +125,7 @@ impl Pass {
             Self::Narrow => each(&narrow::run, bodies),
             Self::Tidy => each(&tidy::run, bodies),
             Self::Selects => each(&selects::run, bodies),
+            Self::Prepay => each(&prepay::run, bodies),
             Self::Wide => each(&wide::run, bodies),
             Self::Unroll => each(&unroll::run, bodies),
             Self::Layout => each(&layout::run, bodies),
@@ -130,9 +136,14 @@ impl Pass {
 
 /// The order in which passes run. Functions that are put in the place of their calls share slots of the stack and may use them
 /// differently, so slots become variables before, too.
-const ORDER: [Pass; 14] = {
-    use Pass::{Callbacks, Calls, Demand, Inline, Layout, Narrow, Selects, Slots, Spill, Tidy, Unroll, Wide};
-    [Callbacks, Slots, Inline, Calls, Slots, Tidy, Selects, Tidy, Demand, Narrow, Wide, Unroll, Layout, Spill]
+const ORDER: [Pass; 15] = {
+    use Pass::{
+        Callbacks, Calls, Demand, Inline, Layout, Narrow, Prepay, Selects, Slots, Spill, Tidy, Unroll, Wide,
+    };
+    [
+        Callbacks, Slots, Inline, Calls, Slots, Tidy, Selects, Tidy, Demand, Narrow, Prepay, Wide, Unroll,
+        Layout, Spill,
+    ]
 };
 
 /// Whether a body has the address of a function.
