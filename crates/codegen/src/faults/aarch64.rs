@@ -195,6 +195,31 @@ mod tests {
     }
 
     #[test]
+    fn wide_accesses_leave_registers() {
+        for (word, kind) in [
+            (0x3dc0_0020, AccessKind::Load),  // ldr q0, [x1]
+            (0x3dc3_fc5f, AccessKind::Load),  // ldr q31, [x2, #4080]
+            (0x3cdf_0023, AccessKind::Load),  // ldur q3, [x1, #-16]
+            (0x3ce2_6820, AccessKind::Load),  // ldr q0, [x1, x2]
+            (0x3ce2_4824, AccessKind::Load),  // ldr q4, [x1, w2, uxtw]
+            (0x3d80_0020, AccessKind::Store), // str q0, [x1]
+            (0x3c80_1025, AccessKind::Store), // stur q5, [x1, #1]
+            (0x3ca2_6820, AccessKind::Store), // str q0, [x1, x2]
+        ] {
+            assert_eq!(decoded(word, false), Some((kind, 16, Leaves::Registers)), "{word:#x}");
+        }
+        for word in [
+            0x3cc1_0420_u32, // ldr q0, [x1], #16: writes the address back
+            0x3cc1_0c20,     // ldr q0, [x1, #16]!: too
+            0xad40_0420,     // ldp q0, q1, [x1]: two registers
+            0x9c00_0080,     // ldr q0, .+16
+            0x4c40_7020,     // ld1 {v0.16b}, [x1]
+        ] {
+            assert_eq!(decoded(word, false), None, "{word:#x}");
+        }
+    }
+
+    #[test]
     fn everything_else_is_refused() {
         for word in [
             0xf840_8420_u32, // ldr x0, [x1], #8: writes the address back

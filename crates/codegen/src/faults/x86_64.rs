@@ -110,6 +110,33 @@ mod tests {
     }
 
     #[test]
+    fn wide_accesses_keep_registers() {
+        for (code, kind) in [
+            (&[0xf3, 0x0f, 0x6f, 0x07][..], AccessKind::Load), // movdqu xmm0, [rdi]
+            (&[0xf3, 0x47, 0x0f, 0x7f, 0x4c, 0x10, 0x10], AccessKind::Store), // movdqu [r8+r10+16], xmm9
+            (&[0x0f, 0x10, 0x07], AccessKind::Load),           // movups xmm0, [rdi]
+            (&[0x0f, 0x11, 0x07], AccessKind::Store),          // movups [rdi], xmm0
+        ] {
+            let access = decode(code).unwrap();
+            assert_eq!(
+                (access.kind, access.bytes, access.leaves),
+                (kind, 16, Leaves::Registers),
+                "{code:x?}"
+            );
+            assert_eq!(access.length as usize, code.len());
+        }
+        for code in [
+            [0x66, 0x0f, 0xfe, 0x07], // paddd xmm0, [rdi]: the sum would be wrong
+            [0xf3, 0x0f, 0x7e, 0x07], // movq xmm0, [rdi]
+            [0xc5, 0xfe, 0x6f, 0x07], // vmovdqu ymm0, [rdi]
+            [0xc5, 0xf1, 0xfe, 0x07], // vpaddd xmm0, xmm1, [rdi]
+            [0xf3, 0x0f, 0x6f, 0xc7], // movdqu xmm0, xmm7: no memory at all
+        ] {
+            assert!(decode(&code).is_none(), "{code:x?}");
+        }
+    }
+
+    #[test]
     fn everything_else_is_refused() {
         for (code, insn) in [
             (&[0x48, 0x03, 0x07][..], load(Size::DW)), // add rax, [rdi]: the register would be wrong
