@@ -23,7 +23,7 @@ use crate::analysis::{Dominators, Edges, Inductions, Loop, Loops, Shape, swapped
 use crate::flow::{Block, BlockId, Body, End, Op, Src, Step, Test, Var};
 use crate::limits;
 
-/// Blocks that are made for a loop, but for those on its ways out.
+/// More blocks than are made for a loop, but for those on its ways out.
 const BLOCKS: usize = 8;
 
 /// Does it; the result is for how many loops.
