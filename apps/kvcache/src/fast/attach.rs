@@ -71,19 +71,18 @@ pub(super) fn attach(
 ) -> Result<Attached, FastError> {
     let mut site = Site { loaded, interface: network.index, folder, earlier: earlier(folder)? };
     let wanted = wanted.or((!network.is_device).then_some(Hook::Tc));
-    if wanted == Some(Hook::Tc) {
-        // Before anything is taken away: it looks at everything from now on.
-        store.set_tc_behind(false);
-        let attached = vec![(Hook::Tc, site.attach(Hook::Tc)?)];
-        site.leave()?;
-        return Ok(attached);
-    }
-    let mut attached = vec![match wanted {
-        Some(hook) => (hook, site.attach(hook)?),
-        None => site.attach_xdp()?,
-    }];
-    match site.attach(Hook::Tc) {
+    // Before anything is taken away: it looks at everything from now on, and so answers while XDP moves from one place to another, and
+    // afterwards if the server ends meanwhile.
+    store.set_tc_behind(false);
+    let tc = site.attach(Hook::Tc);
+    let mut attached = match wanted {
+        Some(Hook::Tc) => Attached::new(),
+        Some(hook) => vec![(hook, site.attach(hook)?)],
+        None => vec![site.attach_xdp()?],
+    };
+    match tc {
         Ok(tc) => attached.push((Hook::Tc, tc)),
+        Err(error) if attached.is_empty() => return Err(error),
         Err(error) => warn!("{error}: long answers are left to the server"),
     }
     store.set_tc_behind(attached.len() == 2);
