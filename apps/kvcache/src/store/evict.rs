@@ -178,6 +178,7 @@ impl Store {
             self.mem.set_u32(header(Header::flush_at), 0);
             self.flush_now();
         }
+        self.heap.sweep();
         let mut left = SLABS_AT_ONCE;
         let classes = self.heap.classes().len();
         let start = self.counts.next_class.fetch_add(1, Ordering::Relaxed);

@@ -9,7 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::classes::{Class, classes};
 use super::mem::{Mem, UNIT_PAGES};
-use crate::layout::{FIRST_UNIT, Header, UNIT, UNIT_FREE, UNIT_MORE, UNITS, touch_place};
+use crate::layout::{
+    FIRST_UNIT, Header, UNIT, UNIT_FREE, UNIT_MORE, UNIT_OVERFLOW, UNIT_SEGMENT, UNITS, touch_place,
+};
 
 /// Slabs, units, and the limit of pages.
 #[derive(Debug)]
@@ -236,6 +238,30 @@ impl Heap {
         self.mem.add(super::header(Header::layout), 1);
         self.units().give(&self.mem, unit, span, true);
         true
+    }
+
+    /// Gives back the pages that a late reader made exist when it looked, or marked a use, where a slab had been. What an arena in the
+    /// kernel has more is not known.
+    pub(super) fn sweep(&self) {
+        let units = self.units();
+        if self.mem.arena().pages_in_use().get() <= units.pages {
+            return;
+        }
+        let mut unit = FIRST_UNIT;
+        for run in units.free.get(FIRST_UNIT as usize..).unwrap_or_default().chunk_by(|a, b| a == b) {
+            let (place, count) = (unit * UNIT, u32::try_from(run.len()).unwrap_or(0));
+            unit += count;
+            if run.first() == Some(&true) {
+                self.mem.give_back(place, count * UNIT_PAGES);
+                self.mem.give_back(touch_place(place), count);
+                continue;
+            }
+            // Only slabs have touch words.
+            let kind = |unit: &u32| self.mem.u8(super::unit_byte(*unit));
+            let tables =
+                (unit - count..unit).filter(|unit| matches!(kind(unit), UNIT_SEGMENT | UNIT_OVERFLOW));
+            tables.for_each(|unit| self.mem.give_back(touch_place(unit * UNIT), 1));
+        }
     }
 
     /// Class, first unit of the slab and slot number of a place; `None` if no slot begins there.

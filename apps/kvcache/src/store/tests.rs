@@ -202,6 +202,21 @@ fn a_slot_whose_slab_has_another_class_by_now_is_not_handed_out() {
 }
 
 #[test]
+fn pages_that_late_readers_made_are_given_back() {
+    let store = small();
+    store.put(Mode::Set, b"key", 0, Expiry::Never, &[1; 100]).unwrap();
+    let found = store.read(b"key", None).unwrap();
+    let before = store.arena().pages_in_use().get();
+    let nowhere = found.place() + 5 * crate::layout::UNIT;
+    store.mem.set_u32(crate::layout::touch_place(nowhere), 1);
+    assert_eq!(store.mem.u8(nowhere), 0);
+    assert_eq!(store.arena().pages_in_use().get(), before + 2);
+    store.maintain();
+    assert_eq!(store.arena().pages_in_use().get(), before);
+    assert_eq!(value_of(&store, b"key").unwrap(), [1; 100]);
+}
+
+#[test]
 fn a_server_that_ends_leaves_all_to_the_next() {
     let options = Options::default().memory(8 << 20).item_max(64 << 10);
     let store = Store::new(options).unwrap();
