@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use isa::{AluOp, Width};
+use isa::{AluOp, Cond, Width};
 
-use super::{Dominators, Edges};
-use crate::flow::{BlockId, Body, Op, Src, Step, Var};
+use super::{Dominators, Edges, swapped};
+use crate::flow::{BlockId, Body, Op, Src, Step, Test, Var};
 
 /// A variable that is written in one place of a loop, to which each iteration comes once, and there has a constant added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,17 @@ pub(crate) struct Induction {
     /// Where it is written.
     block: BlockId,
     step: usize,
+}
+
+/// A test of such a variable beside something that no iteration changes: `var cond bound`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counted<'a> {
+    /// The variable.
+    pub(crate) induction: &'a Induction,
+    /// The comparison.
+    pub(crate) cond: Cond,
+    /// What it is compared with.
+    pub(crate) bound: Src,
 }
 
 /// What a loop without loops inside of it does to variables.
@@ -69,6 +80,19 @@ impl Inductions {
             Src::Var(var) => self.is_invariant(var),
             Src::Imm(_) => true,
         }
+    }
+
+    /// What a test compares, if that is a variable that grows and something that stays the same, whichever comes first.
+    pub(crate) fn counted(&self, test: Test) -> Option<Counted<'_>> {
+        let (var, cond, bound) = match test.b {
+            bound if self.is_constant(bound) => (test.a, test.cond, bound),
+            Src::Var(var) if self.is_invariant(test.a) => (var, swapped(test.cond), Src::Var(test.a)),
+            _ => return None,
+        };
+        let induction = self.get(var)?;
+        // The comparison sees the sums as they are: the low half of a wide sum, but not all of a narrow one.
+        let sees_sums = test.width == Width::W32 || induction.width == Width::W64;
+        sees_sums.then_some(Counted { induction, cond, bound })
     }
 
     /// The variable, if it is one.

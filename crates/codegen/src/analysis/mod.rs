@@ -21,7 +21,7 @@ pub(crate) use bits::Bits;
 pub(crate) use dominators::Dominators;
 pub(crate) use edges::{Edges, drop_unreached};
 pub(crate) use frames::{FrameAddresses, FrameState, followed};
-pub(crate) use induction::{Induction, Inductions};
+pub(crate) use induction::{Counted, Induction, Inductions};
 pub(crate) use limit::{Limit, limit, swapped};
 pub(crate) use live::{Liveness, reads_and_writes, union_behind};
 pub(crate) use loops::{Loop, LoopId, Loops};

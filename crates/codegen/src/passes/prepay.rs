@@ -19,8 +19,8 @@
 
 use isa::{AluOp, Cond, Width};
 
-use crate::analysis::{Dominators, Edges, Inductions, Loop, Loops, Shape, swapped};
-use crate::flow::{Block, BlockId, Body, End, Op, Src, Step, Test, Var};
+use crate::analysis::{Counted, Dominators, Edges, Inductions, Loop, Loops, Shape};
+use crate::flow::{At, Block, BlockId, Body, End, Op, Src, Step, Test, Var};
 use crate::limits;
 
 /// More blocks than are made for a loop, but for those on its ways out.
@@ -94,17 +94,8 @@ fn find(body: &Body, edges: &Edges, dominators: &Dominators, l: &Loop) -> Option
         (false, true) if !shape.contains(taken) => (condition.negated()?, taken),
         _ => return None,
     };
-    let (var, cond, bound) = match stay.b {
-        bound if inductions.is_constant(bound) => (stay.a, stay.cond, bound),
-        Src::Var(var) if inductions.is_invariant(stay.a) => (var, swapped(stay.cond), Src::Var(stay.a)),
-        _ => return None,
-    };
-    let induction = inductions.get(var)?;
-    // The comparison sees the sums as they are: the low half of a wide sum, but not all of a narrow one.
-    if stay.width == Width::W64 && induction.width == Width::W32 {
-        return None;
-    }
-    let by = induction.by;
+    let Counted { induction, cond, bound } = inductions.counted(stay)?;
+    let (var, by) = (induction.var, induction.by);
     let (cond, bound) = strict(stay.width, cond, bound, by)?;
     // What has been tested and paid is the same value in all of an iteration's blocks, or has grown before all of those in question.
     let from_header = shape.header() != pays && induction.is_done(edges, dominators, test, block.steps.len());
@@ -164,17 +155,14 @@ fn rewrite(body: &mut Body, tally: &Tally) -> Option<()> {
     let takes = body.push(Block { steps, at: paid_at, end: End::Jump(first), cold: false });
 
     // Where the loop tested for its end alone.
-    let mut steps: Vec<_> = tally.unused(paid, scratch, true).into_iter().map(|op| Step { at, op }).collect();
-    steps.push(Step { at, op: Op::Credit { budget, iterations: Src::Var(scratch) } });
+    let steps = tally.give_back(at, paid, scratch, true);
     let again = Test { width, cond, a: var, b: bound };
     let spent = End::Branch { test: again, taken: pays, next: behind };
     let spent = body.push(Block { steps, at, end: spent, cold: false });
 
     for &(from, to, grown) in &tally.ways_out {
         let at = body.block(from)?.at;
-        let mut steps: Vec<_> =
-            tally.unused(paid, scratch, grown).into_iter().map(|op| Step { at, op }).collect();
-        steps.push(Step { at, op: Op::Credit { budget, iterations: Src::Var(scratch) } });
+        let steps = tally.give_back(at, paid, scratch, grown);
         let gives_back = body.push(Block { steps, at, end: End::Jump(to), cold: false });
         body.block_mut(from)?.end.each_successor_mut(|successor| {
             if *successor == to {
@@ -191,10 +179,9 @@ fn rewrite(body: &mut Body, tally: &Tally) -> Option<()> {
     } else {
         let around = Block { end: inside, ..body.block(test)?.clone() };
         let around = body.push(around);
-        let header = test;
         for latch in &tally.shape.latches {
             body.block_mut(*latch)?.end.each_successor_mut(|to| {
-                if *to == header {
+                if *to == test {
                     *to = around;
                 }
             });
@@ -244,8 +231,8 @@ impl Tally {
         ops
     }
 
-    /// What computes into `count` how many iterations were paid and not begun, where the variable has grown since one was, or has not.
-    fn unused(&self, paid: Var, count: Var, grown: bool) -> Vec<Op> {
+    /// What gives back the iterations that were paid and not begun, where the variable has grown since one was, or has not.
+    fn give_back(&self, at: At, paid: Var, count: Var, grown: bool) -> Vec<Step> {
         let Self { width, var, by, .. } = *self;
         let alu = |op, dst, a, b| Op::Alu { width, op, dst, a, b };
         let (from, to) = if by > 0 { (paid, var) } else { (var, paid) };
@@ -256,7 +243,8 @@ impl Tally {
         if !grown {
             ops.push(alu(AluOp::Add, count, count, Src::Imm(-1)));
         }
-        ops
+        ops.push(Op::Credit { budget: self.shape.budget, iterations: Src::Var(count) });
+        ops.into_iter().map(|op| Step { at, op }).collect()
     }
 
     /// By how many bits the number of iterations is shifted to get the distance.

@@ -3,8 +3,8 @@
 use isa::{Cond, Width};
 
 use super::Candidate;
-use crate::analysis::{Limit, limit, swapped};
-use crate::flow::{BlockId, Body, End, Src, Var};
+use crate::analysis::{Counted, Limit, limit};
+use crate::flow::{BlockId, Body, End, Var};
 
 /// An exit of the loop that is left out where it is known not to be taken for a while.
 #[derive(Clone, Copy, Debug)]
@@ -49,16 +49,8 @@ pub(super) fn find(body: &Body, l: Candidate<'_>) -> Option<CountedExit> {
             (false, true) => (test.negated()?, next),
             _ => return None,
         };
-        let (var, cond, bound) = match stay.b {
-            bound if inductions.is_constant(bound) => (stay.a, stay.cond, bound),
-            Src::Var(var) if inductions.is_invariant(stay.a) => (var, swapped(stay.cond), Src::Var(stay.a)),
-            _ => return None,
-        };
-        let induction = inductions.get(var)?;
-        // The comparison sees the sums as they are: the low half of a wide sum, but not all of a narrow one.
-        if stay.width == Width::W64 && induction.width == Width::W32 {
-            return None;
-        }
+        let Counted { induction, cond, bound } = inductions.counted(stay)?;
+        let var = induction.var;
         let reach = induction.by.checked_mul(i64::from(copies) - 1)?;
         let last_tests = induction.is_done(edges, dominators, id, block.steps.len());
         let enough = |add: i64, reach: i64| {
