@@ -217,6 +217,15 @@ impl End {
         }
     }
 
+    /// Has what led to `from` lead to `to`.
+    pub(crate) fn redirect(&mut self, from: BlockId, to: BlockId) {
+        self.each_successor_mut(|successor| {
+            if *successor == from {
+                *successor = to;
+            }
+        });
+    }
+
     /// Calls `each` with every variable that is read.
     pub(crate) fn each_var_mut(&mut self, mut each: impl FnMut(&mut Var)) {
         match self {

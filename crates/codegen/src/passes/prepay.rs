@@ -164,11 +164,7 @@ fn rewrite(body: &mut Body, tally: &Tally) -> Option<()> {
         let at = body.block(from)?.at;
         let steps = tally.give_back(at, paid, scratch, grown);
         let gives_back = body.push(Block { steps, at, end: End::Jump(to), cold: false });
-        body.block_mut(from)?.end.each_successor_mut(|successor| {
-            if *successor == to {
-                *successor = gives_back;
-            }
-        });
+        body.block_mut(from)?.end.redirect(to, gives_back);
     }
 
     // In the loop the other bound is tested. If that is done at its head, what leads into the loop keeps the test as it was.
@@ -180,11 +176,7 @@ fn rewrite(body: &mut Body, tally: &Tally) -> Option<()> {
         let around = Block { end: inside, ..body.block(test)?.clone() };
         let around = body.push(around);
         for latch in &tally.shape.latches {
-            body.block_mut(*latch)?.end.each_successor_mut(|to| {
-                if *to == test {
-                    *to = around;
-                }
-            });
+            body.block_mut(*latch)?.end.redirect(test, around);
         }
     }
     if let End::MayGoto { next, .. } = &mut body.block_mut(pays)?.end {

@@ -104,11 +104,7 @@ impl Exits<'_> {
                     continue;
                 }
                 if let Some(block) = body.block_mut(from) {
-                    block.end.each_successor_mut(|to| {
-                        if *to == l.header {
-                            *to = first;
-                        }
-                    });
+                    block.end.redirect(l.header, first);
                 }
             }
         }

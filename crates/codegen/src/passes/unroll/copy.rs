@@ -58,11 +58,7 @@ pub(super) fn unroll(body: &mut Body, l: Candidate<'_>, exit: Option<CountedExit
     // The rolled loop goes on until it is done: it has few iterations left.
     for id in l.shape.blocks.iter().skip(1).copied().chain([rolled]) {
         if let Some(block) = body.block_mut(id) {
-            block.end.each_successor_mut(|to| {
-                if *to == header {
-                    *to = rolled;
-                }
-            });
+            block.end.redirect(header, rolled);
             block.cold |= exit.is_none();
         }
     }
@@ -206,11 +202,7 @@ impl Copier<'_> {
         }
         let Around { gate, bounded, rolled, .. } = self.around;
         let mut otherwise = end;
-        otherwise.each_successor_mut(|to| {
-            if *to == bounded {
-                *to = rolled;
-            }
-        });
+        otherwise.redirect(bounded, rolled);
         let at = self.body.block(place.block).map_or(self.at, |b| b.at);
         let next = self.body.push(Block { steps: Vec::new(), at, end: otherwise, cold: false });
         End::Branch { test, taken: gate, next }

@@ -467,11 +467,7 @@ impl Emit<'_> {
         set(self.body, header, first);
         for id in blocks.iter().skip(1).copied().chain([self.rolled]) {
             if let Some(block) = self.body.block_mut(id) {
-                block.end.each_successor_mut(|to| {
-                    if *to == header {
-                        *to = self.rolled;
-                    }
-                });
+                block.end.redirect(header, self.rolled);
             }
         }
     }
