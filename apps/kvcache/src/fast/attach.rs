@@ -74,11 +74,22 @@ pub(super) fn attach(
     // Before anything is taken away: it looks at everything from now on, and so answers while XDP moves from one place to another, and
     // afterwards if the server ends meanwhile.
     store.set_tc_behind(false);
+    let is_new = !site.earlier.iter().any(|(hook, _)| *hook == Hook::Tc);
     let tc = site.attach(Hook::Tc);
-    let mut attached = match wanted {
-        Some(Hook::Tc) => Attached::new(),
-        Some(hook) => vec![(hook, site.attach(hook)?)],
-        None => vec![site.attach_xdp()?],
+    let xdp = match wanted {
+        Some(Hook::Tc) => Ok(None),
+        Some(hook) => site.attach(hook).map(|link| Some((hook, link))),
+        None => site.attach_xdp().map(Some),
+    };
+    let mut attached: Attached = match xdp {
+        Ok(xdp) => xdp.into_iter().collect(),
+        Err(refused) => {
+            // A server that does not start leaves nothing attached. Why it does not says more than an error of this would.
+            if let (true, Ok(tc)) = (is_new, tc) {
+                let _ = site.remove(Hook::Tc, tc);
+            }
+            return Err(refused);
+        }
     };
     match tc {
         Ok(tc) => attached.push((Hook::Tc, tc)),
