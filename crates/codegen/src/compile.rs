@@ -8,7 +8,7 @@ use cranelift_frontend::FunctionBuilderContext;
 use crate::flow::Body;
 use crate::machine::{Effort, Machine};
 use crate::source::Source;
-use crate::{CompileError, Compiled, Options, Pass, limits, link, lower, passes};
+use crate::{CompileError, Compiled, Options, Pass, limits, link, lower, passes, x86};
 
 /// Compiles a program.
 pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled, CompileError> {
@@ -38,13 +38,22 @@ pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled,
         let subprogram = body.subprogram;
         let inlined = core::mem::take(&mut body.inlined);
         let effort = limits::effort(&body);
+        if x86::can_compile(machine, options, effort)
+            && let Some(code) = x86::function(&unit, &body, &mut imports)
+        {
+            stack_bytes += code.stack_bytes;
+            limits::check(subprogram, "bytes of native stack", stack_bytes, limits::STACK_BYTES)?;
+            text.append(source, subprogram, &code.as_code(), &inlined)?;
+            continue;
+        }
         lower::function(&unit, &body, &mut imports, backend.empty(), &mut scratch)?;
         drop(body);
         backend.compile(subprogram, effort)?;
         if let Some(code) = backend.context.compiled_code() {
             stack_bytes += code.buffer.frame_layout().map_or(0, |f| u64::from(f.frame_to_fp_offset));
             limits::check(subprogram, "bytes of native stack", stack_bytes, limits::STACK_BYTES)?;
-            text.append(source, subprogram, code, &backend.context.func.params, &inlined)?;
+            let code = link::Code::of(subprogram, code, &backend.context.func.params)?;
+            text.append(source, subprogram, &code, &inlined)?;
         }
     }
     let mut number = 0;
@@ -52,7 +61,7 @@ pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled,
         lower::stub::function(&unit, stub, &mut imports, backend.empty(), &mut scratch);
         backend.compile(0, Effort::Full)?;
         if let Some(code) = backend.context.compiled_code() {
-            text.append_stub(stub.import(), code, &backend.context.func.params)?;
+            text.append_stub(stub.import(), &link::Code::of(0, code, &backend.context.func.params)?)?;
         }
         number += 1;
     }

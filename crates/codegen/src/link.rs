@@ -2,7 +2,7 @@
 
 use cranelift_codegen::ir::function::FunctionParameters;
 use cranelift_codegen::ir::{ExternalName, UserExternalName};
-use cranelift_codegen::{CompiledCode, FinalizedRelocTarget};
+use cranelift_codegen::{CompiledCode, FinalizedMachReloc, FinalizedRelocTarget};
 use isa::InsnIdx;
 
 use crate::flow::{At, Inlined};
@@ -12,7 +12,8 @@ use crate::passes::Changes;
 use crate::reloc::Form;
 use crate::source::Source;
 use crate::{
-    CompileError, Compiled, FaultSite, Function, Import, InlinedCall, Line, Stub, faults, limits, unwind,
+    CompileError, Compiled, FaultSite, FrameStep, Function, Import, InlinedCall, Line, Stub, faults, limits,
+    unwind,
 };
 
 /// Alignment of a function.
@@ -26,23 +27,40 @@ pub(crate) struct Text {
     faults: Vec<FaultSite>,
     lines: Vec<Line>,
     inlined: Vec<InlinedCall>,
-    references: Vec<Reference>,
+    /// With the subprogram that each is of; where they are is counted from the beginning of the text.
+    references: Vec<(usize, Reference)>,
     /// By their numbers.
     stubs: Vec<Stub>,
 }
 
-/// Four bytes in the text that refer to a function, plus `addend`.
-struct Reference {
-    form: Form,
-    at: u32,
-    from: usize,
-    to: Target,
-    addend: i64,
+/// The code of one function and what is known of it. Offsets are from its beginning.
+pub(crate) struct Code<'a> {
+    /// Instructions, and perhaps constants behind them.
+    pub(crate) bytes: &'a [u8],
+    /// Bytes of instructions.
+    pub(crate) length: u32,
+    /// Where the code of each operation begins.
+    pub(crate) locations: Vec<(u32, At)>,
+    /// Instructions that access an arena, and whether each is a probe.
+    pub(crate) traps: Vec<(u32, bool)>,
+    /// What it says of other functions.
+    pub(crate) references: Vec<Reference>,
+    /// How it builds its frame.
+    pub(crate) frame: Vec<FrameStep>,
+}
+
+/// Four bytes in the code of a function that refer to another one, plus `addend`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reference {
+    pub(crate) form: Form,
+    pub(crate) at: u32,
+    pub(crate) to: Target,
+    pub(crate) addend: i64,
 }
 
 /// What functions refer to.
-#[derive(Clone, Copy)]
-enum Target {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
     /// A subprogram, by its index.
     Subprogram(usize),
     /// A stub, by its number.
@@ -56,6 +74,39 @@ impl Target {
             lower::STUBS => Some(Self::Stub(name.index as usize)),
             _ => None,
         }
+    }
+}
+
+impl<'a> Code<'a> {
+    /// What the backend made of a subprogram, or of a stub.
+    pub(crate) fn of(
+        subprogram: usize,
+        code: &'a CompiledCode,
+        names: &FunctionParameters,
+    ) -> Result<Self, CompileError> {
+        let reference = |relocation: &FinalizedMachReloc| {
+            let unresolved = CompileError::Unresolved { subprogram, offset: relocation.offset };
+            let to = match &relocation.target {
+                FinalizedRelocTarget::ExternalName(ExternalName::User(name)) => {
+                    names.user_named_funcs().get(*name).and_then(Target::new)
+                }
+                _ => None,
+            };
+            let form = Form::of(relocation.kind).ok_or_else(|| unresolved.clone())?;
+            let to = to.ok_or(unresolved)?;
+            Ok(Reference { form, at: relocation.offset, to, addend: relocation.addend })
+        };
+        let locations = code.buffer.get_srclocs_sorted();
+        let traps = code.buffer.traps().iter().filter(|t| [ARENA_TRAP, PROBE_TRAP].contains(&t.code));
+        Ok(Self {
+            bytes: code.code_buffer(),
+            // Constants may follow the instructions; only these have locations, be it the one that says nothing.
+            length: locations.iter().map(|l| l.end).max().unwrap_or(0),
+            locations: locations.iter().filter_map(|l| Some((l.start, lower::located(l.loc)?))).collect(),
+            traps: traps.map(|trap| (trap.offset, trap.code == PROBE_TRAP)).collect(),
+            references: code.buffer.relocs().iter().map(reference).collect::<Result<_, _>>()?,
+            frame: unwind::steps(code),
+        })
     }
 }
 
@@ -79,73 +130,41 @@ impl Text {
         &mut self,
         source: Source<'_>,
         subprogram: usize,
-        code: &CompiledCode,
-        names: &FunctionParameters,
+        code: &Code<'_>,
         inlined: &[At],
     ) -> Result<(), CompileError> {
-        let start = self.append_bytes(subprogram, code)?;
-        // Constants may follow the instructions; only these have locations, be it the one that says nothing.
-        let code_bytes = code.buffer.get_srclocs_sorted().iter().map(|l| l.end).max().unwrap_or(0);
-        let end = start + code_bytes;
+        let start = self.append_code(subprogram, code)?;
+        let end = start + code.length;
 
         let first = self.lines.len();
         self.append_lines(source, subprogram, start, code, inlined);
         self.append_faults(source, start, first, code)?;
-        self.append_references(subprogram, start, code, names)?;
         let is_callback = source.frames().get(subprogram).is_some_and(|f| f.callback);
         let callback = is_callback.then_some(start);
-        let frame = unwind::steps(start, code);
+        let frame = unwind::moved(start, &code.frame);
         self.functions.push(Function { subprogram, start, end, callback, frame });
         Ok(())
     }
 
     /// Appends the code of the next stub, which accesses no arena.
-    pub(crate) fn append_stub(
-        &mut self,
-        import: Import,
-        code: &CompiledCode,
-        names: &FunctionParameters,
-    ) -> Result<(), CompileError> {
-        let start = self.append_bytes(0, code)?;
-        self.append_references(0, start, code, names)?;
+    pub(crate) fn append_stub(&mut self, import: Import, code: &Code<'_>) -> Result<(), CompileError> {
+        let start = self.append_code(0, code)?;
         let end = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        self.stubs.push(Stub { import, start, end, frame: unwind::steps(start, code) });
+        self.stubs.push(Stub { import, start, end, frame: unwind::moved(start, &code.frame) });
         Ok(())
     }
 
-    /// Where the bytes of a function begin that were appended.
-    fn append_bytes(&mut self, subprogram: usize, code: &CompiledCode) -> Result<u32, CompileError> {
+    /// Where the bytes of a function begin that were appended, with what they say of functions.
+    fn append_code(&mut self, subprogram: usize, code: &Code<'_>) -> Result<u32, CompileError> {
         let aligned = self.bytes.len().next_multiple_of(ALIGNMENT);
         self.bytes.resize(aligned, self.machine.padding());
-        let bytes = code.code_buffer();
-        let end = aligned.saturating_add(bytes.len());
+        let end = aligned.saturating_add(code.bytes.len());
         limits::check(subprogram, "bytes of machine code", end as u64, limits::TEXT_BYTES)?;
-        self.bytes.extend_from_slice(bytes);
-        Ok(u32::try_from(aligned).unwrap_or(u32::MAX))
-    }
-
-    /// What code that begins at `start` says of functions.
-    fn append_references(
-        &mut self,
-        subprogram: usize,
-        start: u32,
-        code: &CompiledCode,
-        names: &FunctionParameters,
-    ) -> Result<(), CompileError> {
-        for relocation in code.buffer.relocs() {
-            let unresolved = CompileError::Unresolved { subprogram, offset: relocation.offset };
-            let to = match &relocation.target {
-                FinalizedRelocTarget::ExternalName(ExternalName::User(name)) => {
-                    names.user_named_funcs().get(*name).and_then(Target::new)
-                }
-                _ => None,
-            };
-            let form = Form::of(relocation.kind).ok_or_else(|| unresolved.clone())?;
-            let to = to.ok_or(unresolved)?;
-            let at = start + relocation.offset;
-            self.references.push(Reference { form, at, from: subprogram, to, addend: relocation.addend });
-        }
-        Ok(())
+        self.bytes.extend_from_slice(code.bytes);
+        let start = u32::try_from(aligned).unwrap_or(u32::MAX);
+        let moved = |reference: &Reference| Reference { at: start + reference.at, ..*reference };
+        self.references.extend(code.references.iter().map(|reference| (subprogram, moved(reference))));
+        Ok(start)
     }
 
     /// Where the code of each BPF instruction begins; the function's first bytes belong to its first instruction.
@@ -154,7 +173,7 @@ impl Text {
         source: Source<'_>,
         subprogram: usize,
         start: u32,
-        code: &CompiledCode,
+        code: &Code<'_>,
         inlined: &[At],
     ) {
         let before = u32::try_from(self.inlined.len()).unwrap_or(u32::MAX);
@@ -164,9 +183,8 @@ impl Text {
 
         let first = source.program().subprograms.get(subprogram).map_or(InsnIdx(0), |s| s.start);
         self.lines.push(Line { offset: start, insn: first, inlined: None });
-        for location in code.buffer.get_srclocs_sorted() {
-            let Some(At { insn, inlined }) = lower::located(location.loc) else { continue };
-            let line = Line { offset: start + location.start, insn, inlined: call(inlined) };
+        for &(offset, At { insn, inlined }) in &code.locations {
+            let line = Line { offset: start + offset, insn, inlined: call(inlined) };
             match self.lines.last_mut() {
                 Some(last) if (last.insn, last.inlined) == (line.insn, line.inlined) => {}
                 Some(last) if last.offset == line.offset => *last = line,
@@ -180,19 +198,17 @@ impl Text {
         source: Source<'_>,
         start: u32,
         first_line: usize,
-        code: &CompiledCode,
+        code: &Code<'_>,
     ) -> Result<(), CompileError> {
         let lines = self.lines.get(first_line..).unwrap_or_default();
-        let bytes = code.code_buffer();
-        for trap in code.buffer.traps().iter().filter(|t| [ARENA_TRAP, PROBE_TRAP].contains(&t.code)) {
-            let probe = trap.code == PROBE_TRAP;
-            let before = lines.partition_point(|l| l.offset <= start + trap.offset);
+        for &(offset, probe) in &code.traps {
+            let before = lines.partition_point(|l| l.offset <= start + offset);
             let line = before.checked_sub(1).and_then(|i| lines.get(i));
             let at = line.map_or(InsnIdx(0), |l| l.insn);
             let inlined = line.and_then(|l| l.inlined);
-            let refused = CompileError::UnskippableAccess { at, offset: trap.offset };
+            let refused = CompileError::UnskippableAccess { at, offset };
             let insn = source.program().code.get(at).ok_or(refused)?;
-            let site = faults::site(self.machine, bytes, trap.offset, at, insn, probe)?;
+            let site = faults::site(self.machine, code.bytes, offset, at, insn, probe)?;
             let (offset, resume) = (start + site.offset, start + site.resume);
             self.faults.push(FaultSite { offset, resume, inlined, ..site });
         }
@@ -202,8 +218,7 @@ impl Text {
     /// Resolves the references and gives the whole.
     pub(crate) fn finish(mut self, imports: Vec<Import>) -> Result<Compiled, CompileError> {
         let starts: Vec<_> = self.functions.iter().map(|f| (f.subprogram, f.start)).collect();
-        for reference in &self.references {
-            let Reference { form, at, from, to, addend } = *reference;
+        for &(from, Reference { form, at, to, addend }) in &self.references {
             let unresolved = CompileError::Unresolved { subprogram: from, offset: at };
             let target = match to {
                 Target::Subprogram(index) => {

@@ -33,8 +33,8 @@ pub enum FrameChange {
     },
 }
 
-/// The steps of a function whose code begins at `start`.
-pub(crate) fn steps(start: u32, code: &CompiledCode) -> Vec<FrameStep> {
+/// The steps of a function, from the beginning of its code.
+pub(crate) fn steps(code: &CompiledCode) -> Vec<FrameStep> {
     let mut clobbers_end = 0;
     let step = |(offset, inst): &(u32, UnwindInst)| {
         let change = match *inst {
@@ -52,7 +52,12 @@ pub(crate) fn steps(start: u32, code: &CompiledCode) -> Vec<FrameStep> {
             }
             _ => return None,
         };
-        Some(FrameStep { offset: start + offset, change })
+        Some(FrameStep { offset: *offset, change })
     };
     code.buffer.unwind_info.iter().filter_map(step).collect()
+}
+
+/// The steps of a function whose code begins at `start` of the text.
+pub(crate) fn moved(start: u32, steps: &[FrameStep]) -> Vec<FrameStep> {
+    steps.iter().map(|step| FrameStep { offset: start + step.offset, ..*step }).collect()
 }

@@ -16,7 +16,7 @@ use crate::{CompileError, Import};
 /// Number of `bpf_tail_call`.
 pub(crate) const TAIL_CALL: u32 = 12;
 /// Number of `bpf_spin_lock`.
-pub(super) const SPIN_LOCK: u32 = 93;
+pub(crate) const SPIN_LOCK: u32 = 93;
 
 impl Lower<'_, '_> {
     /// The result of a call.

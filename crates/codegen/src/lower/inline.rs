@@ -9,7 +9,7 @@ use bpf_object::MapType;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use isa::{CallTarget, InsnIdx};
 
-use super::{Lower, constant_memory, field};
+use super::{Lower, Unit, constant_memory, field};
 use crate::abi::{self, VmContext};
 use crate::flow::Var;
 use crate::{CompileError, Import};
@@ -22,44 +22,57 @@ const GET_SMP_PROCESSOR_ID: u32 = 8;
 const RINGBUF_OUTPUT: u32 = 130;
 const RINGBUF_RESERVE: u32 = 131;
 
+/// What stands in the place of a helper's call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InPlace {
+    /// The number of the CPU.
+    Cpu,
+    /// A call that says which map of the program it is of, and passes these of the helper's five arguments.
+    OnMap { helper: u32, map: u32, args: [usize; 3] },
+}
+
+/// What stands in the place of a call, if it is not the helper that is called.
+pub(crate) fn in_place(unit: &Unit<'_>, target: CallTarget, map: Option<u32>) -> Option<InPlace> {
+    if unit.options.calls_all {
+        return None;
+    }
+    let on_map = |helper, args| Some(InPlace::OnMap { helper, map: map?, args });
+    match target {
+        CallTarget::Helper(GET_SMP_PROCESSOR_ID) => Some(InPlace::Cpu),
+        CallTarget::Helper(MAP_LOOKUP_ELEM) => {
+            let map = unit.source.program().maps.get(map? as usize)?;
+            let has_values = matches!(
+                map.map_type,
+                MapType::Array
+                    | MapType::PercpuArray
+                    | MapType::Hash
+                    | MapType::PercpuHash
+                    | MapType::LruHash
+                    | MapType::LruPercpuHash
+            );
+            if has_values { on_map(MAP_LOOKUP_ELEM, [1; 3]) } else { None }
+        }
+        CallTarget::Helper(number @ MAP_DELETE_ELEM) => on_map(number, [1; 3]),
+        CallTarget::Helper(number @ RINGBUF_RESERVE) => on_map(number, [1, 2, 2]),
+        CallTarget::Helper(number @ (MAP_UPDATE_ELEM | RINGBUF_OUTPUT)) => on_map(number, [1, 2, 3]),
+        _ => None,
+    }
+}
+
 impl Lower<'_, '_> {
-    /// The result of a call that needs no function of the runtime; `None` if it does.
+    /// The result of a call that needs no function of the runtime, or a shorter call; `None` if it does.
     pub(super) fn inlined_call(
         &mut self,
         target: CallTarget,
         map: Option<u32>,
         args: [Var; 5],
     ) -> Option<Value> {
-        if self.unit.options.calls_all {
-            return None;
-        }
-        let [_, key, third, fourth, _] = args;
-        match target {
-            CallTarget::Helper(GET_SMP_PROCESSOR_ID) => Some(self.cpu()),
-            CallTarget::Helper(MAP_LOOKUP_ELEM) => {
-                let index = map?;
-                let map = self.unit.source.program().maps.get(index as usize)?;
-                let has_values = matches!(
-                    map.map_type,
-                    MapType::Array
-                        | MapType::PercpuArray
-                        | MapType::Hash
-                        | MapType::PercpuHash
-                        | MapType::LruHash
-                        | MapType::LruPercpuHash
-                );
-                has_values.then(|| self.call_on_map(MAP_LOOKUP_ELEM, index, [key, key, key]))
+        match in_place(self.unit, target, map)? {
+            InPlace::Cpu => Some(self.cpu()),
+            InPlace::OnMap { helper, map, args: chosen } => {
+                let args = chosen.map(|index| args.get(index).copied().unwrap_or(Var::FRAME));
+                Some(self.call_on_map(helper, map, args))
             }
-            CallTarget::Helper(number @ MAP_DELETE_ELEM) => {
-                Some(self.call_on_map(number, map?, [key, key, key]))
-            }
-            CallTarget::Helper(number @ RINGBUF_RESERVE) => {
-                Some(self.call_on_map(number, map?, [key, third, third]))
-            }
-            CallTarget::Helper(number @ (MAP_UPDATE_ELEM | RINGBUF_OUTPUT)) => {
-                Some(self.call_on_map(number, map?, [key, third, fourth]))
-            }
-            _ => None,
         }
     }
 

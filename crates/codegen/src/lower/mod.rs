@@ -59,7 +59,7 @@ pub(crate) struct Imports {
 
 impl Imports {
     /// The byte offset of an import's address in the table of imports.
-    fn table_offset(&mut self, import: Import) -> i32 {
+    pub(crate) fn table_offset(&mut self, import: Import) -> i32 {
         let order = &mut self.order;
         let number = *self.numbers.entry(import).or_insert_with(|| {
             order.push(import);
@@ -69,7 +69,7 @@ impl Imports {
     }
 
     /// The number of a stub.
-    fn stub(&mut self, stub: StubOf) -> usize {
+    pub(crate) fn stub(&mut self, stub: StubOf) -> usize {
         self.stubs.iter().position(|known| *known == stub).unwrap_or_else(|| {
             self.stubs.push(stub);
             self.stubs.len() - 1
@@ -98,12 +98,12 @@ pub(crate) struct Unit<'a> {
     /// The backend's sizes and conventions.
     pub(crate) frontend: TargetFrontendConfig,
     /// Which calls may end more than themselves, besides tail calls.
-    leaving: Leaving,
+    pub(crate) leaving: Leaving,
 }
 
 /// Behind which calls the code looks at [`VmContext::leave`], besides tail calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leaving {
+pub(crate) enum Leaving {
     /// Behind none.
     Never,
     /// The program takes locks, and one that it cannot wait for any longer ends it: behind the calls that take a lock, or may enter

@@ -483,3 +483,72 @@ impl End {
         copy.each_reg_mut(|reg| each(*reg));
     }
 }
+
+impl Insn {
+    /// `dst = a op b`, of 64 bits.
+    pub(super) fn alu(op: Alu, dst: Reg, a: Reg, b: Src) -> Self {
+        Self::Alu { op, width: Width::W64, dst, a, b }
+    }
+
+    /// `dst = a + b`, of 64 bits.
+    pub(super) fn add(dst: Reg, a: Reg, b: Src) -> Self {
+        Self::alu(Alu::Add, dst, a, b)
+    }
+
+    /// Eight bytes of memory that is there.
+    pub(super) fn load(dst: Reg, address: Address) -> Self {
+        Self::Load { size: Size::DW, signed: false, dst, address, access: Access::Safe }
+    }
+
+    /// Sets eight bytes of memory that is there.
+    pub(super) fn store(address: Address, src: Src) -> Self {
+        Self::Store { size: Size::DW, address, src, access: Access::Safe }
+    }
+
+    /// Whether a register is not 0.
+    pub(super) fn is_not_zero(reg: Reg) -> Test {
+        Test { cc: Cc::NotEqual, and: false, width: Width::W64, a: Src::Reg(reg), b: Src::Imm(0) }
+    }
+}
+
+impl End {
+    /// Has what led to `from` lead to `to`.
+    pub(super) fn redirect(&mut self, from: BlockId, to: BlockId) {
+        self.each_successor_mut(|successor| {
+            if *successor == from {
+                *successor = to;
+            }
+        });
+    }
+}
+
+impl Insn {
+    /// The register that gets a value, of an instruction that does nothing else.
+    pub(super) fn result_only(&self) -> Option<Reg> {
+        match *self {
+            Self::Mov { dst, .. }
+            | Self::Alu { dst, .. }
+            | Self::Shift { dst, .. }
+            | Self::AndNot { dst, .. }
+            | Self::Lea { dst, .. }
+            | Self::Neg { dst, .. }
+            | Self::Extend { dst, .. }
+            | Self::SwapBytes { dst, .. }
+            | Self::TrailingZeros { dst, .. }
+            | Self::CountBits { dst, .. }
+            | Self::MulHigh { dst, .. }
+            | Self::Div { dst, .. }
+            | Self::Select { dst, .. }
+            | Self::Set { dst, .. }
+            | Self::Subprogram { dst, .. }
+            | Self::WideAlu { dst, .. }
+            | Self::WideMov { dst, .. }
+            | Self::WideZero { dst }
+            | Self::ToWide { dst, .. }
+            | Self::FromWide { dst, .. }
+            | Self::Shuffle { dst, .. }
+            | Self::SignBits { dst, .. } => Some(dst),
+            _ => None,
+        }
+    }
+}
