@@ -27,6 +27,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod unwind;
+mod x86;
 
 use source::Source;
 use verifier::Verified;

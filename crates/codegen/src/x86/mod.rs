@@ -1,0 +1,4 @@
+//! Machine code for x86-64.
+
+mod emit;
+mod insn;
