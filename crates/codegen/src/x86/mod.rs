@@ -10,6 +10,7 @@
 
 mod assign;
 mod emit;
+mod halves;
 mod insn;
 mod live;
 mod order;
@@ -86,13 +87,17 @@ pub(crate) fn function(unit: &Unit<'_>, body: &Body, imports: &mut Imports) -> O
     let mut function = select::function(unit, body, imports)?;
     function.order = Shape::of(&function, &body.refills).order();
     webs::split(&mut function)?;
+    let shape = Shape::of(&function, &body.refills);
+    halves::run(&mut function, &shape);
     tidy::run(&mut function);
     let mut spill = Spill::default();
     for _ in 0..ATTEMPTS {
         let shape = Shape::of(&function, &body.refills);
         function.order = shape.order();
         let costs = spill.costs(&function, &shape);
-        match assign::assign(&function, &shape, &costs)? {
+        let done = assign::assign(&function, &shape, &costs);
+        if done.is_none() && std::env::var_os("X86_DEBUG").is_some() { eprintln!("hopeless"); }
+        match done? {
             Assignment::Complete(assigned) => {
                 let emitted = emit::emit(&function, &assigned, &mut |stub| imports.stub(stub)).ok()?;
                 let to = |target| match target {
@@ -115,7 +120,10 @@ pub(crate) fn function(unit: &Unit<'_>, body: &Body, imports: &mut Imports) -> O
                     stack_bytes: emitted.stack,
                 });
             }
-            Assignment::Crowded(regs) => spill.spill(&mut function, &shape, &regs)?,
+            Assignment::Crowded(regs) => {
+                if std::env::var_os("X86_DEBUG").is_some() { eprintln!("crowded {} of {}: {:?}", regs.len(), function.classes.len(), regs.iter().map(|r| (r.0, costs[r.index()])).collect::<Vec<_>>()); }
+                spill.spill(&mut function, &shape, &regs)?
+            }
         }
     }
     None

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 
 use isa::Width;
 
-use super::insn::{Alu, Cc, End, Function, Insn, Reg, Shift, Src, Test, Use};
+use super::insn::{Address, Alu, Cc, End, Function, Insn, Reg, Shift, Src, Test, Use};
 use crate::flow::At;
 
 /// Improves the instructions of a function whose registers are one [web](super::webs) each.
 pub(super) fn run(function: &mut Function) {
+    let reads = drop_unread(function);
     for id in function.order.clone() {
         let Some(block) = function.block_mut(id) else { continue };
-        join(&mut block.insns);
+        Local { reads: &reads, known: HashMap::new(), written: HashMap::new() }.join(&mut block.insns);
     }
     let reads = drop_unread(function);
     for id in function.order.clone() {
@@ -19,89 +20,170 @@ pub(super) fn run(function: &mut Function) {
     }
 }
 
-/// What wrote a register in this block, and when.
-#[derive(Clone)]
+/// What is known of registers in the midst of a block.
+struct Local<'a> {
+    /// How often each is read in the function.
+    reads: &'a [u32],
+    /// What wrote a register in this block.
+    known: HashMap<Reg, Known>,
+    /// The number of the last instruction of this block that wrote a register.
+    written: HashMap<Reg, usize>,
+}
+
+/// What wrote a register, and when.
 struct Known {
     insn: Insn,
-    /// The instruction's number.
     at: usize,
 }
 
-/// Rotations, and complements of masks.
-fn join(insns: &mut [(Insn, At)]) {
-    let mut known: HashMap<Reg, Known> = HashMap::new();
-    let mut written: HashMap<Reg, usize> = HashMap::new();
-    for (at, (insn, _)) in insns.iter_mut().enumerate() {
-        // Whether a register still is what it was when another one was written.
-        let unchanged = |reg: Reg, since: usize| written.get(&reg).is_none_or(|last| *last <= since);
-        if let Some(better) = rotation(insn, &known, &unchanged).or_else(|| complement(insn, &known, &unchanged)) {
-            *insn = better;
-        }
-        insn.each_reg(|reg, how| {
-            if how == Use::Write {
-                written.insert(reg, at);
-                known.insert(reg, Known { insn: insn.clone(), at });
+impl Local<'_> {
+    /// Makes one instruction of what several do.
+    fn join(&mut self, insns: &mut [(Insn, At)]) {
+        for (at, (insn, _)) in insns.iter_mut().enumerate() {
+            while let Some(better) = self.better(insn) {
+                *insn = better;
             }
-        });
+            insn.each_reg(|reg, how| {
+                if how == Use::Write {
+                    self.written.insert(reg, at);
+                    self.known.insert(reg, Known { insn: insn.clone(), at });
+                }
+            });
+        }
     }
-}
 
-/// `(x << n) | (x >> (bits - n))`.
-fn rotation(
-    insn: &Insn,
-    known: &HashMap<Reg, Known>,
-    unchanged: &dyn Fn(Reg, usize) -> bool,
-) -> Option<Insn> {
-    let Insn::Alu { op: Alu::Or | Alu::Xor | Alu::Add, width, dst, a, b: Src::Reg(b) } = *insn else {
-        return None;
-    };
-    let shift = |reg: Reg, wanted: Shift| {
-        let known = known.get(&reg)?;
-        match known.insn {
-            // What is shifted must still be there, or be what the shift was written over.
-            Insn::Shift { op, width: w, a, by: Src::Imm(by), .. } if op == wanted && w == width => {
-                (a != reg && unchanged(a, known.at)).then_some((a, by, known.at))
-            }
+    fn better(&self, insn: &Insn) -> Option<Insn> {
+        self.rotation(insn).or_else(|| self.complement(insn)).or_else(|| self.sum(insn))
+    }
+
+    /// What wrote a register, if what that read is still there.
+    fn written_by(&self, reg: Reg) -> Option<&Insn> {
+        let Known { insn, at } = self.known.get(&reg)?;
+        let mut unchanged = true;
+        insn.each_reg(|read, how| {
+            // A register that was written over what it was made of is not there any more.
+            unchanged &= how == Use::Write || read != reg && self.written.get(&read).is_none_or(|last| last <= at);
+        });
+        unchanged.then_some(insn)
+    }
+
+    fn is_read_once(&self, reg: Reg) -> bool {
+        self.reads.get(reg.index()) == Some(&1)
+    }
+
+    /// `(x << n) | (x >> (bits - n))`.
+    fn rotation(&self, insn: &Insn) -> Option<Insn> {
+        let Insn::Alu { op: Alu::Or | Alu::Xor | Alu::Add, width, dst, a, b: Src::Reg(b) } = *insn else {
+            return None;
+        };
+        let shift = |reg: Reg, wanted: Shift| match *self.written_by(reg)? {
+            Insn::Shift { op, width: w, a, by: Src::Imm(by), .. } if op == wanted && w == width => Some((a, by)),
             _ => None,
-        }
-    };
-    let bits = if width == Width::W32 { 32 } else { 64 };
-    let (left, right) = match (shift(a, Shift::Left), shift(b, Shift::Right)) {
-        (Some(left), Some(right)) => (left, right),
-        _ => (shift(b, Shift::Left)?, shift(a, Shift::Right)?),
-    };
-    (left.0 == right.0 && left.1 + right.1 == bits).then_some(Insn::Shift {
-        op: Shift::Rotate,
-        width,
-        dst,
-        a: left.0,
-        by: Src::Imm(right.1),
-    })
-}
+        };
+        let bits = if width == Width::W32 { 32 } else { 64 };
+        let (left, right) = match (shift(a, Shift::Left), shift(b, Shift::Right)) {
+            (Some(left), Some(right)) => (left, right),
+            _ => (shift(b, Shift::Left)?, shift(a, Shift::Right)?),
+        };
+        let by = Src::Imm(right.1);
+        let rotation = Insn::Shift { op: Shift::Rotate, width, dst, a: left.0, by };
+        (left.0 == right.0 && left.1 + right.1 == bits).then_some(rotation)
+    }
 
-/// `x & ~y`.
-fn complement(
-    insn: &Insn,
-    known: &HashMap<Reg, Known>,
-    unchanged: &dyn Fn(Reg, usize) -> bool,
-) -> Option<Insn> {
-    let Insn::Alu { op: Alu::And, width, dst, a, b: Src::Reg(b) } = *insn else { return None };
-    let inverted = |reg: Reg| {
-        let known = known.get(&reg)?;
-        match known.insn {
-            Insn::Alu { op: Alu::Xor, width: w, a, b: Src::Imm(-1), .. }
-                if (w == Width::W64 || w == width) && a != reg && unchanged(a, known.at) =>
-            {
+    /// `x & ~y`.
+    fn complement(&self, insn: &Insn) -> Option<Insn> {
+        let Insn::Alu { op: Alu::And, width, dst, a, b: Src::Reg(b) } = *insn else { return None };
+        let inverted = |reg: Reg| match *self.written_by(reg)? {
+            Insn::Alu { op: Alu::Xor, width: w, a, b: Src::Imm(-1), .. } if w == Width::W64 || w == width => {
                 Some(a)
             }
             _ => None,
+        };
+        let (inverted, other) = match (inverted(a), inverted(b)) {
+            (Some(x), _) => (x, b),
+            (None, x) => (x?, a),
+        };
+        Some(Insn::AndNot { width, dst, a: inverted, b: other })
+    }
+
+    /// Sums of sums, numbers and shifted registers: what an address can be.
+    fn sum(&self, insn: &Insn) -> Option<Insn> {
+        match *insn {
+            Insn::Alu { op: Alu::Add, width, dst, a, b: Src::Imm(number) } => {
+                if !self.is_read_once(a) {
+                    return None;
+                }
+                match *self.written_by(a)? {
+                    // Of a sum of 64 bits the low half is that of the low halves.
+                    Insn::Alu { op: Alu::Add, width: w, a, b: Src::Imm(first), .. }
+                        if w == width || width == Width::W32 =>
+                    {
+                        let sum = first.checked_add(number)?;
+                        let sum = if width == Width::W32 { (sum << 32) >> 32 } else { sum };
+                        Some(Insn::Alu { op: Alu::Add, width, dst, a, b: Src::Imm(sum) })
+                    }
+                    Insn::Alu { op: Alu::Add, width: w, a, b: Src::Reg(b), .. }
+                        if w == width || width == Width::W32 =>
+                    {
+                        let address = Address { base: a, index: Some((b, 0)), offset: i32::try_from(number).ok()? };
+                        Some(Insn::Lea { width, dst, address })
+                    }
+                    Insn::Lea { width: w, address, .. } if w == width || width == Width::W32 => {
+                        let offset = i64::from(address.offset).checked_add(number)?;
+                        let offset = i32::try_from(offset).ok()?;
+                        Some(Insn::Lea { width, dst, address: Address { offset, ..address } })
+                    }
+                    _ => None,
+                }
+            }
+            Insn::Alu { op: Alu::Add, width, dst, a, b: Src::Reg(b) } => {
+                let scaled = |reg: Reg| match *self.written_by(reg)? {
+                    Insn::Shift { op: Shift::Left, width: w, a, by: Src::Imm(by @ 1..=3), .. }
+                        if w == width || width == Width::W32 =>
+                    {
+                        Some((a, u8::try_from(by).ok()?))
+                    }
+                    _ => None,
+                };
+                let (base, index) = match (scaled(b), scaled(a)) {
+                    (Some(index), _) => (a, index),
+                    (None, index) => (b, index?),
+                };
+                Some(Insn::Lea { width, dst, address: Address { base, index: Some(index), offset: 0 } })
+            }
+            Insn::Load { size, signed, dst, address, access } => {
+                let address = self.address(address)?;
+                Some(Insn::Load { size, signed, dst, address, access })
+            }
+            Insn::Store { size, address, src, access } => {
+                let address = self.address(address)?;
+                Some(Insn::Store { size, address, src, access })
+            }
+            _ => None,
         }
-    };
-    let (inverted, other) = match (inverted(a), inverted(b)) {
-        (Some(x), _) => (x, b),
-        (None, x) => (x?, a),
-    };
-    Some(Insn::AndNot { width, dst, a: inverted, b: other })
+    }
+
+    /// An address whose base is a sum.
+    fn address(&self, address: Address) -> Option<Address> {
+        let Address { base, index: None, offset } = address else { return None };
+        if !self.is_read_once(base) {
+            return None;
+        }
+        match *self.written_by(base)? {
+            Insn::Alu { op: Alu::Add, width: Width::W64, a, b: Src::Imm(number), .. } => {
+                let offset = i32::try_from(i64::from(offset).checked_add(number)?).ok()?;
+                Some(Address { base: a, index: None, offset })
+            }
+            Insn::Alu { op: Alu::Add, width: Width::W64, a, b: Src::Reg(b), .. } => {
+                Some(Address { base: a, index: Some((b, 0)), offset })
+            }
+            Insn::Lea { width: Width::W64, address: inner, .. } => {
+                let offset = inner.offset.checked_add(offset)?;
+                Some(Address { offset, ..inner })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Drops instructions whose results nobody reads; the result is how often each register is read.

@@ -115,8 +115,9 @@ impl Spill {
 
     /// The outermost loops, in the one that a register lives in, that use it often enough.
     fn loops_worth_a_register(&self, edit: &Edit<'_>, reg: Reg) -> Vec<LoopId> {
-        let region = self.regions.get(&reg).map(|header| outer(*header));
         let loops = &edit.shape.loops;
+        let header = self.regions.get(&reg).map(|header| outer(*header));
+        let region = header.and_then(|header| loops.iter().find(|(_, l)| l.header == header)).map(|(id, _)| id);
         let mut found: Vec<(LoopId, f32, bool)> = Vec::new();
         for id in &edit.function.order {
             let Some(block) = edit.function.block(*id) else { continue };
@@ -141,15 +142,12 @@ impl Spill {
             // The outermost loop around the block that is inside of the region.
             let mut at = loops.innermost(outer(*id));
             let mut child = None;
-            while let Some(around) = at {
-                let Some(found) = loops.get(around) else { break };
-                if Some(found.header) == region {
-                    break;
-                }
+            while at != region && let Some(around) = at {
                 child = Some(around);
-                at = found.parent;
+                at = loops.get(around).and_then(|l| l.parent);
             }
-            let Some(child) = child else { continue };
+            // What fills a register before its loop and puts it back is outside of it.
+            let Some(child) = child.filter(|_| at == region) else { continue };
             let uses = uses * edit.shape.weight(*id);
             match found.iter_mut().find(|(known, ..)| *known == child) {
                 Some((_, sum, modified)) => (*sum, *modified) = (*sum + uses, *modified || written),
