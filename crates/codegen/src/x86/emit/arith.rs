@@ -53,7 +53,7 @@ impl Emitter<'_> {
         }
     }
 
-    pub(super) fn to_slot(&mut self, slot: Slot, src: Src) {
+    pub(super) fn store_slot(&mut self, slot: Slot, src: Src) {
         let slot = self.slot(slot);
         match src {
             Src::Reg(src) => {

@@ -16,6 +16,8 @@ mod memory;
 mod moves;
 mod step;
 
+#[cfg(test)]
+mod tests;
 mod wide;
 
 use std::mem;

@@ -54,7 +54,7 @@ impl Emitter<'_> {
         while !moves.is_empty() {
             let free = moves.iter().position(|(to, _)| moves.iter().all(|(_, from)| from != to));
             if let Some(free) = free {
-                let (to, from) = moves.swap_remove(free);
+                let (to, from) = moves.remove(free);
                 self.copy(Width::W64, to, from);
             } else if let Some((to, from)) = moves.pop() {
                 // `to` is right now. What was in it is where `from` was.

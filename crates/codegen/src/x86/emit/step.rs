@@ -10,7 +10,7 @@ impl Emitter<'_> {
     pub(super) fn insn(&mut self, insn: &Insn) {
         match *insn {
             Insn::Mov { width, dst, src } => self.mov(width, dst, src),
-            Insn::ToSlot { slot, src } => self.to_slot(slot, src),
+            Insn::ToSlot { slot, src } => self.store_slot(slot, src),
             Insn::Alu { op, width, dst, a, b } => {
                 let (dst, a) = (self.reg(dst), self.reg(a));
                 self.alu(op, width, dst, a, b);
