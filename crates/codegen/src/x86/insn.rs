@@ -468,7 +468,7 @@ impl Test {
 
 impl End {
     /// Calls `each` with every register that is read; that of a budget is written, too.
-    pub(super) fn each_reg_mut(&mut self, mut each: impl FnMut(&mut Reg)) {
+    pub(super) fn each_reg_mut(&mut self, each: impl FnMut(&mut Reg)) {
         match self {
             Self::Branch { test, .. } => test.each_reg_mut(each),
             Self::Afford { left: src, .. } | Self::Exit(src) => src.each_reg_mut(each),

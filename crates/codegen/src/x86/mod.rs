@@ -96,7 +96,7 @@ pub(crate) fn function(unit: &Unit<'_>, body: &Body, imports: &mut Imports) -> O
         function.order = shape.order();
         let costs = spill.costs(&function, &shape);
         let done = assign::assign(&function, &shape, &costs);
-        if done.is_none() && std::env::var_os("X86_DEBUG").is_some() { eprintln!("hopeless"); }
+
         match done? {
             Assignment::Complete(assigned) => {
                 let emitted = emit::emit(&function, &assigned, &mut |stub| imports.stub(stub)).ok()?;
@@ -121,7 +121,7 @@ pub(crate) fn function(unit: &Unit<'_>, body: &Body, imports: &mut Imports) -> O
                 });
             }
             Assignment::Crowded(regs) => {
-                if std::env::var_os("X86_DEBUG").is_some() { eprintln!("crowded {} of {}: {:?}", regs.len(), function.classes.len(), regs.iter().map(|r| (r.0, costs[r.index()])).collect::<Vec<_>>()); }
+
                 spill.spill(&mut function, &shape, &regs)?
             }
         }

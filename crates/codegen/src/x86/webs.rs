@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 
-use super::insn::{Function, Reg, Use};
+use isa::Width;
+
+use super::insn::{Class, Function, Insn, Reg, Src, Use};
 use super::live::Liveness;
 
 /// Gives each web a register of its own.
@@ -52,7 +54,7 @@ pub(super) fn split(function: &mut Function) -> Option<()> {
     }
     let arguments = entries.get(first.index())?;
     for param in &mut function.params {
-        if let Some(super::insn::Src::Reg(reg)) = param {
+        if let Some(Src::Reg(reg)) = param {
             match arguments.get(reg) {
                 Some(&web) => *reg = Reg(u32::try_from(web).ok()?),
                 None => *param = None,
@@ -60,7 +62,44 @@ pub(super) fn split(function: &mut Function) -> Option<()> {
         }
     }
     webs.number(function);
+    part_results(function);
     Some(())
+}
+
+/// A result that must not be where an operand is, which may still be read when it is written, gets a register of its own where both are
+/// one web.
+fn part_results(function: &mut Function) {
+    for id in function.order.clone() {
+        let Some(block) = function.blocks.get_mut(id.index()) else { continue };
+        let mut parted = Vec::with_capacity(block.insns.len());
+        for (mut insn, at) in std::mem::take(&mut block.insns) {
+            let (mut result, mut late) = (None, Vec::new());
+            insn.each_reg(|reg, how| match how {
+                Use::Write => result = Some(reg),
+                Use::ReadLate => late.push(reg),
+                Use::Read => {}
+            });
+            let Some(dst) = result.filter(|result| late.contains(result)) else {
+                parted.push((insn, at));
+                continue;
+            };
+            let class = function.classes.get(dst.index()).copied().unwrap_or(Class::General);
+            function.classes.push(class);
+            let src = Reg(u32::try_from(function.classes.len() - 1).unwrap_or(u32::MAX));
+            insn.each_reg_mut(|reg, how| {
+                if how == Use::Write {
+                    *reg = src;
+                }
+            });
+            parted.push((insn, at));
+            let back = match class {
+                Class::General => Insn::Mov { width: Width::W64, dst, src: Src::Reg(src) },
+                Class::Wide => Insn::WideMov { dst, src },
+            };
+            parted.push((back, at));
+        }
+        block.insns = parted;
+    }
 }
 
 /// Values, each of which knows another of its web, or itself.
@@ -104,7 +143,7 @@ impl Webs {
             let of = self.of.get(web).copied();
             *reg = *numbers.entry(web).or_insert_with(|| {
                 let class = of.and_then(|of| before.get(of.index()));
-                classes.push(class.copied().unwrap_or(super::insn::Class::General));
+                classes.push(class.copied().unwrap_or(Class::General));
                 Reg(u32::try_from(classes.len() - 1).unwrap_or(u32::MAX))
             });
         };
