@@ -8,13 +8,17 @@ use isa::{Size, Width};
 
 use super::preheaders::Preheaders;
 use super::reads::{Later, Reads, read_behind, unclear_base};
-use super::{Cost, copy, divides, free_entry, with_result};
+use super::{Cost, copy, divides, free_entry, has_value, with_result};
 use crate::analysis::{Dominators, Edges, Liveness, Loops, VarSet, most_live, registers};
 use crate::flow::{At, BlockId, Body, Op, Src, Step, Use, Var};
 use crate::limits;
 
 /// Values that are kept where there is no register for them, if they cost much to compute.
 const BEYOND: isize = 4;
+
+/// Registers that are left for what later passes do with a loop, and with those inside of another.
+const SPARE: isize = 1;
+const SPARE_AROUND: isize = 3;
 
 /// How many of the operations that were moved are looked at for the same one.
 const RECENT: usize = 16;
@@ -34,6 +38,7 @@ pub(super) fn run(body: &mut Body) -> u32 {
     let live = Liveness::of(body, &edges);
     let mut crowds = crowds(body, &live);
     let mut preheaders = Preheaders::default();
+    let mut reads = Reads::new(body);
     let mut patience = PATIENCE * (body.steps() + body.blocks.len());
     let registers = registers(body).cast_signed();
     let mut changes = 0;
@@ -47,9 +52,10 @@ pub(super) fn run(body: &mut Body) -> u32 {
         };
         patience = left;
         let crowd = blocks.iter().filter_map(|id| crowds.get(id.index())).max().copied().unwrap_or(0);
-        let room = registers - crowd;
-        let reads = Reads::of(body, blocks, &live);
-        let mut turn = Turn { live: &live, header: l.header, reads, room, moved: Vec::new(), changes: 0 };
+        let room = registers - crowd - if l.inner.is_empty() { SPARE } else { SPARE_AROUND };
+        reads.turn(body, blocks, &live);
+        let mut turn =
+            Turn { live: &live, header: l.header, reads: &mut reads, room, moved: Vec::new(), changes: 0 };
         for block in preheaders.own(&edges, &loops, id, l) {
             let stands_for = preheaders.stands_for(block);
             let each_time = l.latches.iter().all(|latch| dominators.dominates(&edges, stands_for, *latch));
@@ -89,7 +95,7 @@ struct Turn<'a> {
     /// Before anything was moved.
     live: &'a Liveness,
     header: BlockId,
-    reads: Reads,
+    reads: &'a mut Reads,
     /// Registers that nothing in the loop needs.
     room: isize,
     /// What is done in front of it from now on.
@@ -194,7 +200,7 @@ impl Turn<'_> {
 
     /// Whether an operation gives the same in each iteration.
     fn is_constant(&self, op: &Op) -> bool {
-        let mut constant = op.is_pure() && !op.is_of_wide_loop();
+        let mut constant = has_value(op);
         op.reads(|var| constant &= self.reads.is_constant(var));
         constant
     }

@@ -1,8 +1,8 @@
 //! What would give the same again is computed once.
 //!
-//! - A pure operation whose result a variable still has, or had, becomes a copy of it ([`same`]).
 //! - A pure operation that gives the same in each iteration of a loop is done in front of it ([`ahead`]), from the innermost loop
 //!   outwards. So is the clearing of the upper half of a pointer into an arena.
+//! - A pure operation whose result a variable still has, or had, becomes a copy of it ([`same`]).
 //!
 //! A value that is kept takes a register. What is one machine instruction is worth one only if it is free: for the rest of a block, or
 //! all through a loop that has one left. What is several, or slow, is worth it anyway. Numbers are never kept: they are part of instructions.
@@ -14,21 +14,14 @@ mod preheaders;
 mod reads;
 mod same;
 
-use isa::{AluOp, Width};
+use isa::{AluOp, Imm64, Width};
 
-use crate::flow::{BlockId, Body, Op, Src, Var};
+use crate::flow::{Block, BlockId, Body, End, Op, Src, Use, Var};
 
-/// Does both; the result is how many operations.
+/// Does both, and clears away the copies that are left; the result is how many operations.
 pub(super) fn run(body: &mut Body) -> u32 {
-    tidied(body, same::run) + tidied(body, ahead::run)
-}
-
-/// Runs it, and clears away the copies that it leaves.
-fn tidied(body: &mut Body, run: impl Fn(&mut Body) -> u32) -> u32 {
-    let changes = run(body);
-    if changes > 0 {
-        super::tidy::run(body);
-    }
+    let changes = ahead::run(body) + same::run(body);
+    super::tidy::run(body);
     changes
 }
 
@@ -66,7 +59,13 @@ impl Cost {
     }
 }
 
-/// Whether a division takes long: to do one that nobody asked for may cost more than it saves.
+/// Whether the result depends on nothing but what is read, and is the same wherever the operation is.
+fn has_value(op: &Op) -> bool {
+    // The address of a function is as far from where it is taken as the instruction says.
+    op.is_pure() && !op.is_of_wide_loop() && !matches!(op, Op::Address { of: Imm64::Func(_), .. })
+}
+
+/// Whether it takes so long that doing it when nobody asked for it may cost more than it saves.
 fn divides(op: &Op) -> bool {
     matches!(op, Op::Alu { op: AluOp::Div | AluOp::Mod | AluOp::SDiv | AluOp::SMod, .. })
 }
@@ -79,7 +78,7 @@ fn copy(dst: Var, src: Var) -> Op {
 /// The same operation with another result.
 fn with_result(mut op: Op, result: Var) -> Op {
     op.each_var_mut(|var, how| {
-        if how == crate::flow::Use::Write {
+        if how == Use::Write {
             *var = result;
         }
     });
@@ -96,8 +95,7 @@ fn free_entry(body: &mut Body) {
         block.end.redirect(BlockId::ENTRY, moved);
     }
     if let Some(entry) = body.block_mut(BlockId::ENTRY) {
-        *entry =
-            crate::flow::Block { steps: Vec::new(), at, end: crate::flow::End::Jump(moved), cold: false };
+        *entry = Block { steps: Vec::new(), at, end: End::Jump(moved), cold: false };
     }
     for header in body.settled.iter_mut().chain(&mut body.refills).filter(|id| **id == BlockId::ENTRY) {
         *header = moved;

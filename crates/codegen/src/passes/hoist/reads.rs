@@ -7,6 +7,10 @@ use crate::flow::{BlockId, Body, End, Op, Step, Use, Var};
 #[derive(Debug)]
 pub(super) struct Reads {
     counts: Vec<Count>,
+    /// The variables that were counted.
+    counted: Vec<Var>,
+    /// Per block: whether it is in the loop.
+    inside: Vec<bool>,
     /// What may be read behind the loop.
     beyond: VarSet,
     /// Whether there are calls, which leave few registers as they are.
@@ -14,7 +18,7 @@ pub(super) struct Reads {
 }
 
 /// Of one variable.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Count {
     writes: u32,
     reads: u32,
@@ -37,35 +41,54 @@ impl Later {
 }
 
 impl Reads {
-    /// In these blocks, which are all of a loop.
-    pub(super) fn of(body: &Body, blocks: &[BlockId], live: &Liveness) -> Self {
-        let mut found = Self {
+    /// Of no loop.
+    pub(super) fn new(body: &Body) -> Self {
+        Self {
             counts: vec![Count::default(); usize::from(body.vars)],
+            counted: Vec::new(),
+            inside: vec![false; body.blocks.len()],
             beyond: VarSet::empty(body.vars),
             calls: false,
-        };
-        let mut inside = vec![false; body.blocks.len()];
-        for id in blocks {
-            if let Some(inside) = inside.get_mut(id.index()) {
-                *inside = true;
+        }
+    }
+
+    /// Turns to the loop of these blocks.
+    pub(super) fn turn(&mut self, body: &Body, blocks: &[BlockId], live: &Liveness) {
+        // Time is not to grow with what other loops have.
+        for var in std::mem::take(&mut self.counted) {
+            if let Some(count) = self.counts.get_mut(var.index()) {
+                *count = Count::default();
             }
         }
+        self.inside.resize(body.blocks.len(), false);
+        self.beyond.clear();
+        self.calls = false;
+        self.mark(blocks, true);
         for block in blocks.iter().filter_map(|id| body.block(*id)) {
             for Step { op, .. } in &block.steps {
                 op.each_var(|var, how| match how {
-                    Use::Read => found.change(var, |count| count.reads += 1),
-                    Use::Write | Use::Clobber => found.change(var, |count| count.writes += 1),
+                    Use::Read => self.change(var, |count| count.reads += 1),
+                    Use::Write | Use::Clobber => self.change(var, |count| count.writes += 1),
                 });
                 if let Some(base) = unclear_base(op) {
-                    found.change(base, |count| count.unclear += 1);
+                    self.change(base, |count| count.unclear += 1);
                 }
-                found.calls |= matches!(op, Op::Call { .. } | Op::LoadPacket { .. });
+                self.calls |= matches!(op, Op::Call { .. } | Op::LoadPacket { .. });
             }
-            block.end.reads(|var| found.change(var, |count| count.reads += 1));
+            block.end.reads(|var| self.change(var, |count| count.reads += 1));
+            let inside = &self.inside;
             let leaves = |to: &BlockId| inside.get(to.index()) != Some(&true);
-            block.end.successors().filter(leaves).for_each(|to| _ = found.beyond.extend(live.at(to)));
+            block.end.successors().filter(leaves).for_each(|to| _ = self.beyond.extend(live.at(to)));
         }
-        found
+        self.mark(blocks, false);
+    }
+
+    fn mark(&mut self, blocks: &[BlockId], inside: bool) {
+        for id in blocks {
+            if let Some(entry) = self.inside.get_mut(id.index()) {
+                *entry = inside;
+            }
+        }
     }
 
     fn get(&self, var: Var) -> Count {
@@ -78,6 +101,9 @@ impl Reads {
             self.counts.resize(var.index() + 1, Count::default());
         }
         if let Some(count) = self.counts.get_mut(var.index()) {
+            if *count == Count::default() {
+                self.counted.push(var);
+            }
             how(count);
         }
     }

@@ -6,14 +6,11 @@
 
 use std::collections::HashMap;
 
-use isa::AluOp;
+use isa::{AluOp, Width};
 
-use super::{Cost, copy, with_result};
-use crate::analysis::{Dominators, Edges, Loops, VarSet};
+use super::{Cost, copy, has_value, with_result};
+use crate::analysis::{Dominators, Edges, Liveness, Loops, VarSet};
 use crate::flow::{BlockId, Body, Op, Src, Step, Use, Var};
-
-/// Bodies with more variables in all blocks together are left alone.
-const MOST: usize = 1 << 21;
 
 /// Operations of the same block that what is one instruction is kept for.
 const STEPS: usize = 24;
@@ -23,33 +20,34 @@ const BLOCKS: usize = 8;
 
 /// Replaces what was computed before; the result is how many operations.
 pub(super) fn run(body: &mut Body) -> u32 {
-    if body.blocks.len() * usize::from(body.vars) > MOST {
-        return 0;
-    }
     let edges = Edges::of(body);
     let dominators = Dominators::of(&edges);
     let loops = Loops::of(body, &edges, &dominators);
+    let live = Liveness::of(body, &edges);
     let mut numbering = Numbering {
-        changed: changed_in_loops(body, &loops),
         edges: &edges,
         dominators: &dominators,
         loops: &loops,
+        live: &live,
+        changed: changed_in_loops(body, &loops),
         values: HashMap::new(),
         sites: HashMap::new(),
         kept: Vec::new(),
-        next: 0,
+        last: NONE,
+        now: Numbers::new(body.vars),
         ends: vec![Vec::new(); body.blocks.len()],
     };
     let mut changes = 0;
     for &id in edges.order() {
-        let mut numbers = numbering.enter(body, id);
+        numbering.enter(id);
         let mut steps = body.block_mut(id).map(|block| std::mem::take(&mut block.steps)).unwrap_or_default();
         for (step, Step { op, .. }) in steps.iter_mut().enumerate() {
-            changes += u32::from(numbering.step(body, &mut numbers, op, Site { block: id, step }));
+            changes += u32::from(numbering.step(body, op, Site { block: id, step }));
         }
-        if let (Some(block), Some(end)) = (body.block_mut(id), numbering.ends.get_mut(id.index())) {
-            (block.steps, *end) = (steps, numbers);
+        if let Some(block) = body.block_mut(id) {
+            block.steps = steps;
         }
+        numbering.leave(body, id);
     }
     let kept = numbering.kept;
     keep(body, kept);
@@ -58,6 +56,48 @@ pub(super) fn run(body: &mut Body) -> u32 {
 
 /// The number of a value.
 type Number = u32;
+
+/// That of a variable whose value nobody wants.
+const NONE: Number = 0;
+
+/// The numbers of variables.
+struct Numbers {
+    /// By variable.
+    numbers: Vec<Number>,
+    /// Those that may have one.
+    known: Vec<Var>,
+}
+
+impl Numbers {
+    fn new(vars: u16) -> Self {
+        Self { numbers: vec![NONE; usize::from(vars)], known: Vec::new() }
+    }
+
+    fn get(&self, var: Var) -> Number {
+        self.numbers.get(var.index()).copied().unwrap_or(NONE)
+    }
+
+    fn set(&mut self, var: Var, number: Number) {
+        if let Some(entry) = self.numbers.get_mut(var.index()) {
+            if *entry == NONE {
+                self.known.push(var);
+            }
+            *entry = number;
+        }
+    }
+
+    /// The first variable of this number.
+    fn find(&self, number: Number) -> Option<Var> {
+        self.known.iter().copied().filter(|var| self.get(*var) == number).min()
+    }
+
+    fn clear(&mut self) {
+        for var in std::mem::take(&mut self.known) {
+            self.set(var, NONE);
+        }
+        self.known.clear();
+    }
+}
 
 /// An operation without its result, its variables replaced by the numbers of their values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,6 +118,7 @@ struct Numbering<'a> {
     edges: &'a Edges,
     dominators: &'a Dominators,
     loops: &'a Loops,
+    live: &'a Liveness,
     /// By header of a loop: what is written in it.
     changed: HashMap<BlockId, VarSet>,
     values: HashMap<Expression, Number>,
@@ -85,95 +126,92 @@ struct Numbering<'a> {
     sites: HashMap<Number, (Site, Option<Var>)>,
     /// Results that are needed when the variable they were assigned to has another value.
     kept: Vec<(Site, Var)>,
-    next: Number,
-    /// Per block: the numbers of variables behind it.
-    ends: Vec<Vec<Number>>,
+    /// The last number that was given.
+    last: Number,
+    /// Where the walk is.
+    now: Numbers,
+    /// Per block: the numbers of the variables that are wanted behind it, by variable.
+    ends: Vec<Vec<(Var, Number)>>,
 }
 
 impl Numbering<'_> {
     fn new_number(&mut self) -> Number {
-        self.next = self.next.saturating_add(1);
-        self.next
+        self.last = self.last.saturating_add(1);
+        self.last
     }
 
-    /// The numbers of variables at the beginning of a block.
-    fn enter(&mut self, body: &Body, id: BlockId) -> Vec<Number> {
-        let (edges, loops) = (self.edges, self.loops);
-        if let Some(before) = edges.single_predecessor(id) {
-            return self.ends.get(before.index()).cloned().unwrap_or_default();
-        }
+    /// Finds the numbers of variables at the beginning of a block.
+    fn enter(&mut self, id: BlockId) {
+        let (edges, loops, live) = (self.edges, self.loops, self.live);
         let place = edges.place(id);
-        let (before, back): (Vec<_>, Vec<_>) =
+        let (mut before, back): (Vec<_>, Vec<_>) =
             edges.predecessors(id).iter().copied().partition(|from| edges.place(*from) < place);
         let own = loops.innermost(id).and_then(|l| loops.get(l)).filter(|l| l.header == id);
-        let comes_back = back.iter().all(|from| own.is_some_and(|l| l.latches.contains(from)));
-        let known: &[BlockId] = if comes_back && id != BlockId::ENTRY { &before } else { &[] };
-        (0..body.vars)
-            .map(|var| {
-                let end = |from: &BlockId| self.ends.get(from.index())?.get(usize::from(var)).copied();
-                let mut ends = known.iter().map(end);
-                let first = ends.next().flatten().filter(|first| ends.all(|end| end == Some(*first)));
-                let changes = self.changed.get(&id).is_some_and(|changed| changed.contains(Var(var)));
-                first.filter(|_| !changes).unwrap_or_else(|| self.new_number())
-            })
-            .collect()
+        if id == BlockId::ENTRY || !back.iter().all(|from| own.is_some_and(|l| l.latches.contains(from))) {
+            before.clear();
+        }
+        self.now.clear();
+        for var in live.at(id).iter() {
+            let end = |from: &BlockId| {
+                let end = self.ends.get(from.index())?;
+                let index = end.binary_search_by_key(&var, |(var, _)| *var).ok()?;
+                end.get(index).map(|(_, number)| *number)
+            };
+            let mut ends = before.iter().map(end);
+            let same = ends.next().flatten().filter(|first| ends.all(|end| end == Some(*first)));
+            let changes = self.changed.get(&id).is_some_and(|changed| changed.contains(var));
+            let number = same.filter(|_| !changes).unwrap_or_else(|| self.new_number());
+            self.now.set(var, number);
+        }
+    }
+
+    /// Remembers the numbers of variables at the end of a block.
+    fn leave(&mut self, body: &Body, id: BlockId) {
+        if let Some(end) = self.ends.get_mut(id.index()) {
+            *end = self.live.behind(body, id).iter().map(|var| (var, self.now.get(var))).collect();
+        }
     }
 
     /// Follows an operation, and replaces it if its result is known; whether it was.
-    fn step(&mut self, body: &mut Body, numbers: &mut Vec<Number>, op: &mut Op, site: Site) -> bool {
-        let number_of = |numbers: &[Number], var: Var| numbers.get(var.index()).copied().unwrap_or(0);
-        let Some(dst) = op.result().filter(|_| op.is_pure() && !op.is_of_wide_loop()) else {
-            op.writes(|var| set(numbers, var, self.new_number()));
+    fn step(&mut self, body: &mut Body, op: &mut Op, site: Site) -> bool {
+        let Some(dst) = op.result().filter(|_| has_value(op)) else {
+            op.writes(|var| {
+                let number = self.new_number();
+                self.now.set(var, number);
+            });
             return false;
         };
-        if let Op::Mov { width: isa::Width::W64, src: Src::Var(src), .. } = *op {
-            let number = number_of(numbers, src);
-            set(numbers, dst, number);
+        if let Op::Mov { width: Width::W64, src: Src::Var(src), .. } = *op {
+            self.now.set(dst, self.now.get(src));
             return false;
         }
-        let expression = Expression::of(op, |var| number_of(numbers, var));
-        let Some(&number) = self.values.get(&expression) else {
-            let number = self.new_number();
-            self.values.insert(expression, number);
-            self.sites.insert(number, (site, None));
-            set(numbers, dst, number);
-            return false;
-        };
-        let source = Cost::of(op).and_then(|cost| self.source(body, numbers, op, cost, number, site));
-        if let Some(source) = source {
-            *op = copy(dst, source);
-        } else {
-            self.sites.insert(number, (site, None));
+        let expression = Expression::of(op, &self.now);
+        let known = self.values.get(&expression).copied();
+        let source = known.and_then(|number| self.source(body, op, number, site));
+        let number = known.unwrap_or_else(|| self.new_number());
+        match source {
+            Some(source) => *op = copy(dst, source),
+            None => _ = self.sites.insert(number, (site, None)),
         }
-        set(numbers, dst, number);
+        self.values.insert(expression, number);
+        self.now.set(dst, number);
         source.is_some()
     }
 
     /// The variable that has the result of an operation, if it is worth taking it from there.
-    fn source(
-        &mut self,
-        body: &mut Body,
-        numbers: &mut Vec<Number>,
-        op: &Op,
-        cost: Cost,
-        number: Number,
-        here: Site,
-    ) -> Option<Var> {
-        let dst = op.result()?;
-        if numbers.get(dst.index()) == Some(&number) {
+    fn source(&mut self, body: &mut Body, op: &Op, number: Number, here: Site) -> Option<Var> {
+        let (cost, dst) = (Cost::of(op)?, op.result()?);
+        if self.now.get(dst) == number {
             return Some(dst);
         }
         let (site, kept) = *self.sites.get(&number)?;
-        let before = site.block == here.block && site.step < here.step
-            || site.block != here.block && self.dominators.dominates(self.edges, site.block, here.block);
-        if !self.is_near(cost, site, here) || is_addition(op) {
+        if is_addition(op) || !self.is_near(cost, site, here) {
             return None;
         }
-        let has = numbers.iter().position(|known| *known == number).and_then(|var| u16::try_from(var).ok());
-        if let Some(var) = has {
-            return Some(Var(var));
+        if let Some(var) = self.now.find(number) {
+            return Some(var);
         }
-        if !before {
+        if site.block != here.block && !self.dominators.dominates(self.edges, site.block, here.block) {
             return None;
         }
         if kept.is_some() {
@@ -197,24 +235,18 @@ impl Numbering<'_> {
     }
 }
 
-fn set(numbers: &mut [Number], var: Var, number: Number) {
-    if let Some(entry) = numbers.get_mut(var.index()) {
-        *entry = number;
-    }
-}
-
 /// The sum of a variable and a number: it is part of an address, or counts a loop.
 fn is_addition(op: &Op) -> bool {
     matches!(op, Op::Alu { op: AluOp::Add | AluOp::Sub, b: Src::Imm(_), .. })
 }
 
 impl Expression {
-    fn of(op: &Op, number: impl Fn(Var) -> Number) -> Self {
+    fn of(op: &Op, numbers: &Numbers) -> Self {
         let (mut form, mut operands) = (*op, [0; 4]);
         let mut free = operands.iter_mut();
         form.each_var_mut(|var, how| {
             if let (Use::Read, Some(operand)) = (how, free.next()) {
-                *operand = number(*var);
+                *operand = numbers.get(*var);
             }
             *var = Var(0);
         });
