@@ -43,7 +43,8 @@ pub(super) fn run(body: &mut Body) -> u32 {
     let registers = registers(body).cast_signed();
     let mut changes = 0;
     for (id, l) in loops.iter() {
-        let blocks = preheaders.enter(id, l);
+        preheaders.enter(id, l);
+        let blocks = preheaders.all(id);
         let size: usize = blocks.iter().filter_map(|id| body.block(*id)).map(|b| b.steps.len() + 1).sum();
         let Some(left) =
             patience.checked_sub(size).filter(|_| body.blocks.len() < limits::FULL_EFFORT_BLOCKS)
@@ -66,7 +67,7 @@ pub(super) fn run(body: &mut Body) -> u32 {
         if moved.is_empty() {
             continue;
         }
-        for block in preheaders.enter(id, l) {
+        for block in preheaders.all(id) {
             if let Some(crowd) = crowds.get_mut(block.index()) {
                 *crowd += taken;
             }

@@ -17,6 +17,7 @@ mod same;
 use isa::{AluOp, Imm64, Width};
 
 use crate::flow::{Block, BlockId, Body, End, Op, Src, Use, Var};
+use crate::limits;
 
 /// Does both, and clears away the copies that are left; the result is how many operations.
 pub(super) fn run(body: &mut Body) -> u32 {
@@ -90,6 +91,9 @@ fn free_entry(body: &mut Body) {
     let leads_back =
         |body: &Body| body.blocks.iter().any(|block| block.end.successors().any(|to| to == BlockId::ENTRY));
     let Some(entry) = body.block(BlockId::ENTRY).filter(|_| leads_back(body)).cloned() else { return };
+    if body.blocks.len() >= limits::FULL_EFFORT_BLOCKS {
+        return;
+    }
     let (at, moved) = (entry.at, body.push(entry));
     for block in &mut body.blocks {
         block.end.redirect(BlockId::ENTRY, moved);

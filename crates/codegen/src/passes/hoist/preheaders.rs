@@ -15,13 +15,18 @@ pub(super) struct Preheaders {
 }
 
 impl Preheaders {
-    /// All blocks of a loop, if those inside of it had their turn.
-    pub(super) fn enter(&mut self, id: LoopId, l: &Loop) -> &[BlockId] {
+    /// Turns to a loop; those inside of it had their turns.
+    pub(super) fn enter(&mut self, id: LoopId, l: &Loop) {
         let mut blocks = l.own.clone();
         for inner in &l.inner {
             blocks.extend(self.blocks.remove(inner).unwrap_or_default());
         }
-        self.blocks.entry(id).insert_entry(blocks).into_mut()
+        self.blocks.insert(id, blocks);
+    }
+
+    /// All blocks of a loop that had its turn, or has.
+    pub(super) fn all(&self, id: LoopId) -> &[BlockId] {
+        self.blocks.get(&id).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The blocks of a loop that are in none inside of it, each behind those that lead to it.
@@ -29,8 +34,7 @@ impl Preheaders {
         let inner = l.inner.iter().filter_map(|inner| loops.get(*inner)).map(|inner| inner.header);
         let inner: Vec<_> = inner.collect();
         let in_front = |block: &BlockId| self.headers.get(block).is_some_and(|header| inner.contains(header));
-        let all = self.blocks.get(&id).map(Vec::as_slice).unwrap_or_default();
-        let made = all.iter().copied().filter(in_front);
+        let made = self.all(id).iter().copied().filter(in_front);
         let mut own: Vec<_> = l.own.iter().copied().chain(made).collect();
         own.sort_by_key(|block| (edges.place(self.stands_for(*block)), !self.headers.contains_key(block)));
         own
