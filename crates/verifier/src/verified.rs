@@ -111,7 +111,7 @@ pub struct InsnFacts {
 }
 
 /// Whose memory an instruction accesses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Memory {
     /// Arena memory: the address is `window base + u32(register) + offset`, the page may be missing.

@@ -33,6 +33,22 @@ impl VarSet {
         *word != before
     }
 
+    /// Takes all out.
+    pub(crate) fn clear(&mut self) {
+        self.0.fill(0);
+    }
+
+    /// Those that are in it, by number.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Var> + '_ {
+        let bits = |word: u64| std::iter::successors(Some(word), |word| Some(word & word.wrapping_sub(1)));
+        self.0.iter().enumerate().flat_map(move |(index, &word)| {
+            let set = bits(word).take_while(|word| *word != 0);
+            set.filter_map(move |word| {
+                u16::try_from(index * 64 + word.trailing_zeros() as usize).ok().map(Var)
+            })
+        })
+    }
+
     /// How many are in it.
     pub(crate) fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()

@@ -49,7 +49,7 @@ impl From<isa::Operand> for Src {
 ///
 /// In an arena the sum of base and index is of 32 bits, and the offset is added to the address in the window: that is how
 /// the kernel accesses what pointer arithmetic and an instruction's offset make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     /// Pointer.
     pub(crate) base: Var,
@@ -64,7 +64,7 @@ pub(crate) struct Place {
 }
 
 /// A comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Test {
     /// Width of the operands.
     pub(crate) width: Width,
@@ -77,7 +77,7 @@ pub(crate) struct Test {
 }
 
 /// Which earlier and later accesses an access must stay behind or in front of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Order {
     /// None, but that it happens.
     Plain,
@@ -100,7 +100,7 @@ impl Budget {
 }
 
 /// What is done between the beginning and the end of a block. Results of 32 bits are zero-extended.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Op {
     /// `dst = a op b`.
     Alu { width: Width, op: AluOp, dst: Var, a: Var, b: Src },
@@ -173,7 +173,7 @@ pub(crate) enum Op {
 }
 
 /// What is added to the offset of a packet load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum PacketIndex {
     /// Nothing.
     None,

@@ -9,6 +9,7 @@
 mod callbacks;
 mod calls;
 mod demand;
+mod hoist;
 mod inline;
 mod layout;
 mod looks;
@@ -48,6 +49,8 @@ pub enum Pass {
     Demand,
     /// Knows which bits of values are 0, and leaves out what would clear them.
     Narrow,
+    /// Computes once what would give the same again, and in front of loops what each iteration would.
+    Hoist,
     /// Takes the iterations of counted loops from the budget ahead of time.
     Prepay,
     /// Several iterations of loops over memory at once.
@@ -62,7 +65,7 @@ pub enum Pass {
 
 impl Pass {
     /// All of them, in the order they run (first).
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Callbacks,
         Self::Inline,
         Self::Calls,
@@ -71,6 +74,7 @@ impl Pass {
         Self::Selects,
         Self::Demand,
         Self::Narrow,
+        Self::Hoist,
         Self::Prepay,
         Self::Wide,
         Self::Unroll,
@@ -88,6 +92,7 @@ impl Pass {
             Self::Slots => "slots",
             Self::Demand => "demand",
             Self::Narrow => "narrow",
+            Self::Hoist => "hoist",
             Self::Tidy => "tidy",
             Self::Selects => "selects",
             Self::Prepay => "prepay",
@@ -123,6 +128,7 @@ impl Pass {
             Self::Slots => each(&slots::run, bodies),
             Self::Demand => each(&demand::run, bodies),
             Self::Narrow => each(&narrow::run, bodies),
+            Self::Hoist => each(&hoist::run, bodies),
             Self::Tidy => each(&tidy::run, bodies),
             Self::Selects => each(&selects::run, bodies),
             Self::Prepay => each(&prepay::run, bodies),
@@ -136,13 +142,14 @@ impl Pass {
 
 /// The order in which passes run. Functions that are put in the place of their calls share slots of the stack and may use them
 /// differently, so slots become variables before, too.
-const ORDER: [Pass; 15] = {
+const ORDER: [Pass; 16] = {
     use Pass::{
-        Callbacks, Calls, Demand, Inline, Layout, Narrow, Prepay, Selects, Slots, Spill, Tidy, Unroll, Wide,
+        Callbacks, Calls, Demand, Hoist, Inline, Layout, Narrow, Prepay, Selects, Slots, Spill, Tidy, Unroll,
+        Wide,
     };
     [
-        Callbacks, Slots, Inline, Calls, Slots, Tidy, Selects, Tidy, Demand, Narrow, Prepay, Wide, Unroll,
-        Layout, Spill,
+        Callbacks, Slots, Inline, Calls, Slots, Tidy, Selects, Tidy, Demand, Narrow, Hoist, Prepay, Wide,
+        Unroll, Layout, Spill,
     ]
 };
 

@@ -7,12 +7,8 @@
 //!
 //! Nothing is assumed but how many registers the machine has. Nothing else of a body changes.
 
-use crate::analysis::{Dominators, Edges, Liveness, Loops, VarSet, reads_and_writes};
+use crate::analysis::{Dominators, Edges, Liveness, Loops, VarSet, most_live, reads_and_writes, registers};
 use crate::flow::{BlockId, Body, Var};
-
-/// Registers for variables. x86-64 has sixteen: the stack's and the frame's pointer are taken, and two are left for addresses and
-/// intermediate results. AArch64 has more, and the backend's difficulties there are smaller.
-const REGISTERS: usize = 12;
 
 /// How many times as often a block is executed as those around its loop.
 const ITERATIONS: u64 = 8;
@@ -37,8 +33,7 @@ fn crowded_out(body: &Body) -> VarSet {
     if loops.iter().next().is_none() {
         return out;
     }
-    // The address of the arena and a budget are in registers as well.
-    let registers = REGISTERS - usize::from(body.uses_arena()) - usize::from(body.budgets > 0);
+    let registers = registers(body);
     let live = Liveness::of(body, &edges);
     // These have registers of their own.
     let mut wide = out.clone();
@@ -103,14 +98,8 @@ impl<'a> Room<'a> {
 
     /// Counts what is in registers at once.
     fn count(&mut self, body: &Body) {
-        let Some(block) = body.block(self.id) else { return };
-        let mut live = self.behind.clone();
-        block.end.reads(|var| _ = live.insert(var));
-        self.most = live.len();
-        for step in block.steps.iter().rev() {
-            live.step_back(&step.op);
-            live.subtract(self.wide);
-            self.most = self.most.max(live.len());
+        if let Some(block) = body.block(self.id) {
+            self.most = most_live(block, &self.behind, self.wide);
         }
     }
 

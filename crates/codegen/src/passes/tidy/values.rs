@@ -176,6 +176,12 @@ impl Known {
                 };
                 (dst, kept)
             }
+            Op::SignExtend { width, from, dst, src } => {
+                let above = i64::from(64 - from.bits());
+                let value = calculate(Width::W64, AluOp::Lsh, self.number(Src::Var(src))?, above)?;
+                let value = calculate(Width::W64, AluOp::Arsh, value, above)?;
+                (dst, if width == Width::W32 { value & 0xffff_ffff } else { value })
+            }
             Op::Mov { width: Width::W32, dst, src } => (dst, self.number(src)? & 0xffff_ffff),
             Op::Compare { dst, test } => (dst, self.decide(test)?.into()),
             Op::Select { dst, test, yes, no } => {
