@@ -420,8 +420,17 @@ impl Insn {
 
     /// Calls `each` with every register of the instruction, what is read before what is written.
     pub(super) fn each_reg(&self, mut each: impl FnMut(Reg, Use)) {
-        let mut copy = self.clone();
-        copy.each_reg_mut(|reg, how| each(*reg, how));
+        // A copy of its arguments would be costly.
+        if let Self::Call { args, dst, .. } = self {
+            for arg in args {
+                if let Src::Reg(reg) = arg {
+                    each(*reg, Use::Read);
+                }
+            }
+            dst.iter().for_each(|reg| each(*reg, Use::Write));
+            return;
+        }
+        self.clone().each_reg_mut(|reg, how| each(*reg, how));
     }
 
     /// The machine registers that the instruction overwrites besides its result. What lives on behind it, and what is

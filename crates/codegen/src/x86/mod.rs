@@ -33,6 +33,9 @@ use spill::Spill;
 /// Attempts to hand out machine registers; each moves more to memory.
 const ATTEMPTS: usize = 32;
 
+/// Functions of more operations are left to the other backend: the time for the graph of registers grows faster than they do.
+const MOST_STEPS: usize = 12_288;
+
 /// Machine code of one function.
 pub(crate) struct Compiled {
     bytes: Vec<u8>,
@@ -84,6 +87,9 @@ fn has_instructions() -> bool {
 
 /// Compiles a function; `None` if that is left to the other backend.
 pub(crate) fn function(unit: &Unit<'_>, body: &Body, imports: &mut Imports) -> Option<Compiled> {
+    if body.steps() > MOST_STEPS {
+        return None;
+    }
     let mut function = select::function(unit, body, imports)?;
     function.order = Shape::of(&function, &body.refills).order();
     webs::split(&mut function)?;

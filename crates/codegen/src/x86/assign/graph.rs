@@ -13,12 +13,49 @@ const MOST: usize = 16_384;
 
 /// Which registers live at the same time, and which machine registers each may have.
 pub(super) struct Graph {
-    edges: HashSet<(u32, u32)>,
+    edges: Edges,
+    /// Some of them are joined with others by now.
     neighbours: Vec<Vec<Reg>>,
+    /// How many neighbours there are that are not.
+    degrees: Vec<u32>,
     allowed: Vec<Machine>,
     classes: Vec<Class>,
     /// What each was joined with, or itself.
     joined: Vec<Reg>,
+    /// The last question in which each was counted.
+    counted: Vec<u32>,
+    questions: u32,
+}
+
+/// Pairs of numbers, as bits.
+struct Edges(Vec<u64>);
+
+impl Edges {
+    /// None, of so many.
+    fn new(count: usize) -> Self {
+        Self(vec![0; (count * (count + 1) / 2).div_ceil(64)])
+    }
+
+    fn place(a: Reg, b: Reg) -> (usize, u64) {
+        let (low, high) = (a.index().min(b.index()), a.index().max(b.index()));
+        let bit = high * (high + 1) / 2 + low;
+        (bit / 64, 1 << (bit % 64))
+    }
+
+    fn contains(&self, a: Reg, b: Reg) -> bool {
+        let (word, bit) = Self::place(a, b);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    /// Whether it was not there.
+    fn insert(&mut self, a: Reg, b: Reg) -> bool {
+        let (word, bit) = Self::place(a, b);
+        self.0.get_mut(word).is_some_and(|word| {
+            let new = *word & bit == 0;
+            *word |= bit;
+            new
+        })
+    }
 }
 
 impl Graph {
@@ -29,11 +66,14 @@ impl Graph {
             return None;
         }
         let mut graph = Self {
-            edges: HashSet::new(),
+            edges: Edges::new(count),
             neighbours: vec![Vec::new(); count],
+            degrees: vec![0; count],
             allowed: function.classes.iter().map(|class| all(*class)).collect(),
             classes: function.classes.clone(),
             joined: (0..u32::try_from(count).ok()?).map(Reg).collect(),
+            counted: vec![0; count],
+            questions: 0,
         };
         let live = Liveness::of(function);
         for id in &function.order {
@@ -103,18 +143,16 @@ impl Graph {
         if a == b || self.classes.get(a.index()) != self.classes.get(b.index()) {
             return;
         }
-        if self.edges.insert((a.0.min(b.0), a.0.max(b.0))) {
-            if let Some(neighbours) = self.neighbours.get_mut(a.index()) {
-                neighbours.push(b);
-            }
-            if let Some(neighbours) = self.neighbours.get_mut(b.index()) {
-                neighbours.push(a);
+        if self.edges.insert(a, b) {
+            for (from, to) in [(a, b), (b, a)] {
+                if let (Some(neighbours), Some(degree)) =
+                    (self.neighbours.get_mut(from.index()), self.degrees.get_mut(from.index()))
+                {
+                    neighbours.push(to);
+                    *degree += 1;
+                }
             }
         }
-    }
-
-    fn are_connected(&self, a: Reg, b: Reg) -> bool {
-        self.edges.contains(&(a.0.min(b.0), a.0.max(b.0)))
     }
 
     /// What a register was joined with.
@@ -127,7 +165,8 @@ impl Graph {
 
     /// What lives at the same time; of what was joined, the one that stands for all.
     pub(super) fn neighbours(&self, reg: Reg) -> impl Iterator<Item = Reg> + '_ {
-        self.neighbours.get(reg.index()).into_iter().flatten().copied().filter(|other| self.find(*other) == *other)
+        let stands = |other: &Reg| self.joined.get(other.index()) == Some(other);
+        self.neighbours.get(reg.index()).into_iter().flatten().copied().filter(stands)
     }
 
     /// The machine registers that a register may have.
@@ -143,20 +182,33 @@ impl Graph {
     /// has as many neighbours as there are machine registers must not have more of the kind (Briggs).
     pub(super) fn join(&mut self, a: Reg, b: Reg, costs: &mut [f32]) -> Option<()> {
         let (a, b) = (self.find(a), self.find(b));
-        if a == b || self.are_connected(a, b) {
+        if a == b || self.edges.contains(a, b) {
             return None;
         }
         let allowed = self.allowed(a) & self.allowed(b);
-        let both: HashSet<Reg> = self.neighbours(a).chain(self.neighbours(b)).collect();
-        let significant = both.iter().filter(|reg| self.degree(**reg) >= self.colours(**reg)).count();
-        if significant >= allowed.count_ones() as usize {
+        self.questions += 1;
+        let mut significant = 0;
+        for reg in [a, b] {
+            for index in 0..self.neighbours.get(reg.index())?.len() {
+                let other = *self.neighbours.get(reg.index())?.get(index)?;
+                let counted = self.counted.get_mut(other.index())?;
+                let seen = std::mem::replace(counted, self.questions) == self.questions;
+                let stands = self.joined.get(other.index()) == Some(&other);
+                significant += u32::from(!seen && stands && self.degree(other) >= self.colours(other));
+            }
+        }
+        if significant >= allowed.count_ones() {
             return None;
         }
-        let moved: Vec<_> = self.neighbours(b).collect();
-        for other in moved {
-            self.connect(a, other);
-        }
         *self.joined.get_mut(b.index())? = a;
+        for other in std::mem::take(self.neighbours.get_mut(b.index())?) {
+            if self.joined.get(other.index()) == Some(&other) {
+                // It loses one neighbour, and gets the other one, if it is new.
+                let degree = self.degrees.get_mut(other.index())?;
+                *degree = degree.saturating_sub(1);
+                self.connect(a, other);
+            }
+        }
         *self.allowed.get_mut(a.index())? = allowed;
         let cost = *costs.get(b.index())?;
         *costs.get_mut(a.index())? += cost;
@@ -164,7 +216,7 @@ impl Graph {
     }
 
     fn degree(&self, reg: Reg) -> usize {
-        self.neighbours(reg).count()
+        self.degrees.get(reg.index()).map_or(0, |degree| *degree as usize)
     }
 
     /// An order in which to take registers from the graph: the last one is to be coloured first. What has fewer neighbours than machine

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use isa::Width;
 
 use super::insn::{Block, BlockId, Class, End, Function, Insn, Reg, Slot, Src, Use};
-use super::live::Liveness;
+use super::live::{Liveness, Set};
 use super::order::{Shape, outer, own};
 use crate::analysis::LoopId;
 use crate::flow::At;
@@ -41,6 +41,8 @@ struct Edit<'a> {
     function: &'a mut Function,
     shape: &'a Shape,
     live: Liveness,
+    /// The blocks that each of the registers is in.
+    mentions: HashMap<Reg, Vec<BlockId>>,
     /// Blocks before loops, by their headers.
     before: HashMap<BlockId, BlockId>,
     /// Blocks on edges.
@@ -82,7 +84,9 @@ impl Spill {
     pub(super) fn spill(&mut self, function: &mut Function, shape: &Shape, regs: &[Reg]) -> Option<()> {
         let numbers = numbers(function);
         let live = Liveness::of(function);
-        let mut edit = Edit { function, shape, live, before: HashMap::new(), between: HashMap::new() };
+        let mentions = mentions(function, regs);
+        let (before, between) = (HashMap::new(), HashMap::new());
+        let mut edit = Edit { function, shape, live, mentions, before, between };
         for &reg in regs {
             match numbers.get(reg.index()) {
                 Some(Written::Number(number)) => self.everywhere(&mut edit, reg, Home::Number(*number), &[]),
@@ -119,7 +123,7 @@ impl Spill {
         let header = self.regions.get(&reg).map(|header| outer(*header));
         let region = header.and_then(|header| loops.iter().find(|(_, l)| l.header == header)).map(|(id, _)| id);
         let mut found: Vec<(LoopId, f32, bool)> = Vec::new();
-        for id in &edit.function.order {
+        for id in edit.mentions.get(&reg).into_iter().flatten() {
             let Some(block) = edit.function.block(*id) else { continue };
             let (mut uses, mut written) = (0.0, false);
             for (insn, _) in &block.insns {
@@ -164,7 +168,7 @@ impl Spill {
 
     /// Reads and writes a register's home instead of it, but for the blocks of some loops.
     fn everywhere(&mut self, edit: &mut Edit<'_>, reg: Reg, home: Home, but: &[LoopId]) {
-        for id in edit.function.order.clone() {
+        for id in edit.mentions.get(&reg).cloned().unwrap_or_default() {
             if but.iter().any(|l| edit.shape.loops.contains(*l, outer(id))) {
                 continue;
             }
@@ -186,7 +190,7 @@ impl Edit<'_> {
     /// Has a register that was moved to memory be in another one in a loop.
     fn give_register(&mut self, id: LoopId, reg: Reg, inside: Reg, slot: Slot) -> Option<()> {
         let header = self.shape.loops.get(id)?.header;
-        let blocks: Vec<_> = self.function.order.clone();
+        let blocks = self.mentions.get(&reg).cloned().unwrap_or_default();
         let blocks = blocks.into_iter().filter(|block| self.shape.loops.contains(id, outer(*block)));
         let mut written = false;
         let mut exits = Vec::new();
@@ -293,6 +297,27 @@ impl Edit<'_> {
 
 fn empty(end: End, at: At, cold: bool) -> Block {
     Block { insns: Vec::new(), end, at, cold }
+}
+
+/// The blocks that some registers are in.
+fn mentions(function: &Function, regs: &[Reg]) -> HashMap<Reg, Vec<BlockId>> {
+    let mut wanted = Set::empty(function.classes.len());
+    regs.iter().for_each(|reg| _ = wanted.insert(*reg));
+    let mut found: HashMap<Reg, Vec<BlockId>> = HashMap::new();
+    for id in &function.order {
+        let Some(block) = function.block(*id) else { continue };
+        let mut note = |reg: Reg| {
+            if wanted.contains(reg) {
+                let blocks = found.entry(reg).or_default();
+                if blocks.last() != Some(id) {
+                    blocks.push(*id);
+                }
+            }
+        };
+        block.insns.iter().for_each(|(insn, _)| insn.each_reg(|reg, _| note(reg)));
+        block.end.each_reg(note);
+    }
+    found
 }
 
 /// What is written to a register.
