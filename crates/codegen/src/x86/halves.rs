@@ -18,7 +18,8 @@ pub(super) fn run(function: &mut Function, shape: &Shape) {
         for (insn, _) in &mut block.insns {
             let Some(dst) = insn.result_only() else { continue };
             let index = dst.index();
-            if !read.get(index).is_some_and(|read| *read) && gains.get(index).is_some_and(|gain| *gain > 0.0) {
+            if !read.get(index).is_some_and(|read| *read) && gains.get(index).is_some_and(|gain| *gain > 0.0)
+            {
                 clear(insn);
             }
         }
@@ -195,7 +196,6 @@ fn clears(insn: &Insn, clear: &[bool]) -> bool {
         | Insn::Load { signed: false, size: Size::B | Size::H | Size::W, .. }
         | Insn::Set { .. }
         | Insn::TrailingZeros { .. }
-        | Insn::CountBits { .. }
         | Insn::SignBits { .. } => true,
         Insn::Mov { src: Src::Imm(number), .. } => u32::try_from(*number).is_ok(),
         Insn::Mov { src: Src::Reg(src), .. } => is_clear(src),

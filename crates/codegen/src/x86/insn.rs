@@ -168,8 +168,6 @@ pub(super) enum Insn {
     SwapBytes { size: Size, dst: Reg, src: Reg },
     /// `dst =` the number of zeros below the lowest bit of `src` that is set, of 64 bits.
     TrailingZeros { dst: Reg, src: Reg },
-    /// `dst =` the number of bits of `src` that are set.
-    CountBits { dst: Reg, src: Reg },
     /// `dst =` the upper half of the product of 64 bits and 64 bits without sign.
     MulHigh { dst: Reg, a: Reg, b: Reg },
     /// `dst = a / b` or `a % b` by BPF's rules for 0 and -1. `b` is a register.
@@ -185,7 +183,14 @@ pub(super) enum Insn {
     /// Read-modify-write by `add`, `or`, `and`, `xor`, without a result; or by `add` or `xchg` with one.
     Atomic { size: Size, op: AtomicOp, dst: Option<Reg>, address: Address, src: Reg, access: Access },
     /// Compare and exchange.
-    CompareExchange { size: Size, dst: Option<Reg>, address: Address, expected: Reg, src: Reg, access: Access },
+    CompareExchange {
+        size: Size,
+        dst: Option<Reg>,
+        address: Address,
+        expected: Reg,
+        src: Reg,
+        access: Access,
+    },
     /// Read-modify-write by `or`, `and`, `xor` with a result, of memory that is there.
     AtomicLoop { size: Size, op: AtomicOp, dst: Reg, address: Address, src: Reg },
     /// `dst = callee(context, args)`. Arguments are registers, slots, or numbers; there are at most 6.
@@ -340,7 +345,9 @@ impl Insn {
                 src.each_reg_mut(|reg| each(reg, Read));
                 each(dst, Write);
             }
-            Self::ToSlot { src, .. } | Self::SlotAlu { b: src, .. } => src.each_reg_mut(|reg| each(reg, Read)),
+            Self::ToSlot { src, .. } | Self::SlotAlu { b: src, .. } => {
+                src.each_reg_mut(|reg| each(reg, Read))
+            }
             Self::Alu { dst, a, b, .. } | Self::Shift { dst, a, by: b, .. } => {
                 each(a, Read);
                 b.each_reg_mut(|reg| each(reg, Read));
@@ -358,7 +365,6 @@ impl Insn {
             Self::Neg { dst, src, .. }
             | Self::SwapBytes { dst, src, .. }
             | Self::TrailingZeros { dst, src }
-            | Self::CountBits { dst, src }
             | Self::WideMov { dst, src }
             | Self::ToWide { dst, src }
             | Self::FromWide { dst, src }
@@ -544,7 +550,6 @@ impl Insn {
             | Self::Extend { dst, .. }
             | Self::SwapBytes { dst, .. }
             | Self::TrailingZeros { dst, .. }
-            | Self::CountBits { dst, .. }
             | Self::MulHigh { dst, .. }
             | Self::Div { dst, .. }
             | Self::Select { dst, .. }

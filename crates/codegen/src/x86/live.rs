@@ -100,8 +100,7 @@ impl Liveness {
                 let Some(block) = function.block(*id) else { continue };
                 for next in block.end.successors() {
                     let Some(behind) = entries.get(next.index()).cloned() else { continue };
-                    if let (Some(entry), Some(writes)) =
-                        (entries.get_mut(id.index()), writes.get(id.index()))
+                    if let (Some(entry), Some(writes)) = (entries.get_mut(id.index()), writes.get(id.index()))
                     {
                         changed |= entry.extend_without(&behind, writes);
                     }

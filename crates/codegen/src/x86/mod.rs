@@ -76,7 +76,6 @@ pub(crate) fn can_compile(machine: Machine, options: &Options, effort: Effort) -
 fn has_instructions() -> bool {
     std::arch::is_x86_feature_detected!("bmi1")
         && std::arch::is_x86_feature_detected!("bmi2")
-        && std::arch::is_x86_feature_detected!("popcnt")
         && std::arch::is_x86_feature_detected!("sse4.1")
 }
 
@@ -126,10 +125,7 @@ pub(crate) fn function(unit: &Unit<'_>, body: &Body, imports: &mut Imports) -> O
                     stack_bytes: emitted.stack,
                 });
             }
-            Assignment::Crowded(regs) => {
-
-                spill.spill(&mut function, &shape, &regs)?
-            }
+            Assignment::Crowded(regs) => spill.spill(&mut function, &shape, &regs)?,
         }
     }
     None

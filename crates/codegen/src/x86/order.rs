@@ -5,7 +5,7 @@ use crate::analysis::{Dominators, Edges, Loops};
 use crate::flow::{self, Body, Src as BodySrc, Test as BodyTest, Var};
 
 /// How many times as often a block of a loop is executed as those around the loop.
-const ITERATIONS: f32 = 8.0;
+pub(super) const ITERATIONS: f32 = 16.0;
 /// Loops in more loops than these count as if they were in no more.
 const DEPTH: usize = 5;
 /// How often what is rarely executed is, beside the rest.

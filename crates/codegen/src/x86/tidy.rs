@@ -62,7 +62,8 @@ impl Local<'_> {
         let mut unchanged = true;
         insn.each_reg(|read, how| {
             // A register that was written over what it was made of is not there any more.
-            unchanged &= how == Use::Write || read != reg && self.written.get(&read).is_none_or(|last| last <= at);
+            unchanged &=
+                how == Use::Write || read != reg && self.written.get(&read).is_none_or(|last| last <= at);
         });
         unchanged.then_some(insn)
     }
@@ -77,7 +78,9 @@ impl Local<'_> {
             return None;
         };
         let shift = |reg: Reg, wanted: Shift| match *self.written_by(reg)? {
-            Insn::Shift { op, width: w, a, by: Src::Imm(by), .. } if op == wanted && w == width => Some((a, by)),
+            Insn::Shift { op, width: w, a, by: Src::Imm(by), .. } if op == wanted && w == width => {
+                Some((a, by))
+            }
             _ => None,
         };
         let bits = if width == Width::W32 { 32 } else { 64 };
@@ -125,7 +128,8 @@ impl Local<'_> {
                     Insn::Alu { op: Alu::Add, width: w, a, b: Src::Reg(b), .. }
                         if w == width || width == Width::W32 =>
                     {
-                        let address = Address { base: a, index: Some((b, 0)), offset: i32::try_from(number).ok()? };
+                        let address =
+                            Address { base: a, index: Some((b, 0)), offset: i32::try_from(number).ok()? };
                         Some(Insn::Lea { width, dst, address })
                     }
                     Insn::Lea { width: w, address, .. } if w == width || width == Width::W32 => {
@@ -236,7 +240,8 @@ fn drop_unread(function: &mut Function) -> Vec<u32> {
 fn fold_test(function: &mut Function, id: super::insn::BlockId, reads: &[u32]) {
     let Some(block) = function.block(id) else { return };
     let End::Branch { test, yes, no } = block.end else { return };
-    let Test { cc: Cc::Equal | Cc::NotEqual, and: false, a: Src::Reg(tested), b: Src::Imm(0), .. } = test else {
+    let Test { cc: Cc::Equal | Cc::NotEqual, and: false, a: Src::Reg(tested), b: Src::Imm(0), .. } = test
+    else {
         return;
     };
     let Some((Insn::Alu { op: Alu::And, width, dst, a, b }, _)) = block.insns.last() else { return };

@@ -24,8 +24,6 @@ use crate::limits;
 /// Operations of the longest bodies that are laid out twice and four times.
 const TWICE: usize = 32;
 const FOUR_TIMES: usize = 16;
-/// The most values that copies may load together, if nothing stores them: more would not find registers.
-const LOADED: usize = 6;
 /// A function of fewer operations may grow as if it had so many.
 const SMALL: usize = 128;
 
@@ -110,8 +108,7 @@ fn copies(body: &Body, shape: &Shape) -> Option<u32> {
     };
     match shape.size {
         _ if !blocks.all(worth) => None,
-        // What is computed from values that were loaded, the backend puts behind all loads.
-        size if size <= FOUR_TIMES && 4 * shape.loads <= LOADED => Some(4),
+        size if size <= FOUR_TIMES => Some(4),
         size if size <= TWICE => Some(2),
         _ => None,
     }

@@ -237,7 +237,8 @@ impl Graph {
         let mut easy = Vec::new();
         let mut hard = HashSet::new();
         for &reg in nodes.iter().filter(|reg| !hopeless.contains(reg)) {
-            let degree = self.neighbours(reg).filter(|other| !gone.get(other.index()).is_some_and(|g| *g)).count();
+            let degree =
+                self.neighbours(reg).filter(|other| !gone.get(other.index()).is_some_and(|g| *g)).count();
             if let Some(entry) = degrees.get_mut(reg.index()) {
                 *entry = degree;
             }

@@ -316,11 +316,6 @@ impl Emitter<'_> {
         self.asm.put(Instruction::with2(Code::Tzcnt_r64_rm64, dst, src));
     }
 
-    pub(super) fn count_bits(&mut self, dst: Reg, src: Reg) {
-        let (dst, src) = (self.reg(dst).r64(), self.reg(src).r64());
-        self.asm.put(Instruction::with2(Code::Popcnt_r64_rm64, dst, src));
-    }
-
     pub(super) fn mul_high(&mut self, dst: Reg, a: Reg, b: Reg) {
         let (dst, a, b) = (self.reg(dst).r64(), self.reg(a), self.reg(b).r64());
         self.copy(Width::W64, Gpr::RDX, a);

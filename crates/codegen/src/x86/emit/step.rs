@@ -37,7 +37,6 @@ impl Emitter<'_> {
             Insn::Extend { from, signed, width, dst, src } => self.extend(from, signed, width, dst, src),
             Insn::SwapBytes { size, dst, src } => self.swap_bytes(size, dst, src),
             Insn::TrailingZeros { dst, src } => self.trailing_zeros(dst, src),
-            Insn::CountBits { dst, src } => self.count_bits(dst, src),
             Insn::MulHigh { dst, a, b } => self.mul_high(dst, a, b),
             Insn::Div { width, signed, remainder, dst, a, b } => {
                 self.div(width, signed, remainder, dst, a, b);

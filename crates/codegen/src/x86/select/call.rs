@@ -31,7 +31,8 @@ impl Select<'_> {
                 return Some(());
             }
             Some(InPlace::OnMap { helper, map, args: chosen }) => {
-                let [b, c, d] = chosen.map(|index| args.get(index).map_or(Src::Imm(0), |var| self.passed(*var)));
+                let [b, c, d] =
+                    chosen.map(|index| args.get(index).map_or(Src::Imm(0), |var| self.passed(*var)));
                 let index = Src::Imm(i64::from(map));
                 self.runtime_call(Import::OnMap(helper), [index, b, c, d, d], Some(result));
                 return Some(());

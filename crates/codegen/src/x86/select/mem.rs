@@ -152,8 +152,7 @@ impl Select<'_> {
             Memory::Proven => Some(Way::Native { address: self.sum(place), access: Access::Safe }),
             Memory::Arena => {
                 let pointer = self.arena_pointer(place);
-                let address =
-                    Address { base: self.window, index: Some((pointer, 0)), offset: place.offset };
+                let address = Address { base: self.window, index: Some((pointer, 0)), offset: place.offset };
                 Some(Way::Native { address, access: Access::Arena })
             }
             Memory::Kernel => Some(Way::Guarded { address: self.sum(place) }),

@@ -13,7 +13,7 @@ use isa::Width;
 
 use super::insn::{Block, BlockId, Class, End, Function, Insn, Reg, Slot, Src, Use};
 use super::live::{Liveness, Set};
-use super::order::{Shape, outer, own};
+use super::order::{ITERATIONS, Shape, outer, own};
 use crate::analysis::LoopId;
 use crate::flow::At;
 use place::{Home, rewrite};
@@ -121,7 +121,8 @@ impl Spill {
     fn loops_worth_a_register(&self, edit: &Edit<'_>, reg: Reg) -> Vec<LoopId> {
         let loops = &edit.shape.loops;
         let header = self.regions.get(&reg).map(|header| outer(*header));
-        let region = header.and_then(|header| loops.iter().find(|(_, l)| l.header == header)).map(|(id, _)| id);
+        let region =
+            header.and_then(|header| loops.iter().find(|(_, l)| l.header == header)).map(|(id, _)| id);
         let mut found: Vec<(LoopId, f32, bool)> = Vec::new();
         for id in edit.mentions.get(&reg).into_iter().flatten() {
             let Some(block) = edit.function.block(*id) else { continue };
@@ -146,7 +147,9 @@ impl Spill {
             // The outermost loop around the block that is inside of the region.
             let mut at = loops.innermost(outer(*id));
             let mut child = None;
-            while at != region && let Some(around) = at {
+            while at != region
+                && let Some(around) = at
+            {
                 child = Some(around);
                 at = loops.get(around).and_then(|l| l.parent);
             }
@@ -160,7 +163,7 @@ impl Spill {
         }
         let worth = |(id, uses, written): &(LoopId, f32, bool)| {
             let header = loops.get(*id).and_then(|l| own(l.header));
-            let entered = header.map_or(1.0, |header| edit.shape.weight(header)) / 8.0;
+            let entered = header.map_or(1.0, |header| edit.shape.weight(header)) / ITERATIONS;
             *uses > WORTH * entered * if *written { 1.0 + WRITE } else { 1.0 }
         };
         found.into_iter().filter(worth).map(|(id, ..)| id).collect()
