@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use isa::Width;
+use isa::{Size, Width};
 
 use super::insn::{Address, Alu, Cc, End, Function, Insn, Reg, Shift, Src, Test, Use};
 use crate::flow::At;
@@ -53,7 +53,34 @@ impl Local<'_> {
     }
 
     fn better(&self, insn: &Insn) -> Option<Insn> {
-        self.rotation(insn).or_else(|| self.complement(insn)).or_else(|| self.sum(insn))
+        self.low_half(insn)
+            .or_else(|| self.rotation(insn))
+            .or_else(|| self.complement(insn))
+            .or_else(|| self.sum(insn))
+    }
+
+    /// An instruction that reads low halves only, without a copy of one.
+    fn low_half(&self, insn: &Insn) -> Option<Insn> {
+        match insn {
+            Insn::Alu { width: Width::W32, .. }
+            | Insn::Lea { width: Width::W32, .. }
+            | Insn::Mov { width: Width::W32, .. }
+            | Insn::Shift { width: Width::W32, .. }
+            | Insn::Extend { from: Size::B | Size::H | Size::W, .. } => {}
+            _ => return None,
+        }
+        let mut better = insn.clone();
+        let mut changed = false;
+        better.each_reg_mut(|reg, how| {
+            if how != Use::Write
+                && self.is_read_once(*reg)
+                && let Some(Insn::Mov { src: Src::Reg(src), .. }) = self.written_by(*reg)
+            {
+                *reg = *src;
+                changed = true;
+            }
+        });
+        changed.then_some(better)
     }
 
     /// What wrote a register, if what that read is still there.
