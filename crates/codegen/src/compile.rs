@@ -39,11 +39,11 @@ pub(crate) fn compile(source: Source<'_>, options: &Options) -> Result<Compiled,
         let inlined = core::mem::take(&mut body.inlined);
         let effort = limits::effort(&body);
         if x86::can_compile(machine, options, effort)
-            && let Some(code) = x86::function(&unit, &body, &mut imports)
+            && let Some(written) = x86::function(&unit, &body, &mut imports)
         {
-            stack_bytes += code.stack_bytes;
+            stack_bytes += written.stack;
             limits::check(subprogram, "bytes of native stack", stack_bytes, limits::STACK_BYTES)?;
-            text.append(source, subprogram, &code.as_code(), &inlined)?;
+            text.append(source, subprogram, &written.code, &inlined)?;
             continue;
         }
         lower::function(&unit, &body, &mut imports, backend.empty(), &mut scratch)?;

@@ -1,5 +1,7 @@
 //! Puts the functions of a program one behind the other and resolves what they say of each other.
 
+use std::borrow::Cow;
+
 use cranelift_codegen::ir::function::FunctionParameters;
 use cranelift_codegen::ir::{ExternalName, UserExternalName};
 use cranelift_codegen::{CompiledCode, FinalizedMachReloc, FinalizedRelocTarget};
@@ -36,7 +38,7 @@ pub(crate) struct Text {
 /// The code of one function and what is known of it. Offsets are from its beginning.
 pub(crate) struct Code<'a> {
     /// Instructions, and perhaps constants behind them.
-    pub(crate) bytes: &'a [u8],
+    pub(crate) bytes: Cow<'a, [u8]>,
     /// Bytes of instructions.
     pub(crate) length: u32,
     /// Where the code of each operation begins.
@@ -99,7 +101,7 @@ impl<'a> Code<'a> {
         let locations = code.buffer.get_srclocs_sorted();
         let traps = code.buffer.traps().iter().filter(|t| [ARENA_TRAP, PROBE_TRAP].contains(&t.code));
         Ok(Self {
-            bytes: code.code_buffer(),
+            bytes: code.code_buffer().into(),
             // Constants may follow the instructions; only these have locations, be it the one that says nothing.
             length: locations.iter().map(|l| l.end).max().unwrap_or(0),
             locations: locations.iter().filter_map(|l| Some((l.start, lower::located(l.loc)?))).collect(),
@@ -160,7 +162,7 @@ impl Text {
         self.bytes.resize(aligned, self.machine.padding());
         let end = aligned.saturating_add(code.bytes.len());
         limits::check(subprogram, "bytes of machine code", end as u64, limits::TEXT_BYTES)?;
-        self.bytes.extend_from_slice(code.bytes);
+        self.bytes.extend_from_slice(&code.bytes);
         let start = u32::try_from(aligned).unwrap_or(u32::MAX);
         let moved = |reference: &Reference| Reference { at: start + reference.at, ..*reference };
         self.references.extend(code.references.iter().map(|reference| (subprogram, moved(reference))));
@@ -208,7 +210,7 @@ impl Text {
             let inlined = line.and_then(|l| l.inlined);
             let refused = CompileError::UnskippableAccess { at, offset };
             let insn = source.program().code.get(at).ok_or(refused)?;
-            let site = faults::site(self.machine, code.bytes, offset, at, insn, probe)?;
+            let site = faults::site(self.machine, &code.bytes, offset, at, insn, probe)?;
             let (offset, resume) = (start + site.offset, start + site.resume);
             self.faults.push(FaultSite { offset, resume, inlined, ..site });
         }

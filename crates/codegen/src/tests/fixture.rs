@@ -17,7 +17,7 @@ use crate::source::Source;
 use crate::{CompileError, Compiled, Options, Pass, PassSet};
 
 /// Code that is the same on every x86-64. Tests for AArch64 are of atomic operations that are one instruction.
-const BASELINE: bool = cfg!(target_arch = "x86_64");
+pub(super) const BASELINE: bool = cfg!(target_arch = "x86_64");
 
 /// The kernel functions of all programs.
 const KFUNCS: [&str; 4] = ["some_kfunc", "bpf_iter_num_new", "bpf_iter_num_next", "bpf_iter_num_destroy"];
@@ -67,9 +67,9 @@ impl Fixture {
     }
 
     /// Every call a call.
-    pub(super) fn compile_with_calls(&self) -> Result<Compiled, CompileError> {
+    pub(super) fn compile_with_calls(&self, baseline: bool) -> Result<Compiled, CompileError> {
         let passes = PassSet::ALL.without(Pass::Inline).without(Pass::Calls).without(Pass::Callbacks);
-        crate::compile::compile(self.source(), &Options { passes, baseline: BASELINE, ..Options::default() })
+        crate::compile::compile(self.source(), &Options { passes, baseline, ..Options::default() })
     }
 
     /// As the program says, by no pass.

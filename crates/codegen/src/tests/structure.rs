@@ -110,7 +110,7 @@ fn return_addresses_lead_to_their_call() {
         exit
     ",
     );
-    let compiled = fixture.compile_with_calls().unwrap();
+    let compiled = fixture.compile_with_calls(super::fixture::BASELINE).unwrap();
     check(&fixture, &compiled);
     let calls: Vec<_> = compiled
         .disassemble()

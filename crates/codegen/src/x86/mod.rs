@@ -19,14 +19,13 @@ mod spill;
 mod tidy;
 mod webs;
 
-use crate::flow::{At, Body};
-use crate::link::{self, Code};
+use crate::Options;
+use crate::flow::Body;
 use crate::lower::{Imports, Unit};
 use crate::machine::{Effort, Machine};
-use crate::reloc::Form;
-use crate::{FrameStep, Options};
 use assign::Assignment;
-use emit::Target;
+use emit::Emitted;
+use live::Liveness;
 use order::Shape;
 use spill::Spill;
 
@@ -35,32 +34,6 @@ const ATTEMPTS: usize = 32;
 
 /// Functions of more operations are left to the other backend: the time for the graph of registers grows faster than they do.
 const MOST_STEPS: usize = 12_288;
-
-/// Machine code of one function.
-pub(crate) struct Compiled {
-    bytes: Vec<u8>,
-    length: u32,
-    locations: Vec<(u32, At)>,
-    traps: Vec<(u32, bool)>,
-    references: Vec<link::Reference>,
-    frame: Vec<FrameStep>,
-    /// Bytes of native stack that it takes.
-    pub(crate) stack_bytes: u64,
-}
-
-impl Compiled {
-    /// To be put behind the others.
-    pub(crate) fn as_code(&self) -> Code<'_> {
-        Code {
-            bytes: &self.bytes,
-            length: self.length,
-            locations: self.locations.clone(),
-            traps: self.traps.clone(),
-            references: self.references.clone(),
-            frame: self.frame.clone(),
-        }
-    }
-}
 
 /// Whether functions of a program may be compiled here at all: the machine has the instructions, and accesses to the arena are
 /// instructions.
@@ -72,20 +45,22 @@ pub(crate) fn can_compile(machine: Machine, options: &Options, effort: Effort) -
         && has_instructions()
 }
 
+/// Whether this machine has the instructions that the code uses.
 #[cfg(target_arch = "x86_64")]
-fn has_instructions() -> bool {
+pub(crate) fn has_instructions() -> bool {
     std::arch::is_x86_feature_detected!("bmi1")
         && std::arch::is_x86_feature_detected!("bmi2")
         && std::arch::is_x86_feature_detected!("sse4.1")
 }
 
+/// Whether this machine has the instructions that the code uses.
 #[cfg(not(target_arch = "x86_64"))]
-fn has_instructions() -> bool {
+pub(crate) fn has_instructions() -> bool {
     false
 }
 
 /// Compiles a function; `None` if that is left to the other backend.
-pub(crate) fn function(unit: &Unit<'_>, body: &Body, imports: &mut Imports) -> Option<Compiled> {
+pub(crate) fn function(unit: &Unit<'_>, body: &Body, imports: &mut Imports) -> Option<Emitted> {
     if body.steps() > MOST_STEPS {
         return None;
     }
@@ -100,32 +75,12 @@ pub(crate) fn function(unit: &Unit<'_>, body: &Body, imports: &mut Imports) -> O
         let shape = Shape::of(&function, &body.refills);
         function.order = shape.order();
         let costs = spill.costs(&function, &shape);
-        let done = assign::assign(&function, &shape, &costs);
-
-        match done? {
+        let live = Liveness::of(&function);
+        match assign::assign(&function, &shape, &live, &costs)? {
             Assignment::Complete(assigned) => {
-                let emitted = emit::emit(&function, &assigned, &mut |stub| imports.stub(stub)).ok()?;
-                let to = |target| match target {
-                    Target::Subprogram(index) => link::Target::Subprogram(index),
-                    Target::Stub(number) => link::Target::Stub(number),
-                };
-                let references = emitted.references.iter().map(|reference| link::Reference {
-                    form: Form::Distance,
-                    at: reference.at,
-                    to: to(reference.to),
-                    addend: -4,
-                });
-                return Some(Compiled {
-                    references: references.collect(),
-                    bytes: emitted.bytes,
-                    length: emitted.code_bytes,
-                    locations: emitted.locations,
-                    traps: emitted.traps,
-                    frame: emitted.frame,
-                    stack_bytes: emitted.stack,
-                });
+                return emit::emit(&function, &assigned, &mut |stub| imports.stub(stub)).ok();
             }
-            Assignment::Crowded(regs) => spill.spill(&mut function, &shape, &regs)?,
+            Assignment::Crowded(regs) => spill.spill(&mut function, &shape, live, &regs)?,
         }
     }
     None

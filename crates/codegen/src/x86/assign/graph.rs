@@ -60,7 +60,7 @@ impl Edges {
 
 impl Graph {
     /// Of a function; `None` if it is too large.
-    pub(super) fn of(function: &Function) -> Option<Self> {
+    pub(super) fn of(function: &Function, live: &Liveness) -> Option<Self> {
         let count = function.classes.len();
         if count > MOST {
             return None;
@@ -75,7 +75,6 @@ impl Graph {
             counted: vec![0; count],
             questions: 0,
         };
-        let live = Liveness::of(function);
         for id in &function.order {
             let block = function.block(*id)?;
             let mut now = live.behind(function, *id);

@@ -7,6 +7,7 @@
 mod graph;
 
 use super::insn::{Class, Function, Insn, Machine, Reg, Src};
+use super::live::Liveness;
 use super::order::Shape;
 use graph::Graph;
 
@@ -43,8 +44,13 @@ enum Wanted {
 }
 
 /// Assigns machine registers. `costs` is what it would cost to have each in memory.
-pub(super) fn assign(function: &Function, shape: &Shape, costs: &[f32]) -> Option<Assignment> {
-    let mut graph = Graph::of(function)?;
+pub(super) fn assign(
+    function: &Function,
+    shape: &Shape,
+    live: &Liveness,
+    costs: &[f32],
+) -> Option<Assignment> {
+    let mut graph = Graph::of(function, live)?;
     let affinities = affinities(function, shape);
     let mut copies: Vec<_> = affinities.iter().filter(|affinity| affinity.copy).collect();
     copies.sort_by(|a, b| b.weight.total_cmp(&a.weight));

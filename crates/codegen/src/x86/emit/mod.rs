@@ -29,44 +29,17 @@ use self::encode::{Assembler, Gpr, Label};
 use self::frame::Frame;
 use super::insn::{Access, Address, BlockId, Function, Reg, Slot};
 use crate::flow::At;
+use crate::link::{Code, Reference, Target};
 use crate::lower::stub::StubOf;
+use crate::reloc::Form;
 use crate::unwind::{FrameChange, FrameStep};
 
-/// What code refers to outside the function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::x86) enum Target {
-    /// A subprogram, by its index.
-    Subprogram(usize),
-    /// A stub, by the number that the caller gave it.
-    Stub(usize),
-}
-
-/// A field of 4 bytes that holds the distance of its end from the target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::x86) struct Reference {
-    /// Offset of the field.
-    pub(in crate::x86) at: u32,
-    /// The target.
-    pub(in crate::x86) to: Target,
-}
-
-/// The bytes of a function. Offsets are from its start.
-#[derive(Debug)]
-pub(in crate::x86) struct Emitted {
-    /// The code, and the constants behind it.
-    pub(in crate::x86) bytes: Vec<u8>,
-    /// How many of them are code.
-    pub(in crate::x86) code_bytes: u32,
-    /// Where the code of each begins, ascending.
-    pub(in crate::x86) locations: Vec<(u32, At)>,
-    /// The machine instructions that may meet a missing page, ascending, and whether nobody is told.
-    pub(in crate::x86) traps: Vec<(u32, bool)>,
-    /// What the linker has to fill in.
-    pub(in crate::x86) references: Vec<Reference>,
-    /// How the frame is built.
-    pub(in crate::x86) frame: Vec<FrameStep>,
+/// A function that is written.
+pub(crate) struct Emitted {
+    /// Its code.
+    pub(crate) code: Code<'static>,
     /// Bytes of stack that the function takes, with its return address.
-    pub(in crate::x86) stack: u64,
+    pub(crate) stack: u64,
 }
 
 /// Why a function cannot be written.
@@ -274,17 +247,17 @@ impl Emitter<'_> {
             let field = encoded.offset(index + 1).checked_sub(4).ok_or(EmitError::Far)?;
             let written = bytes.get_mut(field as usize..).and_then(<[u8]>::first_chunk_mut::<4>);
             *written.ok_or(EmitError::Far)? = [0; 4];
-            references.push(Reference { at: field, to });
+            references.push(Reference { form: Form::Distance, at: field, to, addend: -4 });
         }
         let step = |(index, change)| FrameStep { offset: encoded.offset(index), change };
-        Ok(Emitted {
-            bytes,
-            code_bytes: encoded.code_bytes,
+        let code = Code {
+            bytes: bytes.into(),
+            length: encoded.code_bytes,
             locations: self.locations.iter().map(|(index, at)| (encoded.offset(*index), *at)).collect(),
             traps: self.traps.iter().map(|(index, probe)| (encoded.offset(*index), *probe)).collect(),
             references,
             frame: self.steps.into_iter().map(step).collect(),
-            stack,
-        })
+        };
+        Ok(Emitted { code, stack })
     }
 }

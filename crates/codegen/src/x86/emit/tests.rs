@@ -55,7 +55,7 @@ fn text(emitted: &Emitted, from: u32, to: u32) -> Vec<String> {
     options.set_small_hex_numbers_in_decimal(false);
     options.set_rip_relative_addresses(true);
     options.set_show_branch_size(false);
-    let bytes = emitted.bytes.get(from as usize..to as usize).unwrap();
+    let bytes = emitted.code.bytes.get(from as usize..to as usize).unwrap();
     Decoder::with_ip(64, bytes, u64::from(from), DecoderOptions::NONE)
         .iter()
         .map(|instruction| {
@@ -68,8 +68,8 @@ fn text(emitted: &Emitted, from: u32, to: u32) -> Vec<String> {
 
 /// The code that belongs to one instruction, in the order of its places.
 fn of(emitted: &Emitted, insn: u32) -> Vec<String> {
-    let ends = emitted.locations.iter().skip(1).map(|(offset, _)| *offset).chain([emitted.code_bytes]);
-    let stretches = emitted.locations.iter().zip(ends).filter(|((_, place), _)| *place == at(insn));
+    let ends = emitted.code.locations.iter().skip(1).map(|(offset, _)| *offset).chain([emitted.code.length]);
+    let stretches = emitted.code.locations.iter().zip(ends).filter(|((_, place), _)| *place == at(insn));
     stretches.flat_map(|((from, _), to)| text(emitted, *from, to)).collect()
 }
 
@@ -153,23 +153,23 @@ fn large_numbers_lie_behind_the_code() {
     let or = |dst, value| Insn::Alu { op: Alu::Or, width: W64, dst, a: RCX, b: Src::Imm(value) };
     let insns = vec![or(RAX, 0x1122_3344_5566_7788), or(RCX, 0x1122_3344_5566_7788), or(RCX, i64::MAX)];
     let emitted = emitted(vec![block(insns, End::Trap)]);
-    let constants = &emitted.bytes[emitted.code_bytes as usize..];
+    let constants = &emitted.code.bytes[emitted.code.length as usize..];
     assert_eq!(constants, [0x1122_3344_5566_7788_i64.to_le_bytes(), i64::MAX.to_le_bytes()].concat());
-    let (first, second) = (emitted.code_bytes, emitted.code_bytes + 8);
+    let (first, second) = (emitted.code.length, emitted.code.length + 8);
     assert_eq!(
         of(&emitted, 1),
         [
             "mov rax, rcx".to_owned(),
             format!("or rax, [rip+{:#x}]", first - (after(&emitted, "or rax"))),
             format!("or rcx, [rip+{:#x}]", first - (after(&emitted, "or rcx"))),
-            format!("or rcx, [rip+{:#x}]", second - (emitted.code_bytes - 2)),
+            format!("or rcx, [rip+{:#x}]", second - (emitted.code.length - 2)),
         ]
     );
 }
 
 /// Where the first such instruction ends.
 fn after(emitted: &Emitted, start: &str) -> u32 {
-    let ends = (0..=emitted.code_bytes).filter(|end| {
+    let ends = (0..=emitted.code.length).filter(|end| {
         let all = text(emitted, 0, *end);
         all.last().is_some_and(|last| last.starts_with(start))
     });
@@ -244,7 +244,7 @@ fn comparisons() {
         let test = Test { cc, and, width, a, b };
         let end = End::Branch { test, yes: BlockId(0), no: BlockId(1) };
         let emitted = emitted(vec![block(Vec::new(), end), block(vec![], End::Trap)]);
-        let mut all = text(&emitted, 0, emitted.code_bytes);
+        let mut all = text(&emitted, 0, emitted.code.length);
         all.truncate(all.len() - 2);
         all.pop().unwrap()
     };
@@ -336,8 +336,8 @@ fn accesses_are_single_instructions_of_known_places() {
     for (insn, expected) in cases {
         let emitted = emitted(vec![block(vec![insn], End::Trap)]);
         assert_eq!(of(&emitted, 1), [expected]);
-        let start = emitted.locations[1].0;
-        assert_eq!(emitted.traps, [(start, false)], "{expected}");
+        let start = emitted.code.locations[1].0;
+        assert_eq!(emitted.code.traps, [(start, false)], "{expected}");
     }
     let indexed = Address { base: R13, index: Some((R9, 2)), offset: 0 };
     let insn = Insn::Load { size: Size::H, signed: true, dst: RAX, address: indexed, access };
@@ -358,7 +358,7 @@ fn atomics_with_results() {
         Insn::Atomic { size: Size::W, op: AtomicOp::Add, dst: Some(RAX), address: at, src: RAX, access };
     let emitted = emitted(vec![block(vec![add], End::Trap)]);
     assert_eq!(of(&emitted, 1), ["mov eax, eax", "lock xadd [rdi], eax"]);
-    assert_eq!(emitted.traps, [(emitted.locations[1].0 + 2, true)]);
+    assert_eq!(emitted.code.traps, [(emitted.code.locations[1].0 + 2, true)]);
     let exchange =
         Insn::Atomic { size: Size::DW, op: AtomicOp::Xchg, dst: Some(RAX), address: at, src: RCX, access };
     assert_eq!(written(exchange), ["mov rax, rcx", "xchg [rdi], rax"]);
@@ -396,7 +396,7 @@ fn arguments_move_at_once() {
     let field = after(&emitted, "call") - 4;
     let targets = [Target::Subprogram(5), Target::Subprogram(2)];
     let references = [(field, targets[0]), (field + 4 + 3, targets[1])];
-    assert_eq!(emitted.references, references.map(|(at, to)| Reference { at, to }));
+    assert_eq!(emitted.code.references, references.map(|(at, to)| reference(at, to)));
     assert!(refused(Insn::Call { callee: Callee::Import(0), args, dst: None }));
 }
 
@@ -431,7 +431,7 @@ fn frames() {
     assigned.extend([2, 6, 12]);
     let made = emit(&function, &assigned, &mut |_| 0).unwrap();
     assert_eq!(
-        text(&made, 0, made.code_bytes),
+        text(&made, 0, made.code.length),
         [
             "push rbp",
             "mov rbp, rsp",
@@ -453,7 +453,7 @@ fn frames() {
         (4, FrameChange::Established),
         (12, FrameChange::Saved { register: 12, below: 56 }),
     ];
-    assert_eq!(made.frame, steps.map(|(offset, change)| FrameStep { offset, change }));
+    assert_eq!(made.code.frame, steps.map(|(offset, change)| FrameStep { offset, change }));
     assert_eq!(made.stack, 64);
     function.slots = 600;
     assert!(matches!(emit(&function, &assigned, &mut |_| 0), Err(EmitError::Frame { slots: 600 })));
@@ -470,8 +470,8 @@ fn blocks_fall_through_and_cold_ones_are_last() {
         block(vec![], End::Trap),
     ];
     let emitted = emitted(blocks);
-    let all = text(&emitted, 0, emitted.code_bytes);
-    let ud2 = emitted.code_bytes - 4;
+    let all = text(&emitted, 0, emitted.code.length);
+    let ud2 = emitted.code.length - 4;
     assert_eq!(
         all[all.len() - 4..],
         ["cmp rax, rcx".to_owned(), format!("jae {:#x}", ud2 + 2), "ud2".to_owned(), format!("jmp {ud2:#x}"),]
@@ -491,10 +491,10 @@ fn budgets_and_looks_ask_stubs() {
             7
         });
         let made = made.unwrap();
-        let all = text(&made, 0, made.code_bytes);
+        let all = text(&made, 0, made.code.length);
         let start = all.iter().rposition(|line| line == "ud2").unwrap() + 1;
         let call = after(&made, "call") - 4;
-        assert_eq!(made.references, [Reference { at: call, to: Target::Stub(7) }]);
+        assert_eq!(made.code.references, [reference(call, Target::Stub(7))]);
         let lines = all[start..].iter().map(|line| line.split(" 0x").next().unwrap_or_default().to_owned());
         (asked, lines.collect::<Vec<_>>())
     };
@@ -543,4 +543,8 @@ fn budgets_and_looks_ask_stubs() {
     assert_eq!(asked, [StubOf::Call(crate::Import::MustEnd)]);
     assert!(lines[7].starts_with("cmp qword ptr [rdi+"));
     assert_eq!(lines[11..], ["jne", "jmp"]);
+}
+
+fn reference(at: u32, to: Target) -> Reference {
+    Reference { form: Form::Distance, at, to, addend: -4 }
 }

@@ -81,9 +81,14 @@ impl Spill {
     }
 
     /// Moves registers to memory.
-    pub(super) fn spill(&mut self, function: &mut Function, shape: &Shape, regs: &[Reg]) -> Option<()> {
+    pub(super) fn spill(
+        &mut self,
+        function: &mut Function,
+        shape: &Shape,
+        live: Liveness,
+        regs: &[Reg],
+    ) -> Option<()> {
         let numbers = numbers(function);
-        let live = Liveness::of(function);
         let mentions = mentions(function, regs);
         let (before, between) = (HashMap::new(), HashMap::new());
         let mut edit = Edit { function, shape, live, mentions, before, between };
