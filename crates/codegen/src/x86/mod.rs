@@ -16,6 +16,8 @@ mod live;
 mod order;
 mod select;
 mod spill;
+#[cfg(test)]
+mod tests;
 mod tidy;
 mod webs;
 
