@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Verified -> flow::Body (blocks of operations, facts applied) -> passes (the same, better)
-//!          -> lower (Cranelift's form) -> Cranelift -> link::Text (functions joined, fault table, lines) -> Compiled
+//!          -> x86 (machine instructions, registers, bytes), or lower (Cranelift's form) -> Cranelift
+//!          -> link::Text (functions joined, fault table, lines) -> Compiled
 //! ```
 //!
 //! The code trusts the verifier and nothing else: not the values a program reads, not the presence of arena pages.

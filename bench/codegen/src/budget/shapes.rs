@@ -21,20 +21,24 @@ pub(super) enum Shape {
     Loops,
     /// One loop around everything. Branches in it would be too much for the verifier.
     OneLoop,
+    /// One block of arithmetic on all of the stack: many more values live at once than there are registers.
+    Stack,
 }
 
 /// Scalars that steps work on. `r6` points into the arena, `r9` to the context.
 const SCALARS: [Reg; 5] = [Reg::R1, Reg::R2, Reg::R3, Reg::R4, Reg::R5];
 const ARENA: Reg = Reg::R6;
 const CTX: Reg = Reg::R9;
+/// Eights of bytes of the stack.
+const SLOTS: i16 = 60;
 /// Most functions besides the entry; the verifier takes 256.
 const FUNCTIONS: usize = 250;
 /// Instructions of a function: with the most of them, the largest program.
 const FUNCTION_INSNS: usize = 400;
 
 impl Shape {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Straight, Self::Branches, Self::Functions, Self::Loops, Self::OneLoop];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Straight, Self::Branches, Self::Functions, Self::Loops, Self::OneLoop, Self::Stack];
 
     /// A program of about so many instructions, always the same.
     pub(super) fn program(self, size: usize) -> Program {
@@ -46,6 +50,7 @@ impl Shape {
             Self::Branches => maker.fill(size, Maker::triangle),
             Self::Loops => maker.fill(size, Maker::small_loop),
             Self::OneLoop => maker.big_loop(size),
+            Self::Stack => maker.stack(size),
             Self::Functions => {
                 starts = maker.functions(size);
                 return finish(maker.code, &starts);
@@ -108,6 +113,23 @@ impl Maker {
 
     fn arena_pointer(&mut self, src: Reg) {
         self.push(Insn::AddrSpaceCast { dst: ARENA, src, dst_as: 0, src_as: 1 });
+    }
+
+    /// Fills the stack, and then computes on it.
+    fn stack(&mut self, size: usize) {
+        for slot in 1..=SLOTS {
+            let src = Operand::Reg(self.scalar());
+            self.push(Insn::Store { size: Size::DW, base: Reg::R10, offset: -8 * slot, src });
+        }
+        self.fill(size, |maker| {
+            let (dst, other) = (maker.scalar(), maker.scalar());
+            let offset = -8 * maker.rng.i16(1..=SLOTS);
+            maker.push(Insn::Load { size: Size::DW, sign_extend: false, dst, base: Reg::R10, offset });
+            let src = Operand::Reg(other);
+            maker.push(Insn::Alu { width: Width::W64, op: AluOp::Add, dst, src });
+            let offset = -8 * maker.rng.i16(1..=SLOTS);
+            maker.push(Insn::Store { size: Size::DW, base: Reg::R10, offset, src: Operand::Reg(dst) });
+        });
     }
 
     fn scalar(&mut self) -> Reg {
