@@ -307,7 +307,7 @@ fn a_budget_is_exact_behind_counted_loops() {
                     &ctx,
                     |engine| engine.loop_limit(LoopLimit::Iterations(limit)),
                     |outcome, _, instance| {
-                        let counted = |changes: codegen::Changes| changes.of(codegen::Pass::Prepay) > 0;
+                        let counted = |changes: codegen::Changes| changes.of(codegen::Pass::Unroll) > 0;
                         assert!(condition == "<=" || instance.changes().is_none_or(counted), "{text}");
                         outcome.unwrap().r0
                     },

@@ -47,10 +47,9 @@ impl Loops {
         }
         for index in (0..loops.loops.len()).rev() {
             let around = loops.loops.get(index).and_then(|l| l.parent).and_then(|p| loops.get(p));
-            let depth = around.map_or(0, |l| l.depth);
+            let depth = around.map_or(0, |l| l.depth) + 1;
             if let Some(l) = loops.loops.get_mut(index) {
-                // What only looks after the budget of a loop executes it no more often.
-                l.depth = depth + usize::from(!body.refills.contains(&l.header));
+                l.depth = depth;
             }
         }
         loops

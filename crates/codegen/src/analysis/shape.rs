@@ -100,8 +100,7 @@ impl Shape {
                 End::Afford { .. } => return None,
                 _ => {}
             }
-            let changes =
-                |op: &Op| matches!(op, Op::BeginBudget { .. } | Op::TakeAll { .. } | Op::Credit { .. });
+            let changes = |op: &Op| matches!(op, Op::BeginBudget { .. } | Op::Credit { .. });
             if block.steps.iter().any(|step| changes(&step.op)) {
                 return None;
             }

@@ -32,8 +32,6 @@ pub(crate) struct Body {
     pub(crate) slots: Slots,
     /// Headers of loops that are not worth further copies: others do most of their iterations, or they do several at once.
     pub(crate) settled: Vec<BlockId>,
-    /// Headers of loops around a loop that are there to take iterations from the budget only.
-    pub(crate) refills: Vec<BlockId>,
     /// Variables that are in memory between blocks.
     pub(crate) in_memory: Vec<Var>,
 }
@@ -259,7 +257,6 @@ impl Body {
             inlined: Vec::new(),
             slots: Slots::default(),
             settled: Vec::new(),
-            refills: Vec::new(),
             in_memory: Vec::new(),
         }
     }

@@ -143,8 +143,6 @@ pub(crate) enum Op {
     Forget { vars: [Var; 5] },
     /// Gives `may_goto` a whole budget, as each entry of a function does.
     BeginBudget { budget: Budget },
-    /// `dst =` all iterations that are left, which are taken.
-    TakeAll { budget: Budget, dst: Var },
     /// Gives back iterations that were taken and not used.
     Credit { budget: Budget, iterations: Src },
     /// `dst =` the 16 bytes at `place`. Where a page of an arena is missing, `dst` has no particular value, the program is told nothing,
@@ -267,7 +265,6 @@ impl Op {
             | Self::Stopped { .. }
             | Self::Forget { .. }
             | Self::BeginBudget { .. }
-            | Self::TakeAll { .. }
             | Self::Credit { .. }
             | Self::WideLoad { .. }
             | Self::WideStore { .. }
@@ -402,7 +399,7 @@ impl Op {
                 clobbers.iter_mut().for_each(|var| each(var, Clobber));
                 each(dst, Write);
             }
-            Self::Stopped { dst } | Self::TakeAll { dst, .. } => each(dst, Write),
+            Self::Stopped { dst } => each(dst, Write),
             Self::Forget { vars } => vars.iter_mut().for_each(|var| each(var, Clobber)),
             Self::Credit { iterations, .. } => read(iterations, &mut each),
             Self::BeginBudget { .. } => {}

@@ -186,7 +186,6 @@ impl Display for Op {
             Self::Stopped { dst } => write!(f, "{dst} = stopped"),
             Self::Forget { vars: [a, b, c, d, e] } => write!(f, "forget {a}, {b}, {c}, {d}, {e}"),
             Self::BeginBudget { budget } => write!(f, "begin budget {}", budget.0),
-            Self::TakeAll { budget, dst } => write!(f, "{dst} = take budget {}", budget.0),
             Self::Credit { budget, iterations } => {
                 write!(f, "credit budget {} {}", budget.0, Operand(iterations, WIDE))
             }

@@ -9,7 +9,7 @@ use isa::{Cond, InsnIdx, Width};
 use super::stub::StubOf;
 use super::{Counter, Lower, UNREACHED_TRAP, constant_memory, context_memory, field, stop_word};
 use crate::abi::VmContext;
-use crate::flow::{BlockId, Budget, End, Src, Test, Var};
+use crate::flow::{BlockId, Budget, End, Src, Test};
 use crate::{CompileError, Import};
 
 impl Lower<'_, '_> {
@@ -190,15 +190,6 @@ impl Lower<'_, '_> {
         let insn = self.b.ins().iconst(types::I64, i64::from(at.0));
         let answer = self.cold_call(StubOf::Call(Import::MustEnd), [insn, insn]);
         self.b.ins().brif(answer, taken, &[], next, &[]);
-    }
-
-    /// All iterations that are left.
-    pub(super) fn take_all(&mut self, budget: Budget, dst: Var) {
-        let Some(&counter) = self.budgets.get(budget.index()) else { return };
-        let left = counter.left.get(&mut self.b);
-        self.set(dst, left);
-        let zero = self.b.ins().iconst(types::I64, 0);
-        counter.left.set(&mut self.b, zero);
     }
 
     /// Iterations that were counted and not used.

@@ -328,7 +328,6 @@ impl<'a, 'f> Lower<'a, 'f> {
                 self.set(dst, word);
             }
             Op::BeginBudget { budget } => self.begin_budget(budget),
-            Op::TakeAll { budget, dst } => self.take_all(budget, dst),
             Op::Credit { budget, iterations } => self.credit(budget, iterations),
             Op::WideLoad { .. }
             | Op::WideStore { .. }

@@ -14,7 +14,6 @@ mod inline;
 mod layout;
 mod looks;
 mod narrow;
-mod prepay;
 mod selects;
 mod slots;
 mod spill;
@@ -51,8 +50,6 @@ pub enum Pass {
     Narrow,
     /// Computes once what would give the same again, and in front of loops what each iteration would.
     Hoist,
-    /// Takes the iterations of counted loops from the budget ahead of time.
-    Prepay,
     /// Several iterations of loops over memory at once.
     Wide,
     /// Several iterations of innermost loops in a row.
@@ -65,7 +62,7 @@ pub enum Pass {
 
 impl Pass {
     /// All of them, in the order they run (first).
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 13] = [
         Self::Callbacks,
         Self::Inline,
         Self::Calls,
@@ -75,7 +72,6 @@ impl Pass {
         Self::Demand,
         Self::Narrow,
         Self::Hoist,
-        Self::Prepay,
         Self::Wide,
         Self::Unroll,
         Self::Layout,
@@ -95,7 +91,6 @@ impl Pass {
             Self::Hoist => "hoist",
             Self::Tidy => "tidy",
             Self::Selects => "selects",
-            Self::Prepay => "prepay",
             Self::Wide => "wide",
             Self::Unroll => "unroll",
             Self::Layout => "layout",
@@ -131,7 +126,6 @@ impl Pass {
             Self::Hoist => each(&hoist::run, bodies),
             Self::Tidy => each(&tidy::run, bodies),
             Self::Selects => each(&selects::run, bodies),
-            Self::Prepay => each(&prepay::run, bodies),
             Self::Wide => each(&wide::run, bodies),
             Self::Unroll => each(&unroll::run, bodies),
             Self::Layout => each(&layout::run, bodies),
@@ -142,14 +136,13 @@ impl Pass {
 
 /// The order in which passes run. Functions that are put in the place of their calls share slots of the stack and may use them
 /// differently, so slots become variables before, too.
-const ORDER: [Pass; 16] = {
+const ORDER: [Pass; 15] = {
     use Pass::{
-        Callbacks, Calls, Demand, Hoist, Inline, Layout, Narrow, Prepay, Selects, Slots, Spill, Tidy, Unroll,
-        Wide,
+        Callbacks, Calls, Demand, Hoist, Inline, Layout, Narrow, Selects, Slots, Spill, Tidy, Unroll, Wide,
     };
     [
-        Callbacks, Slots, Inline, Calls, Slots, Tidy, Selects, Tidy, Demand, Narrow, Hoist, Prepay, Wide,
-        Unroll, Layout, Spill,
+        Callbacks, Slots, Inline, Calls, Slots, Tidy, Selects, Tidy, Demand, Narrow, Hoist, Wide, Unroll,
+        Layout, Spill,
     ]
 };
 

@@ -67,14 +67,14 @@ pub(crate) fn function(unit: &Unit<'_>, body: &Body, imports: &mut Imports) -> O
         return None;
     }
     let mut function = select::function(unit, body, imports)?;
-    function.order = Shape::of(&function, &body.refills).order();
+    function.order = Shape::of(&function).order();
     webs::split(&mut function)?;
-    let shape = Shape::of(&function, &body.refills);
+    let shape = Shape::of(&function);
     halves::run(&mut function, &shape);
     tidy::run(&mut function);
     let mut spill = Spill::default();
     for _ in 0..ATTEMPTS {
-        let shape = Shape::of(&function, &body.refills);
+        let shape = Shape::of(&function);
         function.order = shape.order();
         let costs = spill.costs(&function, &shape);
         let live = Liveness::of(&function);

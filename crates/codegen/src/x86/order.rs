@@ -22,10 +22,9 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Of a function. `refills` are headers of loops that execute what is in them no more often.
-    pub(super) fn of(function: &Function, refills: &[flow::BlockId]) -> Self {
+    /// Of a function.
+    pub(super) fn of(function: &Function) -> Self {
         let mut skeleton = Body::empty(0, isa::InsnIdx(0));
-        skeleton.refills = refills.to_vec();
         for block in &function.blocks {
             let end = outline(block.end);
             let cold = block.cold;

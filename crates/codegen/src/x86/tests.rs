@@ -25,7 +25,7 @@ fn function(regs: usize, blocks: Vec<Block>) -> Function {
     let params = vec![Some(Src::Reg(Reg(0)))];
     let classes = vec![Class::General; regs];
     let mut function = Function { blocks, order: Vec::new(), classes, slots: 1, context: Slot(0), params };
-    function.order = Shape::of(&function, &[]).order();
+    function.order = Shape::of(&function).order();
     function
 }
 
@@ -45,7 +45,7 @@ fn reg(number: u32) -> Src {
 fn assigned(function: &mut Function) -> Vec<u8> {
     let mut spill = Spill::default();
     for _ in 0..ATTEMPTS {
-        let shape = Shape::of(function, &[]);
+        let shape = Shape::of(function);
         function.order = shape.order();
         let live = Liveness::of(function);
         let costs = spill.costs(function, &shape);
@@ -250,7 +250,7 @@ fn upper_halves_are_cleared_where_that_is_rare() {
         block(vec![], End::Exit(reg(3))),
     ];
     let mut function = function(4, blocks);
-    let shape = Shape::of(&function, &[]);
+    let shape = Shape::of(&function);
     halves::run(&mut function, &shape);
     assert_eq!(function.blocks[0].insns[0].0, low(1, 0));
     let copy = Insn::Mov { width: Width::W64, dst: Reg(2), src: reg(1) };

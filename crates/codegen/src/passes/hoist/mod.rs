@@ -101,7 +101,7 @@ fn free_entry(body: &mut Body) {
     if let Some(entry) = body.block_mut(BlockId::ENTRY) {
         *entry = Block { steps: Vec::new(), at, end: End::Jump(moved), cold: false };
     }
-    for header in body.settled.iter_mut().chain(&mut body.refills).filter(|id| **id == BlockId::ENTRY) {
+    for header in body.settled.iter_mut().filter(|id| **id == BlockId::ENTRY) {
         *header = moved;
     }
 }

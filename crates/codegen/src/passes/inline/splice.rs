@@ -183,9 +183,7 @@ impl Splice {
             place.offset = place.offset.saturating_sub(i32::try_from(rename.stack).unwrap_or(i32::MAX));
         }
         match &mut op {
-            Op::BeginBudget { budget } | Op::TakeAll { budget, .. } | Op::Credit { budget, .. } => {
-                *budget = rename.budget(*budget)
-            }
+            Op::BeginBudget { budget } | Op::Credit { budget, .. } => *budget = rename.budget(*budget),
             Op::Call { stack, .. } => *stack = stack.saturating_add(rename.stack),
             _ => {}
         }

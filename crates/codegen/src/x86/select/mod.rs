@@ -271,11 +271,6 @@ impl Select<'_> {
                 self.fetch_into(reg(dst), word, 0)?;
             }
             Op::BeginBudget { budget } => self.begin_budget(budget)?,
-            Op::TakeAll { budget, dst } => {
-                let left = self.counters.get(budget.index())?.left;
-                self.push(Insn::Mov { width: Width::W64, dst: reg(dst), src: Src::Reg(left) });
-                self.push(Insn::Mov { width: Width::W64, dst: left, src: Src::Imm(0) });
-            }
             Op::Credit { budget, iterations } => {
                 let left = self.counters.get(budget.index())?.left;
                 let b = operand(Width::W64, iterations);
