@@ -11,9 +11,9 @@ pub(crate) const PROGRAM_INSNS: u64 = 1_000_000;
 /// of calls and callbacks takes more; a thread has 2 MiB by default.
 pub(crate) const STACK_BYTES: u64 = 512 << 10;
 
-/// A function of more instructions is compiled with [`Effort::Linear`]. Straight code of this length takes the good register
-/// allocator about half a second.
-pub(crate) const FULL_EFFORT_INSNS: usize = 32_768;
+/// A function of more instructions is compiled with [`Effort::Linear`]: the time for handing out registers well grows faster than the
+/// function.
+pub(crate) const FULL_EFFORT_INSNS: usize = 12_288;
 
 /// A function of more blocks is compiled with [`Effort::Linear`]: the good register allocator takes up to a second for
 /// as many blocks that jump to one another at random, and ever more for each further one.

@@ -34,9 +34,6 @@ use spill::Spill;
 /// Attempts to hand out machine registers; each moves more to memory.
 const ATTEMPTS: usize = 32;
 
-/// Functions of more operations are left to the other backend: the time for the graph of registers grows faster than they do.
-const MOST_STEPS: usize = 12_288;
-
 /// Whether functions of a program may be compiled here at all: the machine has the instructions, and accesses to the arena are
 /// instructions.
 pub(crate) fn can_compile(machine: Machine, options: &Options, effort: Effort) -> bool {
@@ -63,9 +60,6 @@ pub(crate) fn has_instructions() -> bool {
 
 /// Compiles a function; `None` if that is left to the other backend.
 pub(crate) fn function(unit: &Unit<'_>, body: &Body, imports: &mut Imports) -> Option<Emitted> {
-    if body.steps() > MOST_STEPS {
-        return None;
-    }
     let mut function = select::function(unit, body, imports)?;
     function.order = Shape::of(&function).order();
     webs::split(&mut function)?;

@@ -11,6 +11,9 @@ use crate::x86::live::{Liveness, Set, step_back};
 /// More registers than these are not worth the time: it grows faster than their number.
 const MOST: usize = 16_384;
 
+/// Registers that may have to go to memory are compared anew after each one that does, if they are no more than these.
+const COMPARED: usize = 1024;
+
 /// Which registers live at the same time, and which machine registers each may have.
 pub(super) struct Graph {
     edges: Edges,
@@ -244,15 +247,20 @@ impl Graph {
             if degree < self.colours(reg) { easy.push(reg) } else { _ = hard.insert(reg) }
         }
         let mut order = Vec::with_capacity(nodes.len());
+        // Where there are many, what each costs at first is taken for what it costs.
+        let mut queue: Vec<Reg> =
+            if hard.len() > COMPARED { hard.iter().copied().collect() } else { Vec::new() };
+        queue
+            .sort_by(|a, b| price(costs, &degrees, *b).total_cmp(&price(costs, &degrees, *a)).then(b.cmp(a)));
         loop {
             let reg = match easy.pop() {
                 Some(reg) => reg,
+                None if !queue.is_empty() => match queue.pop().filter(|reg| hard.remove(reg)) {
+                    Some(reg) => reg,
+                    None => continue,
+                },
                 None => {
-                    let price = |reg: &Reg| {
-                        let cost = costs.get(reg.index()).copied().unwrap_or(f32::INFINITY);
-                        let degree = degrees.get(reg.index()).copied().unwrap_or(0).max(1);
-                        cost / f32::from(u16::try_from(degree).unwrap_or(u16::MAX))
-                    };
+                    let price = |reg: &Reg| price(costs, &degrees, *reg);
                     let cheapest = hard.iter().min_by(|a, b| price(a).total_cmp(&price(b)).then(a.cmp(b)));
                     let Some(&reg) = cheapest else { break };
                     hard.remove(&reg);
@@ -276,4 +284,11 @@ impl Graph {
         }
         (order, hopeless)
     }
+}
+
+/// What it costs to have a register in memory, for each neighbour that it frees.
+fn price(costs: &[f32], degrees: &[usize], reg: Reg) -> f32 {
+    let cost = costs.get(reg.index()).copied().unwrap_or(f32::INFINITY);
+    let degree = degrees.get(reg.index()).copied().unwrap_or(0).max(1);
+    cost / f32::from(u16::try_from(degree).unwrap_or(u16::MAX))
 }
