@@ -1,6 +1,6 @@
 //! How blocks are connected, which are in loops, and the order in which they are written.
 
-use super::insn::{BlockId, End, Function};
+use super::insn::{Block, BlockId, End, Function};
 use crate::analysis::{Dominators, Edges, Loops};
 use crate::flow::{self, Body, Src as BodySrc, Test as BodyTest, Var};
 
@@ -84,12 +84,12 @@ fn outline(end: End) -> flow::End {
 
 impl Function {
     /// The block with this number.
-    pub(super) fn block(&self, id: BlockId) -> Option<&super::insn::Block> {
+    pub(super) fn block(&self, id: BlockId) -> Option<&Block> {
         self.blocks.get(id.index())
     }
 
     /// The block with this number, to change it.
-    pub(super) fn block_mut(&mut self, id: BlockId) -> Option<&mut super::insn::Block> {
+    pub(super) fn block_mut(&mut self, id: BlockId) -> Option<&mut Block> {
         self.blocks.get_mut(id.index())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use isa::{Size, Width};
 
-use super::insn::{Address, Alu, Cc, End, Function, Insn, Reg, Shift, Src, Test, Use};
+use super::insn::{Address, Alu, BlockId, Cc, End, Function, Insn, Reg, Shift, Src, Test, Use};
 use crate::flow::At;
 
 /// Improves the instructions of a function whose registers are one [web](super::webs) each.
@@ -264,7 +264,7 @@ fn drop_unread(function: &mut Function) -> Vec<u32> {
 }
 
 /// A test of `a & b`, which was computed for nothing else, against 0.
-fn fold_test(function: &mut Function, id: super::insn::BlockId, reads: &[u32]) {
+fn fold_test(function: &mut Function, id: BlockId, reads: &[u32]) {
     let Some(block) = function.block(id) else { return };
     let End::Branch { test, yes, no } = block.end else { return };
     let Test { cc: Cc::Equal | Cc::NotEqual, and: false, a: Src::Reg(tested), b: Src::Imm(0), .. } = test

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use isa::Width;
 
-use super::insn::{Class, Function, Insn, Reg, Src, Use};
+use super::insn::{BlockId, Class, Function, Insn, Reg, Src, Use};
 use super::live::Liveness;
 
 /// Gives each web a register of its own.
@@ -17,7 +17,7 @@ pub(super) fn split(function: &mut Function) -> Option<()> {
     // What is at hand at the beginning of each block.
     let mut entries: Vec<HashMap<Reg, usize>> = Vec::with_capacity(function.blocks.len());
     for index in 0..function.blocks.len() {
-        let id = super::insn::BlockId(u32::try_from(index).ok()?);
+        let id = BlockId(u32::try_from(index).ok()?);
         let live = live.at(id)?;
         entries.push(live.iter().map(|reg| (reg, webs.add(reg))).collect());
     }

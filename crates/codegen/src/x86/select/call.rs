@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use bpf_object::MapType;
 use isa::{CallTarget, Width};
 
-use super::super::insn::{Address, Alu, Callee, Cc, End, Insn, Reg, Src, Test};
+use super::super::insn::{Address, Alu, Callee, Cc, End, Insn, Reg, Shift, Src, Test};
 use super::{Select, reg};
 use crate::Import;
 use crate::abi::{self, VmContext};
@@ -57,7 +57,7 @@ impl Select<'_> {
 
     /// Whether a call that is no tail call may end more than itself.
     fn may_leave(&self, target: CallTarget) -> bool {
-        match (self.leaving(), target) {
+        match (self.unit.leaving, target) {
             (Leaving::Never, _) => false,
             (Leaving::Exceptions, _) | (_, CallTarget::Local(_) | CallTarget::Helper(SPIN_LOCK)) => true,
             (Leaving::Locks, _) => self.has_callbacks,
@@ -152,7 +152,7 @@ impl Select<'_> {
         match shift {
             Some(0) => return a,
             Some(bits) => {
-                let (op, by) = (super::super::insn::Shift::Left, Src::Imm(bits.into()));
+                let (op, by) = (Shift::Left, Src::Imm(bits.into()));
                 self.push(Insn::Shift { op, width: Width::W64, dst, a, by });
             }
             None => self.push(Insn::alu(Alu::Mul, dst, a, Src::Imm(factor))),

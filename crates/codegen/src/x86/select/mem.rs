@@ -6,7 +6,7 @@ use std::mem::offset_of;
 use isa::{AtomicOp, Size, Width};
 use verifier::Memory;
 
-use super::super::insn::{Access, Address, End, Insn, Reg, Src};
+use super::super::insn::{Access, Address, Callee, End, Insn, Reg, Shift, Src};
 use super::{Select, operand, reg};
 use crate::Import;
 use crate::abi::VmContext;
@@ -135,7 +135,7 @@ impl Select<'_> {
         self.runtime_call(Import::PacketLoad(size), arguments, Some(value));
         let missing = self.temp();
         let by = Src::Imm(32);
-        let op = super::super::insn::Shift::Right;
+        let op = Shift::Right;
         self.push(Insn::Shift { op, width: Width::W64, dst: missing, a: value, by });
         let leave = self.new_block();
         if let Some(block) = self.function.blocks.get_mut(leave.index()) {
@@ -172,7 +172,7 @@ impl Select<'_> {
             return (reg(index), shift);
         }
         let dst = self.temp();
-        let (op, by) = (super::super::insn::Shift::Left, Src::Imm(shift.into()));
+        let (op, by) = (Shift::Left, Src::Imm(shift.into()));
         self.push(Insn::Shift { op, width, dst, a: reg(index), by });
         (dst, 0)
     }
@@ -204,7 +204,7 @@ impl Select<'_> {
 
     /// Calls a function of the runtime with `r1` to `r5`.
     pub(super) fn runtime_call(&mut self, import: Import, arguments: [Src; 5], dst: Option<Reg>) {
-        let callee = super::super::insn::Callee::Import(self.imports.table_offset(import));
+        let callee = Callee::Import(self.imports.table_offset(import));
         self.push(Insn::Call { callee, args: arguments.to_vec(), dst });
     }
 

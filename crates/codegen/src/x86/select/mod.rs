@@ -12,11 +12,11 @@ use std::mem::offset_of;
 
 use isa::{Cond, Imm64, Width};
 
-use super::insn::{Address, Block, BlockId, Cc, Class, End, Function, Insn, Reg, Slot, Src, Test};
+use super::insn::{Address, Alu, Block, BlockId, Cc, Class, End, Function, Insn, Reg, Slot, Src, Test};
 use crate::abi::VmContext;
 use crate::analysis::{Edges, Liveness};
 use crate::flow::{self, At, Body, Budget, Op, Step, Var};
-use crate::lower::{Imports, Leaving, Unit};
+use crate::lower::{Imports, Unit};
 
 /// A loop budget.
 #[derive(Clone, Copy)]
@@ -362,7 +362,7 @@ impl Select<'_> {
         self.push(Insn::Mov { width: Width::W32, dst: low, src: Src::Reg(reg(src)) });
         let high = self.field(offset_of!(VmContext, user_vm_high))?;
         let address = self.temp();
-        self.push(Insn::alu(super::insn::Alu::Or, address, low, Src::Reg(high)));
+        self.push(Insn::alu(Alu::Or, address, low, Src::Reg(high)));
         let test = Test { cc: Cc::NotEqual, and: false, width: Width::W32, a: Src::Reg(low), b: Src::Imm(0) };
         self.push(Insn::Select { dst: reg(dst), test, yes: Src::Reg(address), no: Src::Reg(low) });
         Some(())
@@ -408,11 +408,6 @@ impl Select<'_> {
             self.push(Insn::Mov { width: Width::W64, dst: reg(var), src: Src::Imm(0) });
             self.forgotten.push(var);
         }
-    }
-
-    /// Which calls may end more than themselves.
-    fn leaving(&self) -> Leaving {
-        self.unit.leaving
     }
 }
 

@@ -6,7 +6,7 @@ use isa::{AluOp, Size, Width};
 use super::super::insn::{Access, Alu, Class, Insn, Reg, Shift, Src, WideOp};
 use super::mem::Way;
 use super::{Select, operand, reg};
-use crate::flow::{Op, Place};
+use crate::flow::Op;
 
 /// Of `pshufd`: the upper half in the place of the lower one.
 const UPPER_HALF: u8 = 0b11_10_11_10;
@@ -16,12 +16,12 @@ impl Select<'_> {
     pub(super) fn wide(&mut self, op: Op) -> Option<()> {
         match op {
             Op::WideLoad { dst, place } => {
-                let Way::Native { address, access } = self.wide_place(place)? else { return None };
+                let Way::Native { address, access } = self.way(place)? else { return None };
                 let access = if access == Access::Arena { Access::Probe } else { access };
                 self.push(Insn::WideLoad { dst: reg(dst), address, access });
             }
             Op::WideStore { place, src } => {
-                let Way::Native { address, access } = self.wide_place(place)? else { return None };
+                let Way::Native { address, access } = self.way(place)? else { return None };
                 self.push(Insn::WideStore { address, src: reg(src), access });
             }
             Op::Spread { lanes, dst, src } => {
@@ -51,10 +51,6 @@ impl Select<'_> {
             _ => return None,
         }
         Some(())
-    }
-
-    fn wide_place(&mut self, place: Place) -> Option<Way> {
-        self.way(place)
     }
 
     fn wide_temp(&mut self) -> Reg {
