@@ -6,7 +6,7 @@
 
 use isa::{Size, Width};
 
-use super::insn::{Alu, End, Function, Insn, Reg, Shift, Src, Use};
+use super::insn::{Alu, End, Function, Insn, Reg, Shift, Src, Use, low_half};
 use super::order::Shape;
 
 /// Makes copies of what clears upper halves that are clear.
@@ -45,7 +45,7 @@ fn clear(insn: &mut Insn) {
         | Insn::Shift { op: Shift::Left, width, by: Src::Imm(0..32), .. } => *width = Width::W32,
         Insn::Alu { width, b, .. } => match b {
             Src::Imm(number) => {
-                *number = (*number << 32) >> 32;
+                *number = low_half(*number);
                 *width = Width::W32;
             }
             Src::Reg(_) => *width = Width::W32,

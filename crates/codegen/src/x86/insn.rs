@@ -566,3 +566,8 @@ impl Insn {
         }
     }
 }
+
+/// The low half of a number, sign-extended: how the machine writes a number of 32 bits.
+pub(super) fn low_half(number: i64) -> i64 {
+    (number << 32) >> 32
+}

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use isa::{Size, Width};
 
-use super::insn::{Address, Alu, BlockId, Cc, End, Function, Insn, Reg, Shift, Src, Test, Use};
+use super::insn::{Address, Alu, BlockId, Cc, End, Function, Insn, Reg, Shift, Src, Test, Use, low_half};
 use crate::flow::At;
 
 /// Improves the instructions of a function whose registers are one [web](super::webs) each.
@@ -149,7 +149,7 @@ impl Local<'_> {
                         if w == width || width == Width::W32 =>
                     {
                         let sum = first.checked_add(number)?;
-                        let sum = if width == Width::W32 { (sum << 32) >> 32 } else { sum };
+                        let sum = if width == Width::W32 { low_half(sum) } else { sum };
                         Some(Insn::Alu { op: Alu::Add, width, dst, a, b: Src::Imm(sum) })
                     }
                     Insn::Alu { op: Alu::Add, width: w, a, b: Src::Reg(b), .. }

@@ -2,8 +2,8 @@
 
 use isa::{AluOp, Size, SwapBits, Width};
 
-use super::super::insn::{Alu, Insn, Reg, Shift, Src};
-use super::{Select, low_half, operand, reg};
+use super::super::insn::{Alu, Insn, Reg, Shift, Src, low_half};
+use super::{Select, operand, reg};
 use crate::flow::{self, Var};
 
 impl Select<'_> {

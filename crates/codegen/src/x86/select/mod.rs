@@ -12,7 +12,9 @@ use std::mem::offset_of;
 
 use isa::{Cond, Imm64, Width};
 
-use super::insn::{Address, Alu, Block, BlockId, Cc, Class, End, Function, Insn, Reg, Slot, Src, Test};
+use super::insn::{
+    Address, Alu, Block, BlockId, Cc, Class, End, Function, Insn, Reg, Slot, Src, Test, low_half,
+};
 use crate::abi::VmContext;
 use crate::analysis::{Edges, Liveness};
 use crate::flow::{self, At, Body, Budget, Op, Step, Var};
@@ -423,9 +425,4 @@ fn operand(width: Width, src: flow::Src) -> Src {
         (Width::W64, flow::Src::Imm(imm)) => Src::Imm(imm),
         (Width::W32, flow::Src::Imm(imm)) => Src::Imm(low_half(imm)),
     }
-}
-
-/// The low half of a number, sign-extended.
-fn low_half(imm: i64) -> i64 {
-    (imm << 32) >> 32
 }

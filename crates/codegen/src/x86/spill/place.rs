@@ -3,7 +3,7 @@
 use isa::Width;
 
 use crate::flow::At;
-use crate::x86::insn::{Alu, Block, End, Insn, Reg, Slot, Src, Test, Use};
+use crate::x86::insn::{Alu, Block, End, Insn, Reg, Slot, Src, Test, Use, low_half};
 
 /// What stands for a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ impl Home {
         match (self, width) {
             (Self::Slot(slot), _) => Src::Slot(slot),
             (Self::Number(number), Width::W64) => Src::Imm(number),
-            (Self::Number(number), Width::W32) => Src::Imm((number << 32) >> 32),
+            (Self::Number(number), Width::W32) => Src::Imm(low_half(number)),
         }
     }
 }
